@@ -1,0 +1,2 @@
+//! The `proximity` binary.
+fn main() {}
