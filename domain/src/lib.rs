@@ -1,1 +1,16 @@
-//! Skeleton.
+//! What is true: pure aggregates, their events and the values they are made of; no I/O, no clock.
+
+pub mod application;
+pub mod host;
+pub mod lease;
+pub mod operation;
+pub mod plan;
+pub mod settings;
+pub mod user;
+pub mod value;
+
+pub use value::{
+    AddressMode, ApplicationId, BackupId, Cidr, ClusterName, Cores, EnvValue, Gibibytes, HostId,
+    Hostname, LeaseKey, Mebibytes, NetworkSettings, NetworkSettingsInput, NodeName, OperationId,
+    Port, PortPool, Resources, SecretId, SessionId, UserId, ValueError, Vmid,
+};

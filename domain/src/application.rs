@@ -1,0 +1,4 @@
+//! The application aggregate.
+
+mod event;
+pub use event::*;

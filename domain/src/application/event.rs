@@ -1,0 +1,102 @@
+//! What has happened to an application: a stored promise, with a fixture per version.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{GuestRef, Health, Holdings, Kind};
+use crate::value::{EnvValue, OperationId, Port, Resources, UserId, Vmid};
+
+/// An application's events; `event_type` is `application.<variant in snake case>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Someone wants it; its deployment is planned and its leases are taken in the same append.
+    Requested(Box<Requested>),
+    /// The deployment ended well: it runs and answers.
+    Deployed {
+        operation: OperationId,
+        address: Option<IpAddr>,
+    },
+    /// The deployment was undone: it holds nothing and can only be deleted.
+    DeploymentFailed {
+        operation: OperationId,
+        problem: String,
+    },
+    /// Its number was taken by a stranger and another one leased instead.
+    VmidReplaced {
+        operation: OperationId,
+        from: Vmid,
+        to: Vmid,
+    },
+    /// A later operation on it began; it is the only one until it ends.
+    OperationBegan {
+        operation: OperationId,
+        kind: Kind,
+    },
+    Started {
+        operation: OperationId,
+        address: Option<IpAddr>,
+    },
+    Stopped {
+        operation: OperationId,
+    },
+    Restarted {
+        operation: OperationId,
+        address: Option<IpAddr>,
+    },
+    /// An operation ended without its effect; what it found stands in `running`.
+    OperationFailed {
+        operation: OperationId,
+        kind: Kind,
+        problem: String,
+        running: bool,
+    },
+    /// The operation is stuck: an operator has to act; the application stays reserved for it.
+    OperationStuck {
+        operation: OperationId,
+        problem: String,
+    },
+    /// An operator gave the stuck operation up.
+    OperationAbandoned {
+        operation: OperationId,
+        problem: String,
+    },
+    /// It is gone; nothing is held for it.
+    Removed {
+        operation: OperationId,
+    },
+}
+
+/// All that is known when an application is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requested {
+    pub owner: UserId,
+    pub operation: OperationId,
+    pub catalog_id: String,
+    pub catalog_version: String,
+    /// What a person reads, e.g. the catalog's name of it.
+    pub name: String,
+    pub guest: GuestRef,
+    pub holdings: Holdings,
+    pub resources: Resources,
+    pub environment: BTreeMap<String, EnvValue>,
+    /// The catalog's `config` values that are declared plain, as sent.
+    pub config: BTreeMap<String, EnvValue>,
+    /// Where the published port leads to; `None` when it serves nothing.
+    pub endpoint: Option<Endpoint>,
+    pub health: Health,
+    pub icon: String,
+    pub category: String,
+    pub description: String,
+}
+
+/// The first endpoint of an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub port: Port,
+    /// `http`, `https`, `tcp` or `udp`.
+    pub protocol: String,
+    pub path: Option<String>,
+}

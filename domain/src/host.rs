@@ -1,0 +1,4 @@
+//! The host aggregate.
+
+mod event;
+pub use event::*;

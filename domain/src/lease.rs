@@ -1,0 +1,4 @@
+//! The lease aggregate.
+
+mod event;
+pub use event::*;

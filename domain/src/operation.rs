@@ -1,0 +1,4 @@
+//! The operation aggregate.
+
+mod event;
+pub use event::*;

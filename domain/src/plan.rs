@@ -1,0 +1,176 @@
+//! What an operation will do, chosen once: everything that a retry must repeat stands here.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::value::{
+    ClusterName, EnvValue, HostId, Hostname, LeaseKey, NetworkSettings, NodeName, Port, PortPool,
+    Resources, Vmid,
+};
+
+/// The plan of an operation, by kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plan {
+    Deploy(Box<DeployPlan>),
+    Delete(DeletePlan),
+    Start(PowerPlan),
+    Stop(PowerPlan),
+    Restart(PowerPlan),
+}
+
+/// The kind of an operation, as the contract names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Deploy,
+    Delete,
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Kind {
+    /// The name used in the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Delete => "delete",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+impl Plan {
+    /// Which kind of operation this plan is for.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Deploy(_) => Kind::Deploy,
+            Self::Delete(_) => Kind::Delete,
+            Self::Start(_) => Kind::Start,
+            Self::Stop(_) => Kind::Stop,
+            Self::Restart(_) => Kind::Restart,
+        }
+    }
+
+    /// The guest that the plan is about; `None` when the application holds none any more.
+    pub fn guest(&self) -> Option<&GuestRef> {
+        match self {
+            Self::Deploy(plan) => Some(&plan.guest),
+            Self::Delete(plan) => plan.guest.as_ref(),
+            Self::Start(plan) | Self::Stop(plan) | Self::Restart(plan) => Some(&plan.guest),
+        }
+    }
+}
+
+/// Where a guest is, and under which number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestRef {
+    pub host: HostId,
+    pub cluster: ClusterName,
+    pub node: NodeName,
+    pub vmid: Vmid,
+}
+
+impl GuestRef {
+    /// The lease of its number.
+    pub fn vmid_lease(&self) -> LeaseKey {
+        LeaseKey::Vmid(self.cluster.clone(), self.vmid)
+    }
+}
+
+/// Everything that an application holds, released last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holdings {
+    pub hostname: Hostname,
+    pub public_port: Port,
+    pub internal_port: Port,
+    /// A static address, when the settings said so.
+    pub address: Option<IpAddr>,
+}
+
+impl Holdings {
+    /// The leases besides the VMID's.
+    pub fn leases(&self, cluster: &ClusterName) -> Vec<LeaseKey> {
+        let mut leases = vec![
+            LeaseKey::Hostname(self.hostname.clone()),
+            LeaseKey::Port(PortPool::Public, self.public_port),
+            LeaseKey::Port(PortPool::Internal, self.internal_port),
+        ];
+        leases.extend(self.address.map(|address| LeaseKey::Address(cluster.clone(), address)));
+        leases
+    }
+}
+
+/// What a container is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Source {
+    /// The newest template of this system and version.
+    Template { os: String, version: String },
+    /// The image itself is the container (Proxmox VE 9.1 and later).
+    Oci { image: String, entrypoint: Option<String> },
+}
+
+/// When the application counts as there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    pub probe: Probe,
+    /// Seconds after the start within which it must answer.
+    pub within_s: u32,
+}
+
+/// What is asked of the guest's address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Probe {
+    /// GET answers with this status (or any below 400 when none is named).
+    Http { port: Port, path: String, expect: Option<u16> },
+    /// The port accepts a connection.
+    Tcp { port: Port },
+    /// The container runs and has an address.
+    Running,
+}
+
+/// Makes an application's container and waits until it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployPlan {
+    pub guest: GuestRef,
+    pub holdings: Holdings,
+    pub source: Source,
+    /// Storage that holds templates and image archives on the node.
+    pub template_storage: String,
+    /// Storage that holds the root disk.
+    pub disk_storage: String,
+    pub resources: Resources,
+    pub network: NetworkSettings,
+    /// Reaches the application as environment.
+    pub environment: BTreeMap<String, EnvValue>,
+    pub unprivileged: bool,
+    /// Proxmox `features`, e.g. `nesting=1`.
+    pub features: Option<String>,
+    pub health: Health,
+}
+
+/// Removes an application's container and gives back all that it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletePlan {
+    /// `None` when an undone deployment left nothing to remove.
+    pub guest: Option<GuestRef>,
+    /// `None` when nothing is held any more.
+    pub holdings: Option<Holdings>,
+}
+
+/// Starts, stops or restarts an application's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerPlan {
+    pub guest: GuestRef,
+    /// Stop without waiting for a graceful end.
+    pub force: bool,
+    /// How a start is judged.
+    pub health: Health,
+}

@@ -1,0 +1,4 @@
+//! The settings aggregate.
+
+mod event;
+pub use event::*;

@@ -1,0 +1,4 @@
+//! The user aggregate.
+
+mod event;
+pub use event::*;
