@@ -1,0 +1,126 @@
+//! The port to one Proxmox VE cluster: single calls, typed and validated, no policy.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proximity_domain::{HostId, NodeName, Vmid};
+
+use super::types::*;
+
+/// One registered host (a cluster or a lone node). Every call has a deadline of its own.
+///
+/// "Absent" is never an error: a guest that is not on the named node is `None`, and since a migrated
+/// guest answers exactly like a missing one there, `None` alone concludes nothing.
+#[async_trait]
+pub trait Hypervisor: Send + Sync {
+    /// Who this is: cluster name (or the lone node's identity), quorum and nodes. `GET /cluster/status`.
+    async fn identity(&self) -> Result<ClusterIdentity, HypervisorError>;
+    /// `GET /version`.
+    async fn version(&self) -> Result<Version, HypervisorError>;
+    /// All nodes with their figures; unknown figures are `None`. `GET /nodes`.
+    async fn nodes(&self) -> Result<Vec<Node>, HypervisorError>;
+    /// All guests of the cluster. `GET /cluster/resources?type=vm`.
+    async fn guests(&self) -> Result<Vec<Guest>, HypervisorError>;
+    /// Whether the cluster holds no guest (of either kind) under this number. `GET /cluster/nextid?vmid=`.
+    async fn vmid_is_free(&self, vmid: Vmid) -> Result<bool, HypervisorError>;
+    /// Storages of a node with content kinds and free bytes. `GET /nodes/{node}/storage`.
+    async fn storages(&self, node: &NodeName) -> Result<Vec<Storage>, HypervisorError>;
+
+    /// A container's configuration; `None` when this node has none under the number.
+    async fn config(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+    ) -> Result<Option<GuestConfig>, HypervisorError>;
+    /// A container's current state; `None` when this node has none under the number.
+    async fn status(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+    ) -> Result<Option<GuestStatus>, HypervisorError>;
+    /// IP addresses of a running container, loopback left out; empty while there are none.
+    async fn addresses(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+    ) -> Result<Vec<std::net::IpAddr>, HypervisorError>;
+
+    /// Creates a container, stopped. `HypervisorError::VmidTaken` when the number is in use.
+    async fn create(&self, node: &NodeName, guest: &NewGuest) -> Result<Upid, HypervisorError>;
+    /// Starts it. `HypervisorError::AlreadySo` when it runs.
+    async fn start(&self, node: &NodeName, vmid: Vmid) -> Result<Upid, HypervisorError>;
+    /// Cuts its power. `AlreadySo` when it is stopped.
+    async fn stop(&self, node: &NodeName, vmid: Vmid) -> Result<Upid, HypervisorError>;
+    /// Asks it to end within `timeout_s` seconds; the task fails when it does not. `AlreadySo` when stopped.
+    async fn shutdown(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        timeout_s: u32,
+    ) -> Result<Upid, HypervisorError>;
+    /// Restarts it gracefully within `timeout_s` seconds.
+    async fn reboot(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        timeout_s: u32,
+    ) -> Result<Upid, HypervisorError>;
+    /// Sets the protection flag, only if the config still has this digest.
+    async fn set_protection(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        on: bool,
+        digest: &str,
+    ) -> Result<(), HypervisorError>;
+    /// Sets the description, only if the config still has this digest.
+    async fn set_description(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        text: &str,
+        digest: &str,
+    ) -> Result<(), HypervisorError>;
+    /// Destroys a stopped container and its disks (`purge`, never `force`).
+    async fn destroy(&self, node: &NodeName, vmid: Vmid) -> Result<Upid, HypervisorError>;
+
+    /// How a task stands; `None` when Proxmox has forgotten it.
+    async fn task(&self, task: &Upid) -> Result<Option<TaskState>, HypervisorError>;
+    /// The last lines of a task's log (at most `lines`).
+    async fn task_log(&self, task: &Upid, lines: u32) -> Result<Vec<String>, HypervisorError>;
+    /// Tasks about this number on any node of the cluster: active ones and those that ended.
+    /// A node that cannot be asked is an error, since an empty answer would conclude too much.
+    async fn tasks_of(&self, vmid: Vmid) -> Result<Vec<TaskSummary>, HypervisorError>;
+
+    /// Files of one content kind on a storage (`vztmpl`, `backup`).
+    async fn volumes(
+        &self,
+        node: &NodeName,
+        storage: &str,
+        content: &str,
+    ) -> Result<Vec<Volume>, HypervisorError>;
+    /// Templates that can be downloaded. `GET /nodes/{node}/aplinfo`.
+    async fn appliances(&self, node: &NodeName) -> Result<Vec<Appliance>, HypervisorError>;
+    /// Downloads a listed template into a storage.
+    async fn download_appliance(
+        &self,
+        node: &NodeName,
+        storage: &str,
+        template: &str,
+    ) -> Result<Upid, HypervisorError>;
+    /// Pulls an OCI image as an archive `file_name` (without ending) into a storage (Proxmox VE 9.1 and later).
+    async fn pull_oci_image(
+        &self,
+        node: &NodeName,
+        storage: &str,
+        reference: &str,
+        file_name: &str,
+    ) -> Result<Upid, HypervisorError>;
+}
+
+/// Finds the adapter for a registered host; it re-reads connection and credential when they change.
+#[async_trait]
+pub trait Hypervisors: Send + Sync {
+    /// `HypervisorError::Permanent` when no such host is registered or it is suspended.
+    async fn of(&self, host: HostId) -> Result<Arc<dyn Hypervisor>, HypervisorError>;
+}

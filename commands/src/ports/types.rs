@@ -1,0 +1,256 @@
+//! What passes through the ports: Proxmox's answers after parsing, and why a call failed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use proximity_domain::{Cidr, Gibibytes, Hostname, NodeName, Resources, Vmid};
+use serde::{Deserialize, Serialize};
+
+/// A task's id, e.g. `UPID:pve1:00000271:0005EA12:6B049FDA:vzcreate:100:root@pam:`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Upid(pub String);
+
+impl fmt::Display for Upid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a call did not answer what was asked. `call` names it, e.g. `POST /nodes/{node}/lxc`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HypervisorError {
+    /// It had no effect and may be repeated: refused connection, 595 on a read, a lock time-out.
+    #[error("{call}: {reason}")]
+    Retryable { call: &'static str, reason: String },
+    /// It had no effect and will be refused again: validation, permission, 501.
+    #[error("{call}: {reason}")]
+    Permanent { call: &'static str, reason: String },
+    /// It may have had its effect: no reply, cut reply, 596, 599, unreadable reply to a write.
+    #[error("{call}: outcome unknown: {reason}")]
+    Unknown { call: &'static str, reason: String },
+    /// A reply to a read whose shape is not what Proxmox promises; never taken for an empty list.
+    #[error("{call}: unexpected reply: {reason}")]
+    Malformed { call: &'static str, reason: String },
+    /// The credential is refused (401).
+    #[error("{call}: proxmox refuses the credential")]
+    Unauthorized { call: &'static str },
+    /// The pinned or verified certificate does not match; nothing of the credential was sent.
+    #[error("{call}: the certificate is not the one expected: {reason}")]
+    Certificate { call: &'static str, reason: String },
+    /// The number belongs to some guest already.
+    #[error("{call}: the number is taken")]
+    VmidTaken { call: &'static str },
+    /// It is already in the state that was asked for.
+    #[error("{call}: already so")]
+    AlreadySo { call: &'static str },
+    /// The config carries a lock (`backup`, `create`, …) or its file lock timed out.
+    #[error("{call}: locked: {reason}")]
+    Locked { call: &'static str, reason: String },
+    /// The config changed since its digest was read.
+    #[error("{call}: the configuration was changed meanwhile")]
+    DigestMismatch { call: &'static str },
+    /// There is no such guest on that node.
+    #[error("{call}: no such guest on this node")]
+    NoGuest { call: &'static str },
+}
+
+/// What a host answers when asked who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterIdentity {
+    /// Proxmox's cluster name, or `node-<16 hex digits>` made from the lone node's identity.
+    pub cluster: proximity_domain::ClusterName,
+    /// A lone node is always quorate.
+    pub quorate: bool,
+    pub nodes: Vec<NodeName>,
+}
+
+/// A release such as 9.1.7.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    pub text: String,
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// A node and its figures; `None` is "not known".
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub name: NodeName,
+    pub online: bool,
+    pub cores: Option<u32>,
+    /// Fraction of all cores, 0 to 1.
+    pub cpu: Option<f64>,
+    /// Bytes.
+    pub memory_total: Option<u64>,
+    /// Bytes.
+    pub memory_used: Option<u64>,
+    /// Bytes, of the node's root file system.
+    pub disk_total: Option<u64>,
+    /// Bytes.
+    pub disk_used: Option<u64>,
+    /// Seconds.
+    pub uptime: Option<i64>,
+}
+
+/// A guest of the cluster, container or virtual machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guest {
+    pub vmid: Vmid,
+    pub node: NodeName,
+    pub is_container: bool,
+    pub name: Option<String>,
+    /// `None` when Proxmox does not know (its node is away).
+    pub running: Option<bool>,
+    pub template: bool,
+    /// Fraction of its cores, 0 to 1.
+    pub cpu: Option<f64>,
+    /// Bytes.
+    pub memory_used: Option<u64>,
+    /// Bytes.
+    pub memory_total: Option<u64>,
+    /// Bytes.
+    pub disk_used: Option<u64>,
+    /// Bytes.
+    pub disk_total: Option<u64>,
+    /// Seconds.
+    pub uptime: Option<i64>,
+}
+
+/// A storage as a node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    pub name: String,
+    /// e.g. `dir`, `btrfs`, `zfspool`.
+    pub kind: String,
+    /// Content kinds: `rootdir`, `vztmpl`, `backup`, …
+    pub content: Vec<String>,
+    pub active: bool,
+    /// Bytes.
+    pub available: Option<u64>,
+    /// Bytes.
+    pub total: Option<u64>,
+    /// Bytes.
+    pub used: Option<u64>,
+}
+
+/// A container's configuration, as far as it is understood; everything else stays in `rest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestConfig {
+    pub digest: String,
+    /// Proxmox adds a line feed at the end; it is taken off here.
+    pub description: Option<String>,
+    pub hostname: Option<String>,
+    pub lock: Option<String>,
+    pub protection: bool,
+    pub unprivileged: bool,
+    pub rest: BTreeMap<String, String>,
+}
+
+impl GuestConfig {
+    /// True while a creation runs: the config is a lock and nothing else, so it says nobody's name.
+    pub fn is_being_created(&self) -> bool {
+        self.lock.as_deref() == Some("create") && self.description.is_none()
+    }
+}
+
+/// A container's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestStatus {
+    pub running: bool,
+    pub lock: Option<String>,
+    /// Seconds; can be off under load.
+    pub uptime: Option<i64>,
+}
+
+/// What a new container is made of. The description carries the marker.
+#[derive(Clone, PartialEq)]
+pub struct NewGuest {
+    pub vmid: Vmid,
+    pub hostname: Hostname,
+    /// Volume id of the template or image archive.
+    pub archive: String,
+    pub description: String,
+    pub disk_storage: String,
+    pub disk: Gibibytes,
+    pub resources: Resources,
+    pub bridge: String,
+    pub address: GuestAddress,
+    pub dns: Vec<IpAddr>,
+    pub unprivileged: bool,
+    pub features: Option<String>,
+    pub protection: bool,
+    /// Command that an image starts with, when not its own.
+    pub entrypoint: Option<String>,
+    /// Environment of an image's process (`env`, NUL separated on the wire); values may be secrets.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Leaves the environment out: it may hold secrets.
+impl fmt::Debug for NewGuest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewGuest")
+            .field("vmid", &self.vmid)
+            .field("hostname", &self.hostname)
+            .field("archive", &self.archive)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a container's first interface gets its address from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestAddress {
+    Dhcp,
+    Static { address: IpAddr, subnet: Cidr, gateway: IpAddr },
+}
+
+/// How a task stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskState {
+    Running,
+    /// `OK` or `WARNINGS: n`.
+    Succeeded {
+        warnings: bool,
+    },
+    /// Ended with this text.
+    Failed(String),
+    /// `unexpected status`: the worker died; look at the resource.
+    Unknown,
+}
+
+/// A task in a node's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSummary {
+    pub upid: Upid,
+    pub node: NodeName,
+    /// e.g. `vzcreate`.
+    pub kind: String,
+    /// The user or `user!token` that started it.
+    pub user: String,
+    /// Seconds since 1970, the node's clock.
+    pub started: i64,
+    pub state: TaskState,
+}
+
+/// A file on a storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// e.g. `local:vztmpl/alpine-3.22-default_20250617_amd64.tar.xz`.
+    pub id: String,
+    /// Bytes.
+    pub size: Option<u64>,
+    /// Seconds since 1970.
+    pub created: Option<i64>,
+    pub vmid: Option<Vmid>,
+}
+
+/// A template that a node can download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appliance {
+    /// File name, e.g. `alpine-3.22-default_20250617_amd64.tar.xz`.
+    pub template: String,
+    /// e.g. `alpine-3.22`.
+    pub os: String,
+    pub version: String,
+    pub sha512: Option<String>,
+}
