@@ -1,3 +1,10 @@
 //! Commands and sagas: who may do what, which streams it touches, and how it is carried out.
 
+pub mod actor;
+pub mod error;
 pub mod ports;
+pub mod secret;
+
+pub use actor::{Actor, CredentialUsed, Identity, Metadata};
+pub use error::{Error, FieldError};
+pub use secret::Secret;

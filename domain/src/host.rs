@@ -1,4 +1,7 @@
 //! The host aggregate.
 
 mod event;
+mod fingerprint;
+
 pub use event::*;
+pub use fingerprint::Fingerprint;

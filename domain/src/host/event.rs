@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Fingerprint;
 use crate::value::{ClusterName, NodeName, Port, SecretId};
 
 /// A host's events.
@@ -43,8 +44,8 @@ pub struct Connection {
     /// The stored credential's record.
     pub credential: SecretId,
     pub verify_ssl: bool,
-    /// SHA-256 of the pinned certificate, colon separated upper-case hex.
-    pub fingerprint: Option<String>,
+    /// The pinned certificate.
+    pub fingerprint: Option<Fingerprint>,
     pub ssh_port: Port,
 }
 

@@ -1,0 +1,163 @@
+//! Who acts: carried from the door to the log, where it stands in the metadata of every event.
+
+use std::net::IpAddr;
+
+use proximity_domain::user::Role;
+use proximity_domain::{SessionId, UserId};
+use uuid::Uuid;
+
+/// The one on whose behalf something is done, and how the request came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    pub identity: Identity,
+    /// The address that the request came from, trusted proxies taken off.
+    pub source: Option<IpAddr>,
+    /// The id under which the request's log lines are found.
+    pub request: Option<String>,
+}
+
+/// Who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Nobody signed in: login and registration.
+    Anonymous,
+    /// A user, as the side rows described them when the request was authenticated.
+    User { id: UserId, role: Role, credential: CredentialUsed },
+    /// A part of the program by its name (`reconciler`, `node-watch`), or the operator's shell.
+    System(&'static str),
+}
+
+/// What the user showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialUsed {
+    Session(SessionId),
+    ApiToken(Uuid),
+}
+
+impl Actor {
+    /// A part of the program itself.
+    pub fn system(name: &'static str) -> Self {
+        Self { identity: Identity::System(name), source: None, request: None }
+    }
+
+    /// Someone who has not signed in.
+    pub fn anonymous(source: Option<IpAddr>, request: Option<String>) -> Self {
+        Self { identity: Identity::Anonymous, source, request }
+    }
+
+    /// The user, unless it is nobody or a part of the program.
+    pub fn user(&self) -> Option<UserId> {
+        match self.identity {
+            Identity::User { id, .. } => Some(id),
+            Identity::Anonymous | Identity::System(_) => None,
+        }
+    }
+
+    /// The login session that was used.
+    pub fn session(&self) -> Option<SessionId> {
+        match self.identity {
+            Identity::User { credential: CredentialUsed::Session(session), .. } => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The name in the log and in the idempotency table: `user/7`, `system/reconciler`, `anonymous`.
+    pub fn name(&self) -> String {
+        match self.identity {
+            Identity::Anonymous => "anonymous".to_owned(),
+            Identity::User { id, .. } => format!("user/{id}"),
+            Identity::System(name) => format!("system/{name}"),
+        }
+    }
+
+    /// Tells callers apart for the writer's fair turns: strangers share one turn per address.
+    pub fn lane(&self) -> String {
+        match (&self.identity, self.source) {
+            (Identity::Anonymous, Some(source)) => format!("anonymous/{source}"),
+            _ => self.name(),
+        }
+    }
+
+    /// The credential's id for the log: `session/<id>`, `token/<id>`.
+    pub fn credential(&self) -> Option<String> {
+        match self.identity {
+            Identity::User { credential: CredentialUsed::Session(id), .. } => {
+                Some(format!("session/{id}"))
+            }
+            Identity::User { credential: CredentialUsed::ApiToken(id), .. } => {
+                Some(format!("token/{id}"))
+            }
+            Identity::Anonymous | Identity::System(_) => None,
+        }
+    }
+
+    /// What stands beside each event of a command of this actor.
+    pub fn metadata(&self, command: &'static str) -> Metadata {
+        Metadata { actor: self.clone(), command, ..Metadata::default() }
+    }
+}
+
+/// The metadata of an append: a flat object of texts, so that the stock readers can load it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    pub actor: Actor,
+    /// Dotted name of what was asked for, e.g. `host.create`.
+    pub command: &'static str,
+    /// For whom the actor acts, when that is someone else.
+    pub on_behalf_of: Option<UserId>,
+    /// Whose thing it is about.
+    pub owner: Option<UserId>,
+    /// What all events of one endeavour share, e.g. an operation's id.
+    pub correlation: Option<String>,
+    /// What this append follows from, e.g. `position/123`.
+    pub causation: Option<String>,
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self {
+            actor: Actor::anonymous(None, None),
+            command: "",
+            on_behalf_of: None,
+            owner: None,
+            correlation: None,
+            causation: None,
+        }
+    }
+}
+
+impl Metadata {
+    /// Says whose thing it is about.
+    #[must_use]
+    pub fn owned_by(mut self, owner: UserId) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    /// Says which endeavour it belongs to.
+    #[must_use]
+    pub fn correlated(mut self, id: impl ToString) -> Self {
+        self.correlation = Some(id.to_string());
+        self
+    }
+
+    /// The JSON object as it is stored; what is not known is left out.
+    pub fn to_json(&self) -> String {
+        let fields = [
+            ("actor", Some(self.actor.name())),
+            ("command", Some(self.command.to_owned())),
+            ("on_behalf_of", self.on_behalf_of.map(|user| user.to_string())),
+            ("owner", self.owner.map(|user| user.to_string())),
+            ("credential", self.actor.credential()),
+            ("request", self.actor.request.clone()),
+            ("correlation", self.correlation.clone()),
+            ("causation", self.causation.clone()),
+            ("source", self.actor.source.map(|source| source.to_string())),
+        ];
+        let object: serde_json::Map<String, serde_json::Value> = fields
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), serde_json::Value::String(value?))))
+            .collect();
+        serde_json::Value::Object(object).to_string()
+    }
+}
