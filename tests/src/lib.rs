@@ -1,1 +1,12 @@
-//! Skeleton.
+//! What the end-to-end tests share: a server process, an HTTP client as a person's browser or script.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+pub mod database;
+pub mod http;
+pub mod process;
+
+/// Prints one measured figure; `make test` collects these lines at its end.
+#[macro_export]
+macro_rules! figure {
+    ($($part:tt)*) => { println!("figure: {}", format!($($part)*)) };
+}
