@@ -1,6 +1,8 @@
 //! What is true: pure aggregates, their events and the values they are made of; no I/O, no clock.
 
 pub mod application;
+#[cfg(test)]
+mod fixture;
 pub mod host;
 pub mod lease;
 pub mod operation;

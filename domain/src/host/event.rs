@@ -1,5 +1,6 @@
 //! What has happened to a registered Proxmox host: a stored promise, with a fixture per version.
 
+use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use super::Fingerprint;
@@ -70,4 +71,21 @@ pub struct ObservedNode {
     pub memory_total: Option<u64>,
     /// Bytes.
     pub disk_total: Option<u64>,
+}
+
+impl DomainEvent for Event {
+    fn event_type(&self) -> String {
+        match self {
+            Self::Registered { .. } => "host.registered",
+            Self::Changed { .. } => "host.changed",
+            Self::NodesObserved { .. } => "host.nodes_observed",
+            Self::Suspended { .. } => "host.suspended",
+            Self::Removed => "host.removed",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
 }

@@ -1,5 +1,6 @@
 //! What has happened to a user and to a login session; no hash and no secret is ever in here.
 
+use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::value::{SessionId, UserId};
@@ -54,4 +55,38 @@ pub enum EndReason {
     PasswordChanged,
     Disabled,
     RevokedByAdmin,
+}
+
+impl DomainEvent for Event {
+    fn event_type(&self) -> String {
+        match self {
+            Self::Registered { .. } => "user.registered",
+            Self::ProfileChanged { .. } => "user.profile_changed",
+            Self::PasswordChanged => "user.password_changed",
+            Self::RoleChanged { .. } => "user.role_changed",
+            Self::Disabled => "user.disabled",
+            Self::Enabled => "user.enabled",
+            Self::LoggedIn { .. } => "user.logged_in",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}
+
+impl DomainEvent for SessionEvent {
+    fn event_type(&self) -> String {
+        match self {
+            Self::Opened { .. } => "session.opened",
+            Self::Refreshed => "session.refreshed",
+            Self::Ended { .. } => "session.ended",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
 }
