@@ -104,7 +104,8 @@ impl FromStr for ApplicationId {
         let refuse = || ValueError::new("application.id_invalid", "this is not a valid id");
         let (catalog, random) = text.rsplit_once('-').ok_or_else(refuse)?;
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        let word =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
         let valid = (1..=64).contains(&catalog.len())
             && catalog.bytes().all(word)
             && random.len() == 8

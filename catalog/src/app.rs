@@ -1,0 +1,221 @@
+//! An application of the catalog, as its file and the API write it.
+
+use std::collections::BTreeMap;
+
+use proximity_domain::{Cores, Gibibytes, Mebibytes, Port};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One entry: the old product's fields first, then ours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CatalogApp {
+    /// `a-z 0-9 - _ .`, at most 64; the first part of the ids of applications made from it.
+    pub id: String,
+    pub name: String,
+    pub version: String,
+    pub description: String,
+    /// Address of a picture.
+    #[serde(default)]
+    pub icon: Option<String>,
+    pub category: String,
+    /// A compose file as JSON.
+    #[serde(default)]
+    pub docker_compose: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// Texts or objects: the old product allowed both.
+    #[serde(default)]
+    pub volumes: Vec<Value>,
+    /// Constant values; those whose name says that they are secrets are replaced at deploy time.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// MiB.
+    pub min_memory: Mebibytes,
+    pub min_cpu: Cores,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    #[serde(default)]
+    pub author: Option<String>,
+    #[serde(default)]
+    pub website: Option<String>,
+    /// How it gets into its container; a file with `docker_compose` may leave it out.
+    pub install: Install,
+    /// What a person may set.
+    #[serde(default)]
+    pub params: Vec<Param>,
+    #[serde(default)]
+    pub resources: ResourceWishes,
+    #[serde(default = "yes")]
+    pub unprivileged: bool,
+    /// Proxmox container features, e.g. `nesting=1`.
+    #[serde(default)]
+    pub features: Option<String>,
+    /// The first one is published.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
+    /// Absolute paths that hold state.
+    #[serde(default)]
+    pub data: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How an application gets into its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Install {
+    /// A container from an OS template, then `setup` in it.
+    Template {
+        os: String,
+        version: String,
+        #[serde(default)]
+        setup: Vec<String>,
+    },
+    /// The image is the container (Proxmox VE 9.1 and later).
+    Oci {
+        /// With registry and tag, e.g. `docker.io/library/nginx:1.29`.
+        image: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entrypoint: Option<String>,
+    },
+    /// Docker in a container, with `docker_compose` brought up in it.
+    Compose {},
+}
+
+/// Something that a person may set; it reaches the application as environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Param {
+    /// The name of the environment variable.
+    pub name: String,
+    pub label: String,
+    #[serde(rename = "type")]
+    pub kind: ParamKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<ParamDefault>,
+    /// The choices of a `select`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    #[serde(default)]
+    pub required: bool,
+    /// A regular expression that the whole value must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// The type of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamKind {
+    Text,
+    Number,
+    Boolean,
+    Select,
+    /// Never stored in an event, a read model or a log, and never given back.
+    Secret,
+}
+
+/// What a parameter is when nobody sets it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ParamDefault {
+    /// A random text of so many characters.
+    Generate {
+        generate: u16,
+    },
+    Constant(Value),
+}
+
+/// What it would like to have; what is absent comes from the admin's defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceWishes {
+    #[serde(default)]
+    pub cores: Option<Cores>,
+    #[serde(default)]
+    pub memory_mb: Option<Mebibytes>,
+    #[serde(default)]
+    pub disk_gb: Option<Gibibytes>,
+    #[serde(default)]
+    pub swap_mb: Option<Mebibytes>,
+}
+
+/// Where it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    pub name: String,
+    pub port: Port,
+    pub protocol: Protocol,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    Http,
+    Https,
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// The name used in the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// When it counts as there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpCheck>,
+    /// Seconds after the start within which it must answer.
+    #[serde(default = "patience")]
+    pub within_s: u32,
+}
+
+/// Two minutes: the first start of most images creates a database.
+pub(crate) fn patience() -> u32 {
+    120
+}
+
+/// A GET that must be answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    pub port: Port,
+    #[serde(default = "root")]
+    pub path: String,
+    /// The status; any below 400 when none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<u16>,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+/// A port that must accept a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpCheck {
+    pub port: Port,
+}
