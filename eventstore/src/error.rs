@@ -1,0 +1,60 @@
+//! Why the store could not be opened, read or maintained; refusals of an append are `AppendError`.
+
+use std::path::PathBuf;
+
+/// What can go wrong outside an append.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another server holds the data directory.
+    #[error("another process is using {}", dir.display())]
+    Locked { dir: PathBuf },
+    /// The schema was written by a newer version of this program.
+    #[error("the database is at schema version {found}, this program knows only {known}")]
+    NewerSchema { found: i64, known: i64 },
+    /// Migrations are missing, and this role does not run them.
+    #[error(
+        "the database is at schema version {found}, this program needs {known}: run `proximity migrate`"
+    )]
+    OlderSchema { found: i64, known: i64 },
+    /// A migration that was applied is not the one that this program carries.
+    #[error("migration {version} was applied with another text")]
+    MigrationChanged { version: i64 },
+    /// A declared side table does not match the database.
+    #[error("table {table} lacks column {column}")]
+    Undeclared { table: &'static str, column: &'static str },
+    /// The data directory, lock file or publish directory cannot be used.
+    #[error("cannot use {}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// Stored data is not what this program writes.
+    #[error("stored data is malformed: {what}")]
+    Malformed { what: String },
+    /// The database refuses or cannot be reached.
+    #[error("the database failed")]
+    Postgres(#[from] sqlx::Error),
+    /// SQLite refuses; a full or read-only disk, usually.
+    #[error("the embedded database failed")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The stock repositories failed to load a stream.
+    #[error("loading a stream failed")]
+    Load(#[from] cqrs_es::persist::PersistenceError),
+    /// A write outside an append did not get through; the reason says whether a retry helps.
+    #[error("a write was not accepted")]
+    Refused(#[from] crate::AppendError),
+    /// The store was opened for reading only.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
+    /// The store is shutting down.
+    #[error("the event store is closed")]
+    Closed,
+}
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn malformed(what: impl Into<String>) -> Self {
+        Self::Malformed { what: what.into() }
+    }
+}

@@ -1,0 +1,121 @@
+//! Claims, probes, counters and pruning on SQLite: single statements on the writer's connection.
+
+use std::time::Duration;
+
+use rusqlite::OptionalExtension as _;
+use uuid::Uuid;
+
+use super::Sqlite;
+use super::batch::now_micros;
+use crate::claim::{Claim, micros};
+use crate::error::Error;
+use crate::side::Table;
+
+const CLAIM: &str = "insert into claims (id, runner, epoch, expires_at) values (?1, ?2, 1, ?3)
+  on conflict (id) do update
+  set runner = excluded.runner, epoch = claims.epoch + 1, expires_at = excluded.expires_at
+  where claims.expires_at <= ?4 or claims.runner = excluded.runner
+  returning epoch";
+const RENEW: &str =
+    "update claims set expires_at = ?4 where id = ?1 and runner = ?2 and epoch = ?3";
+const RELEASE: &str =
+    "update claims set expires_at = 0 where id = ?1 and runner = ?2 and epoch = ?3";
+const PROBE: &str = "update meta set value = ?1 where key = 'probe'";
+const COUNT_FAILURE: &str =
+    "insert into login_attempts (account, source, window_start, failures) values (?1, ?2, ?3, 1)
+  on conflict (account, source, window_start) do update set failures = failures + 1
+  returning failures";
+
+impl Sqlite {
+    pub async fn claim(
+        &self,
+        id: &str,
+        runner: Uuid,
+        ttl: Duration,
+    ) -> Result<Option<Claim>, Error> {
+        let id = id.to_owned();
+        let epoch = self
+            .with_writer(move |writer| {
+                let now = now_micros();
+                let end = now.saturating_add(micros(ttl));
+                writer
+                    .connection
+                    .prepare_cached(CLAIM)?
+                    .query_row((id, runner.to_string(), end, now), |row| row.get(0))
+                    .optional()
+            })
+            .await?;
+        Ok(epoch.map(|epoch| Claim { epoch, expires_in: ttl }))
+    }
+
+    pub async fn renew(
+        &self,
+        id: &str,
+        runner: Uuid,
+        epoch: u64,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        let id = id.to_owned();
+        self.with_writer(move |writer| {
+            let end = now_micros().saturating_add(micros(ttl));
+            let touched = writer.connection.prepare_cached(RENEW)?.execute((
+                id,
+                runner.to_string(),
+                epoch,
+                end,
+            ))?;
+            Ok(touched == 1)
+        })
+        .await
+    }
+
+    pub async fn release(&self, id: &str, runner: Uuid, epoch: u64) -> Result<bool, Error> {
+        let id = id.to_owned();
+        self.with_writer(move |writer| {
+            let touched = writer.connection.prepare_cached(RELEASE)?.execute((
+                id,
+                runner.to_string(),
+                epoch,
+            ))?;
+            Ok(touched == 1)
+        })
+        .await
+    }
+
+    pub async fn probe(&self) -> Result<(), Error> {
+        self.with_writer(|writer| {
+            writer.connection.prepare_cached(PROBE)?.execute([now_micros().to_string()]).map(drop)
+        })
+        .await
+    }
+
+    pub async fn count_login_failure(
+        &self,
+        account: &str,
+        source: &str,
+        window_start: i64,
+    ) -> Result<u64, Error> {
+        let (account, source) = (account.to_owned(), source.to_owned());
+        self.with_writer(move |writer| {
+            writer
+                .connection
+                .prepare_cached(COUNT_FAILURE)?
+                .query_row((account, source, window_start), |row| row.get(0))
+        })
+        .await
+    }
+
+    pub async fn prune(
+        &self,
+        table: &'static Table,
+        column: &'static str,
+        before: i64,
+    ) -> Result<u64, Error> {
+        let sql = format!("delete from \"{}\" where \"{column}\" < ?1", table.name);
+        self.with_writer(move |writer| {
+            let touched = writer.connection.prepare_cached(&sql)?.execute([before])?;
+            Ok(u64::try_from(touched).unwrap_or(u64::MAX))
+        })
+        .await
+    }
+}

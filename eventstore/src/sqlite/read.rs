@@ -1,0 +1,203 @@
+//! Reads of `events.db`, each one statement on a blocking thread that nobody can cancel midway.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::types::Value as SqlValue;
+use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow};
+use tokio::sync::Semaphore;
+
+use crate::append::{Position, Recorded};
+use crate::claim::KeptAnswer;
+use crate::error::Error;
+use crate::side::{ColumnType, Row, Table, Value};
+use crate::side_sql::{self, Dialect};
+
+const COLUMNS: &str = "position, aggregate_type, aggregate_id, sequence, event_type, \
+     event_version, payload, metadata, recorded_at";
+
+/// A few read-only connections; each is used by one thread at a time.
+#[derive(Clone)]
+pub(crate) struct Readers {
+    path: Arc<PathBuf>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub fn new(path: PathBuf, most: u32) -> Self {
+        Self {
+            path: Arc::new(path),
+            idle: Arc::default(),
+            permits: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1).max(1))),
+        }
+    }
+
+    /// Keeps a connection for the next read.
+    pub fn give_back(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+
+    /// Runs `read` on a thread of its own; dropping the future does not stop it.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let this = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let kept = this.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match kept {
+                Some(connection) => connection,
+                None => super::open_reader(&this.path)?,
+            };
+            let result = read(&connection);
+            if result.is_ok() {
+                this.give_back(connection);
+            }
+            result
+        });
+        match done.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::Closed),
+            },
+        }
+    }
+
+    pub async fn feed(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
+        self.read(move |connection| {
+            let sql = format!(
+                "select {COLUMNS} from events where position > ?1 order by position limit ?2"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map((after, limit_of(limit)), recorded)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    pub async fn stream(
+        &self,
+        aggregate_type: &str,
+        aggregate_id: &str,
+    ) -> Result<Vec<Recorded>, Error> {
+        let key = (aggregate_type.to_owned(), aggregate_id.to_owned());
+        self.read(move |connection| {
+            let sql = format!(
+                "select {COLUMNS} from events \
+                 where aggregate_type = ?1 and aggregate_id = ?2 order by sequence"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(key, recorded)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    pub async fn head(&self) -> Result<Position, Error> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("select coalesce(max(position), 0) from events")?;
+            Ok(statement.query_row((), |row| row.get(0))?)
+        })
+        .await
+    }
+
+    pub async fn idempotent(&self, actor: &str, key: &str) -> Result<Option<KeptAnswer>, Error> {
+        let key = (actor.to_owned(), key.to_owned());
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "select first_position, fingerprint, answer from appends \
+                 where actor = ?1 and idempotency_key = ?2",
+            )?;
+            let kept = statement.query_row(key, |row| {
+                Ok(KeptAnswer {
+                    position: row.get(0)?,
+                    fingerprint: row.get(1)?,
+                    answer: row.get(2)?,
+                })
+            });
+            Ok(kept.optional()?)
+        })
+        .await
+    }
+
+    pub async fn rows(
+        &self,
+        table: &'static Table,
+        filter: Row,
+        limit: usize,
+    ) -> Result<Vec<Row>, Error> {
+        self.read(move |connection| {
+            let sql = side_sql::select(Dialect::Sqlite, table, &filter);
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut place = 0;
+            for (_, value) in filter.iter().filter(|(_, value)| *value != Value::Null) {
+                place += 1;
+                statement.raw_bind_parameter(place, value)?;
+            }
+            statement.raw_bind_parameter(place + 1, limit_of(limit))?;
+            let mut found = statement.raw_query();
+            let mut rows = Vec::new();
+            while let Some(row) = found.next()? {
+                rows.push(side_row(table, row)?);
+            }
+            Ok(rows)
+        })
+        .await
+    }
+
+    pub async fn sum_login_failures(
+        &self,
+        column: &'static str,
+        value: &str,
+        since: i64,
+    ) -> Result<u64, Error> {
+        let value = value.to_owned();
+        let sql = format!(
+            "select coalesce(sum(failures), 0) from login_attempts \
+             where \"{column}\" = ?1 and window_start >= ?2"
+        );
+        self.read(move |connection| {
+            Ok(connection.prepare_cached(&sql)?.query_row((value, since), |row| row.get(0))?)
+        })
+        .await
+    }
+}
+
+pub(super) fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn recorded(row: &SqlRow<'_>) -> Result<Recorded, rusqlite::Error> {
+    Ok(Recorded {
+        position: row.get(0)?,
+        aggregate_type: row.get(1)?,
+        aggregate_id: row.get(2)?,
+        sequence: row.get(3)?,
+        event_type: row.get(4)?,
+        event_version: row.get(5)?,
+        payload: row.get(6)?,
+        metadata: row.get(7)?,
+        recorded_at: row.get(8)?,
+    })
+}
+
+fn side_row(table: &'static Table, row: &SqlRow<'_>) -> Result<Row, Error> {
+    let mut out = Row::with_capacity(table.columns.len());
+    for (n, column) in table.columns.iter().enumerate() {
+        let value = match (column.kind, row.get::<_, SqlValue>(n)?) {
+            (_, SqlValue::Null) => Value::Null,
+            (ColumnType::Text, SqlValue::Text(text)) => Value::Text(text),
+            (ColumnType::Integer, SqlValue::Integer(number)) => Value::Integer(number),
+            (ColumnType::Boolean, SqlValue::Integer(number)) => Value::Boolean(number != 0),
+            (ColumnType::Bytes, SqlValue::Blob(bytes)) => Value::Bytes(bytes),
+            _ => return Err(Error::malformed(format!("{}.{}", table.name, column.name))),
+        };
+        out.push((column.name, value));
+    }
+    Ok(out)
+}

@@ -1,0 +1,328 @@
+//! The store: one handle over both databases.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cqrs_es::persist::{PersistedEventRepository as _, SerializedEvent};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::append::{Append, AppendError, Outcome, Position, Recorded};
+use crate::claim::{Claim, KeptAnswer};
+use crate::error::Error;
+use crate::options::{Location, Options};
+use crate::queue;
+use crate::side::{ColumnType, Row, Table, Value};
+use crate::side_sql;
+use crate::sqlite::{self, Sqlite};
+
+/// A cheap handle on the log; the last one dropped lets the writer finish and end.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Backend,
+    head: watch::Receiver<Position>,
+    append_bytes: usize,
+    /// Tasks that only ever read, ended with the store.
+    helpers: Vec<JoinHandle<()>>,
+}
+
+enum Backend {
+    Sqlite(Sqlite),
+}
+
+/// What `Store::migrate` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationReport {
+    /// Versions applied now, in order; empty when nothing was missing.
+    pub applied: Vec<i64>,
+}
+
+impl Store {
+    /// Opens the log for reading and writing.
+    ///
+    /// SQLite is migrated first. PostgreSQL must have been: the serving role may not. A schema that
+    /// a newer program wrote is refused on both.
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        Self::open_as(options, true).await
+    }
+
+    /// Opens the log for reading only, beside a running server or alone; an append is refused as closed.
+    pub async fn open_read_only(options: Options) -> Result<Self, Error> {
+        Self::open_as(options, false).await
+    }
+
+    async fn open_as(options: Options, writable: bool) -> Result<Self, Error> {
+        let (head, watched) = watch::channel(0);
+        let mut helpers = Vec::new();
+        let backend = match options.location.clone() {
+            Location::Sqlite { dir } => {
+                let (opening, sender) = (options.clone(), head.clone());
+                let sqlite = blocking(move || {
+                    if writable {
+                        Sqlite::open(&dir, &opening, sender)
+                    } else {
+                        Sqlite::open_read_only(&dir, &opening)
+                    }
+                })
+                .await?;
+                advance(&head, sqlite.readers.head().await?);
+                if !writable {
+                    // The writer is in another process: polling is the only news of it.
+                    let (readers, poll) = (sqlite.readers.clone(), options.poll);
+                    helpers.push(tokio::spawn(async move {
+                        loop {
+                            tokio::time::sleep(poll).await;
+                            match readers.head().await {
+                                Ok(position) => advance(&head, position),
+                                Err(error) => tracing::warn!(%error, "the head cannot be read"),
+                            }
+                        }
+                    }));
+                }
+                Backend::Sqlite(sqlite)
+            }
+            Location::Postgres { .. } => return Err(Error::malformed("not yet")),
+        };
+        let append_bytes = options.append_bytes;
+        Ok(Self { inner: Arc::new(Inner { backend, head: watched, append_bytes, helpers }) })
+    }
+
+    /// Brings the schema up to date: on PostgreSQL in the owner's role.
+    pub async fn migrate(options: Options) -> Result<MigrationReport, Error> {
+        let applied = match options.location {
+            Location::Sqlite { dir } => blocking(move || sqlite::migrate(&dir)).await?,
+            Location::Postgres { .. } => return Err(Error::malformed("not yet")),
+        };
+        Ok(MigrationReport { applied })
+    }
+
+    /// Stores all of it or none.
+    ///
+    /// From the first poll on the append belongs to the writer: dropping the future loses the answer,
+    /// never half an append. The same `id` may be submitted again, whatever the first answer was.
+    pub async fn append(&self, append: Append) -> Result<Outcome, AppendError> {
+        for write in &append.side {
+            write.check()?;
+        }
+        let bytes = queue::size(&append);
+        if bytes > self.inner.append_bytes {
+            return Err(AppendError::Invalid {
+                reason: format!(
+                    "{bytes} bytes of events, the limit is {}",
+                    self.inner.append_bytes
+                ),
+            });
+        }
+        let answered = match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.queue().ok_or(AppendError::Closed)?.push(append)?,
+        };
+        // The writer answers everything that it took, unless it died; then the outcome is open.
+        answered.await.unwrap_or(Err(AppendError::Unknown))
+    }
+
+    /// One stream through the stock repository of cqrs-es; empty when it does not exist.
+    pub async fn load<A: cqrs_es::Aggregate>(
+        &self,
+        id: &str,
+    ) -> Result<Vec<SerializedEvent>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => Ok(sqlite.repository.get_events::<A>(id).await?),
+        }
+    }
+
+    /// One stream with positions, in order; empty when it does not exist.
+    pub async fn load_stream(
+        &self,
+        aggregate_type: &str,
+        aggregate_id: &str,
+    ) -> Result<Vec<Recorded>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.stream(aggregate_type, aggregate_id).await,
+        }
+    }
+
+    /// At most `limit` events after a position, in order; fewer only at the end of the log.
+    pub async fn feed(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.feed(after, limit).await,
+        }
+    }
+
+    /// Position of the last stored event, 0 when there is none.
+    pub async fn head(&self) -> Result<Position, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.head().await,
+        }
+    }
+
+    /// Tells when the head has moved: at once in this process and, with PostgreSQL, through NOTIFY;
+    /// `Options::poll` later at worst. It never moves back.
+    pub fn watch_head(&self) -> watch::Receiver<Position> {
+        self.inner.head.clone()
+    }
+
+    /// Which life of the log this is; a restored backup is another one.
+    pub fn incarnation(&self) -> Uuid {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.incarnation,
+        }
+    }
+
+    /// What an earlier append left under an idempotency key.
+    pub async fn idempotent(&self, actor: &str, key: &str) -> Result<Option<KeptAnswer>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.idempotent(actor, key).await,
+        }
+    }
+
+    /// At most `limit` side rows that equal `filter` (all, if it is empty), every column, ordered by key.
+    pub async fn rows(
+        &self,
+        table: &'static Table,
+        filter: Row,
+        limit: usize,
+    ) -> Result<Vec<Row>, Error> {
+        side_sql::check(table, &filter)?;
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.rows(table, filter, limit).await,
+        }
+    }
+
+    /// Claims `id` for `runner` if nobody else holds it; the epoch grows even when the holder claims it again.
+    pub async fn claim(
+        &self,
+        id: &str,
+        runner: Uuid,
+        ttl: Duration,
+    ) -> Result<Option<Claim>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.claim(id, runner, ttl).await,
+        }
+    }
+
+    /// Prolongs a claim; `false` when it was taken over. One that expired unnoticed is revived.
+    pub async fn renew(
+        &self,
+        id: &str,
+        runner: Uuid,
+        epoch: u64,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.renew(id, runner, epoch, ttl).await,
+        }
+    }
+
+    /// Gives a claim up, so that anyone may take it at once; `false` when it was taken over.
+    pub async fn release(&self, id: &str, runner: Uuid, epoch: u64) -> Result<bool, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.release(id, runner, epoch).await,
+        }
+    }
+
+    /// Writes one row: whether the database accepts writes right now.
+    pub async fn ping_writable(&self) -> Result<(), Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.probe().await,
+        }
+    }
+
+    /// Counts one failed login in a window (microseconds since 1970); returns the window's count.
+    pub async fn count_login_failure(
+        &self,
+        account: &str,
+        source: &str,
+        window_start: i64,
+    ) -> Result<u64, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => {
+                sqlite.count_login_failure(account, source, window_start).await
+            }
+        }
+    }
+
+    /// Failed logins of an account, from all sources, in windows that start at `since` or later.
+    pub async fn login_failures_of_account(&self, account: &str, since: i64) -> Result<u64, Error> {
+        self.sum_login_failures("account", account, since).await
+    }
+
+    /// Failed logins from a source, for all accounts, in windows that start at `since` or later.
+    pub async fn login_failures_of_source(&self, source: &str, since: i64) -> Result<u64, Error> {
+        self.sum_login_failures("source", source, since).await
+    }
+
+    async fn sum_login_failures(
+        &self,
+        column: &'static str,
+        value: &str,
+        since: i64,
+    ) -> Result<u64, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => {
+                sqlite.readers.sum_login_failures(column, value, since).await
+            }
+        }
+    }
+
+    /// Deletes side rows whose integer column is less than `before`, e.g. sessions long expired; returns how many.
+    pub async fn prune(
+        &self,
+        table: &'static Table,
+        column: &'static str,
+        before: i64,
+    ) -> Result<u64, Error> {
+        side_sql::check(table, &[(column, Value::Integer(before))])?;
+        debug_assert!(
+            table.columns.iter().any(|c| c.name == column && c.kind == ColumnType::Integer)
+        );
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.prune(table, column, before).await,
+        }
+    }
+
+    /// Refuses new appends, stores those that wait, and ends the writer.
+    pub async fn close(self) {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for helper in &self.helpers {
+            helper.abort();
+        }
+    }
+}
+
+/// The file that holds the log on SQLite, for backups and tools.
+pub fn sqlite_file(dir: &std::path::Path) -> PathBuf {
+    sqlite::file(dir)
+}
+
+fn advance(head: &watch::Sender<Position>, position: Position) {
+    head.send_if_modified(|seen| {
+        let moved = *seen < position;
+        *seen = position.max(*seen);
+        moved
+    });
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::Closed),
+        },
+    }
+}

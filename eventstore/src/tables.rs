@@ -1,0 +1,160 @@
+//! The side tables as data: names, keys and typed columns, one constant for each file in `migrations/`.
+
+use crate::side::ColumnType::{Boolean, Bytes, Integer, Text};
+use crate::side::{Column, ColumnType, Table};
+
+const fn column(name: &'static str, kind: ColumnType) -> Column {
+    Column { name, kind }
+}
+
+/// Every side table; `Options::new` checks them against the database.
+pub static ALL: &[&Table] = &[
+    &USERS,
+    &SESSIONS,
+    &SPENT_REFRESH,
+    &OWNERSHIP,
+    &SECRETS,
+    &KEY_SENTINEL,
+    &INSTALLATION,
+    &HOST_CONNECTIONS,
+    &SETUP_TOKENS,
+    &LOGIN_ATTEMPTS,
+];
+
+/// Accounts: identity and role are read from here, never from a projection.
+///
+/// `username` and `email` are stored folded to lower case; times are microseconds since 1970.
+pub static USERS: Table = Table {
+    name: "users",
+    key: &["id"],
+    columns: &[
+        column("id", Text),
+        column("username", Text),
+        column("email", Text),
+        column("password_hash", Text),
+        column("role", Text),
+        column("disabled", Boolean),
+        column("first_name", Text),
+        column("last_name", Text),
+        column("created_at", Integer),
+        column("updated_at", Integer),
+    ],
+};
+
+/// Logins: tokens are kept as hashes only, and every request looks here.
+///
+/// Times are microseconds since 1970.
+pub static SESSIONS: Table = Table {
+    name: "sessions",
+    key: &["id"],
+    columns: &[
+        column("id", Text),
+        column("family", Text),
+        column("user_id", Text),
+        column("access_hash", Bytes),
+        column("refresh_hash", Bytes),
+        column("csrf", Text),
+        column("created_at", Integer),
+        column("last_used_at", Integer),
+        column("access_expires_at", Integer),
+        column("refresh_expires_at", Integer),
+        column("ended_at", Integer),
+        column("source", Text),
+        column("user_agent", Text),
+    ],
+};
+
+/// Refresh tokens that were exchanged: seeing one again means that its family was stolen.
+pub static SPENT_REFRESH: Table = Table {
+    name: "spent_refresh",
+    key: &["hash"],
+    columns: &[
+        column("hash", Bytes),
+        column("family", Text),
+        column("user_id", Text),
+        column("spent_at", Integer),
+    ],
+};
+
+/// Who owns what: the one place that decides whether a thing exists for a caller.
+pub static OWNERSHIP: Table = Table {
+    name: "ownership",
+    key: &["kind", "id"],
+    columns: &[column("kind", Text), column("id", Text), column("owner", Text)],
+};
+
+/// Ciphertexts, one row for each version of a secret, under a data key wrapped by the master key.
+///
+/// The record, column and version are the associated data: a ciphertext moved to another row does not decrypt.
+pub static SECRETS: Table = Table {
+    name: "secrets",
+    key: &["id"],
+    columns: &[
+        column("id", Text),
+        column("record_table", Text),
+        column("record_id", Text),
+        column("column_name", Text),
+        column("version", Integer),
+        column("key_id", Text),
+        column("wrapped_key", Bytes),
+        column("ciphertext", Bytes),
+        column("created_at", Integer),
+    ],
+};
+
+/// A known ciphertext under each master key, decrypted at start so that a wrong key is found before the first write.
+pub static KEY_SENTINEL: Table = Table {
+    name: "key_sentinel",
+    key: &["id"],
+    columns: &[column("id", Text), column("key_id", Text), column("ciphertext", Bytes)],
+};
+
+/// Facts about this installation, such as its identity.
+pub static INSTALLATION: Table = Table {
+    name: "installation",
+    key: &["key"],
+    columns: &[column("key", Text), column("value", Text)],
+};
+
+/// How a Proxmox host is reached; its credential is a reference into `secrets`.
+pub static HOST_CONNECTIONS: Table = Table {
+    name: "host_connections",
+    key: &["host_id"],
+    columns: &[
+        column("host_id", Text),
+        column("name", Text),
+        column("address", Text),
+        column("port", Integer),
+        column("user", Text),
+        column("auth", Text),
+        column("secret_id", Text),
+        column("fingerprint", Text),
+        column("verify_ssl", Boolean),
+        column("ssh_port", Integer),
+        column("updated_at", Integer),
+    ],
+};
+
+/// One-time tokens that let the first administrator register.
+pub static SETUP_TOKENS: Table = Table {
+    name: "setup_tokens",
+    key: &["hash"],
+    columns: &[
+        column("hash", Bytes),
+        column("created_at", Integer),
+        column("expires_at", Integer),
+        column("used_at", Integer),
+    ],
+};
+
+/// Failed logins, counted for each account and source in windows of time.
+pub static LOGIN_ATTEMPTS: Table = Table {
+    name: "login_attempts",
+    key: &["account", "source", "window_start"],
+    columns: &[
+        column("account", Text),
+        column("source", Text),
+        column("window_start", Integer),
+        column("failures", Integer),
+    ],
+};

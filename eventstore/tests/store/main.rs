@@ -1,0 +1,5 @@
+//! The store's promises, each kept on both databases, with the figures that say so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod basics;
+mod support;

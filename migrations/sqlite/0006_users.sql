@@ -1,0 +1,17 @@
+-- Accounts: identity and role are read from here, never from a projection.
+-- `username` and `email` are stored folded to lower case; times are microseconds since 1970.
+create table users (
+  id            text not null,
+  username      text not null,
+  email         text,
+  password_hash text not null,
+  role          text not null,
+  disabled      integer not null check (disabled in (0, 1)),
+  first_name    text,
+  last_name     text,
+  created_at    integer not null,
+  updated_at    integer not null,
+  constraint users_pkey primary key (id)
+) strict;
+create unique index users_username_key on users (username);
+create unique index users_email_key on users (email);
