@@ -1,4 +1,309 @@
-//! The application aggregate.
+//! The application aggregate: one container that someone asked for, and what runs on it now.
+//!
+//! ```text
+//! absent ──request──▶ deploying ──complete──▶ running ◀──start──┐
+//!                        │fail                 │ └──stop──▶ stopped
+//!                        ▼                     │delete          │delete
+//!                      failed ──delete──▶ removed ◀─────────────┘
+//! ```
+//! One operation at a time: while one runs or is stuck, every other is refused.
 
 mod event;
+#[cfg(test)]
+mod tests;
+
 pub use event::*;
+
+use std::net::IpAddr;
+
+use cqrs_es::Aggregate;
+use cqrs_es::event_sink::EventSink;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Kind;
+use crate::value::{OperationId, UserId, Vmid};
+
+/// What can be asked of an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Request(Box<Requested>),
+    CompleteDeployment { operation: OperationId, address: Option<IpAddr> },
+    FailDeployment { operation: OperationId, problem: String },
+    ReplaceVmid { operation: OperationId, to: Vmid },
+    BeginOperation { operation: OperationId, kind: Kind },
+    FinishStart { operation: OperationId, address: Option<IpAddr> },
+    FinishStop { operation: OperationId },
+    FinishRestart { operation: OperationId, address: Option<IpAddr> },
+    FinishRemoval { operation: OperationId },
+    FailOperation { operation: OperationId, problem: String, running: bool },
+    MarkStuck { operation: OperationId, problem: String },
+    Abandon { operation: OperationId, problem: String },
+}
+
+/// Why it was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("there is no such application")]
+    NotFound,
+    #[error("this application exists already")]
+    AlreadyExists,
+    #[error("another operation on this application is running")]
+    Busy { operation: OperationId },
+    #[error("this application failed to deploy; it can only be deleted")]
+    OnlyDeletable,
+    #[error("this application is not running")]
+    NotRunning,
+    #[error("this operation is not the one that runs on the application")]
+    NotThisOperation,
+}
+
+/// An application as its events describe it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Application {
+    #[default]
+    Absent,
+    Live(Box<Live>),
+    /// Its deployment was undone or given up: it holds nothing.
+    Failed(Box<Failed>),
+    Removed,
+}
+
+/// An application that holds its leases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// As asked for, with the guest's number as it is now.
+    pub requested: Requested,
+    pub running: bool,
+    pub current: Option<Current>,
+}
+
+/// An application without anything, kept so that its owner can see why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    pub owner: UserId,
+    pub problem: String,
+    pub current: Option<Current>,
+}
+
+/// The operation that an application is reserved for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    pub operation: OperationId,
+    pub kind: Kind,
+    pub stuck: bool,
+}
+
+impl Application {
+    /// Judges one command.
+    pub fn decide(&self, command: Command) -> Result<Vec<Event>, Error> {
+        match command {
+            Command::Request(requested) => match self {
+                Self::Absent => Ok(vec![Event::Requested(requested)]),
+                Self::Live(_) | Self::Failed(_) | Self::Removed => Err(Error::AlreadyExists),
+            },
+            Command::BeginOperation { operation, kind } => self.begin(operation, kind),
+            Command::CompleteDeployment { operation, address } => {
+                self.ending(operation, Event::Deployed { operation, address })
+            }
+            Command::FailDeployment { operation, problem } => {
+                self.ending(operation, Event::DeploymentFailed { operation, problem })
+            }
+            Command::ReplaceVmid { operation, to } => {
+                let from = self.live_under(operation)?.requested.guest.vmid;
+                Ok(vec![Event::VmidReplaced { operation, from, to }])
+            }
+            Command::FinishStart { operation, address } => {
+                self.ending(operation, Event::Started { operation, address })
+            }
+            Command::FinishStop { operation } => {
+                self.ending(operation, Event::Stopped { operation })
+            }
+            Command::FinishRestart { operation, address } => {
+                self.ending(operation, Event::Restarted { operation, address })
+            }
+            Command::FinishRemoval { operation } => {
+                self.ending(operation, Event::Removed { operation })
+            }
+            Command::FailOperation { operation, problem, running } => {
+                let kind = self.current_under(operation)?.kind;
+                Ok(vec![Event::OperationFailed { operation, kind, problem, running }])
+            }
+            Command::MarkStuck { operation, problem } => {
+                let already = self.current_under(operation)?.stuck;
+                let event = Event::OperationStuck { operation, problem };
+                Ok(if already { vec![] } else { vec![event] })
+            }
+            Command::Abandon { operation, problem } => {
+                self.ending(operation, Event::OperationAbandoned { operation, problem })
+            }
+        }
+    }
+
+    fn begin(&self, operation: OperationId, kind: Kind) -> Result<Vec<Event>, Error> {
+        let began = || Ok(vec![Event::OperationBegan { operation, kind }]);
+        match self.current() {
+            Some(current) if current.operation == operation => return Ok(vec![]),
+            Some(current) => return Err(Error::Busy { operation: current.operation }),
+            None => {}
+        }
+        match self {
+            Self::Absent | Self::Removed => Err(Error::NotFound),
+            Self::Live(live) => match kind {
+                Kind::Start if live.running => Ok(vec![]), // already so: repeating is not an error
+                Kind::Stop if !live.running => Ok(vec![]),
+                Kind::Restart if !live.running => Err(Error::NotRunning),
+                Kind::Start | Kind::Stop | Kind::Restart | Kind::Delete => began(),
+                Kind::Deploy => Err(Error::AlreadyExists),
+            },
+            Self::Failed(_) => match kind {
+                Kind::Delete => began(),
+                Kind::Deploy | Kind::Start | Kind::Stop | Kind::Restart => {
+                    Err(Error::OnlyDeletable)
+                }
+            },
+        }
+    }
+
+    /// The event that ends the running operation, if it is this one.
+    fn ending(&self, operation: OperationId, event: Event) -> Result<Vec<Event>, Error> {
+        self.current_under(operation).map(|_| vec![event])
+    }
+
+    fn current_under(&self, operation: OperationId) -> Result<&Current, Error> {
+        match self.current() {
+            Some(current) if current.operation == operation => Ok(current),
+            Some(_) | None => Err(Error::NotThisOperation),
+        }
+    }
+
+    fn live_under(&self, operation: OperationId) -> Result<&Live, Error> {
+        self.current_under(operation)?;
+        self.live().ok_or(Error::NotThisOperation)
+    }
+
+    /// The operation it is reserved for.
+    pub fn current(&self) -> Option<&Current> {
+        match self {
+            Self::Live(live) => live.current.as_ref(),
+            Self::Failed(failed) => failed.current.as_ref(),
+            Self::Absent | Self::Removed => None,
+        }
+    }
+
+    /// What it is while it holds its leases.
+    pub fn live(&self) -> Option<&Live> {
+        match self {
+            Self::Live(live) => Some(live),
+            Self::Absent | Self::Failed(_) | Self::Removed => None,
+        }
+    }
+
+    /// Folds one past event.
+    pub fn evolve(self, event: Event) -> Self {
+        match (self, event) {
+            (_, Event::Requested(requested)) => {
+                let current =
+                    Current { operation: requested.operation, kind: Kind::Deploy, stuck: false };
+                Self::Live(Box::new(Live {
+                    requested: *requested,
+                    running: false,
+                    current: Some(current),
+                }))
+            }
+            (_, Event::Removed { .. }) => Self::Removed,
+            (Self::Live(live), event) => live.evolve(event),
+            (Self::Failed(failed), event) => Self::Failed(Box::new(failed.evolve(event))),
+            (state @ (Self::Absent | Self::Removed), _) => state,
+        }
+    }
+}
+
+impl Live {
+    fn evolve(mut self, event: Event) -> Application {
+        match event {
+            Event::Deployed { .. } | Event::Started { .. } | Event::Restarted { .. } => {
+                self.running = true;
+                self.current = None;
+            }
+            Event::Stopped { .. } => {
+                self.running = false;
+                self.current = None;
+            }
+            Event::OperationFailed { running, .. } => {
+                self.running = running;
+                self.current = None;
+            }
+            Event::VmidReplaced { to, .. } => self.requested.guest.vmid = to,
+            Event::OperationBegan { operation, kind } => {
+                self.current = Some(Current { operation, kind, stuck: false });
+            }
+            Event::OperationStuck { .. } => {
+                self.current = self.current.map(|current| Current { stuck: true, ..current });
+            }
+            Event::DeploymentFailed { problem, .. } => return self.failed(problem),
+            Event::OperationAbandoned { problem, .. } => {
+                match self.current.take().map(|current| current.kind) {
+                    Some(Kind::Deploy | Kind::Delete) => return self.failed(problem),
+                    Some(Kind::Start | Kind::Stop | Kind::Restart) | None => {}
+                }
+            }
+            Event::Requested(_) | Event::Removed { .. } => {}
+        }
+        Application::Live(Box::new(self))
+    }
+
+    fn failed(self, problem: String) -> Application {
+        let owner = self.requested.owner;
+        Application::Failed(Box::new(Failed { owner, problem, current: None }))
+    }
+}
+
+impl Failed {
+    fn evolve(mut self, event: Event) -> Self {
+        match event {
+            Event::OperationBegan { operation, kind } => {
+                self.current = Some(Current { operation, kind, stuck: false });
+            }
+            Event::OperationStuck { .. } => {
+                self.current = self.current.map(|current| Current { stuck: true, ..current });
+            }
+            Event::OperationFailed { problem, .. } | Event::OperationAbandoned { problem, .. } => {
+                self.problem = problem;
+                self.current = None;
+            }
+            Event::Requested(_)
+            | Event::Deployed { .. }
+            | Event::DeploymentFailed { .. }
+            | Event::VmidReplaced { .. }
+            | Event::Started { .. }
+            | Event::Stopped { .. }
+            | Event::Restarted { .. }
+            | Event::Removed { .. } => {}
+        }
+        self
+    }
+}
+
+impl Aggregate for Application {
+    const TYPE: &'static str = "application";
+    type Command = Command;
+    type Event = Event;
+    type Error = Error;
+    type Services = ();
+
+    async fn handle(
+        &mut self,
+        command: Command,
+        (): &(),
+        sink: &EventSink<Self>,
+    ) -> Result<(), Error> {
+        for event in self.decide(command)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: Event) {
+        *self = std::mem::take(self).evolve(event);
+    }
+}

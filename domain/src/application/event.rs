@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{GuestRef, Health, Holdings, Kind};
@@ -99,4 +100,28 @@ pub struct Endpoint {
     /// `http`, `https`, `tcp` or `udp`.
     pub protocol: String,
     pub path: Option<String>,
+}
+
+impl DomainEvent for Event {
+    fn event_type(&self) -> String {
+        match self {
+            Self::Requested(_) => "application.requested",
+            Self::Deployed { .. } => "application.deployed",
+            Self::DeploymentFailed { .. } => "application.deployment_failed",
+            Self::VmidReplaced { .. } => "application.vmid_replaced",
+            Self::OperationBegan { .. } => "application.operation_began",
+            Self::Started { .. } => "application.started",
+            Self::Stopped { .. } => "application.stopped",
+            Self::Restarted { .. } => "application.restarted",
+            Self::OperationFailed { .. } => "application.operation_failed",
+            Self::OperationStuck { .. } => "application.operation_stuck",
+            Self::OperationAbandoned { .. } => "application.operation_abandoned",
+            Self::Removed { .. } => "application.removed",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
 }

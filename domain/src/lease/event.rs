@@ -1,5 +1,6 @@
 //! What has happened to a leased thing: a stored promise, with a fixture per version.
 
+use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::value::{ApplicationId, HostId, OperationId, UserId};
@@ -36,4 +37,21 @@ pub enum Holder {
     Operation(OperationId),
     User(UserId),
     Host(HostId),
+}
+
+impl DomainEvent for Event {
+    fn event_type(&self) -> String {
+        match self {
+            Self::Acquired { .. } => "lease.acquired",
+            Self::Released { .. } => "lease.released",
+            Self::Quarantined { .. } => "lease.quarantined",
+            Self::Cleared => "lease.cleared",
+            Self::FoundForeign { .. } => "lease.found_foreign",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
 }

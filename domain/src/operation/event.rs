@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
@@ -118,3 +119,28 @@ pub enum FailureClass {
 
 /// Names an operation in other aggregates' events.
 pub type Id = OperationId;
+
+impl DomainEvent for Event {
+    fn event_type(&self) -> String {
+        match self {
+            Self::Planned { .. } => "operation.planned",
+            Self::StepIntended { .. } => "operation.step_intended",
+            Self::TaskStarted { .. } => "operation.task_started",
+            Self::StepSucceeded { .. } => "operation.step_succeeded",
+            Self::StepFailed { .. } => "operation.step_failed",
+            Self::PlanChanged { .. } => "operation.plan_changed",
+            Self::CancelRequested { .. } => "operation.cancel_requested",
+            Self::UnwindingBegan { .. } => "operation.unwinding_began",
+            Self::Completed => "operation.completed",
+            Self::Undone { .. } => "operation.undone",
+            Self::Stuck { .. } => "operation.stuck",
+            Self::Resumed { .. } => "operation.resumed",
+            Self::Abandoned { .. } => "operation.abandoned",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}

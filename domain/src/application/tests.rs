@@ -1,0 +1,215 @@
+//! The rules of applications, each as a sentence.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+
+use cqrs_es::test::TestFramework;
+use uuid::Uuid;
+
+use super::*;
+use crate::fixture::assert_stored_as_promised;
+use crate::plan::{GuestRef, Health, Holdings, Probe};
+use crate::value::{EnvValue, HostId, Resources};
+
+fn op(number: u128) -> OperationId {
+    OperationId(Uuid::from_u128(number))
+}
+
+fn wanted() -> Box<Requested> {
+    Box::new(Requested {
+        owner: UserId(7),
+        operation: op(1),
+        catalog_id: "memos".into(),
+        catalog_version: "0.25".into(),
+        name: "Memos".into(),
+        guest: GuestRef {
+            host: HostId(1),
+            cluster: "lab".parse().unwrap(),
+            node: "pve1".parse().unwrap(),
+            vmid: "104".parse().unwrap(),
+        },
+        holdings: Holdings {
+            hostname: "notes".parse().unwrap(),
+            public_port: "8100".parse().unwrap(),
+            internal_port: "9100".parse().unwrap(),
+            address: Some("10.0.0.7".parse().unwrap()),
+        },
+        resources: Resources {
+            cores: 2.try_into().unwrap(),
+            memory: 2048.try_into().unwrap(),
+            disk: 20.try_into().unwrap(),
+            swap: 512.try_into().unwrap(),
+        },
+        environment: BTreeMap::from([("MODE".into(), EnvValue::Plain("prod".into()))]),
+        config: BTreeMap::new(),
+        endpoint: Some(Endpoint {
+            port: "5230".parse().unwrap(),
+            protocol: "http".into(),
+            path: None,
+        }),
+        health: Health { probe: Probe::Tcp { port: "5230".parse().unwrap() }, within_s: 60 },
+        icon: "📝".into(),
+        category: "Productivity".into(),
+        description: "Notes".into(),
+    })
+}
+
+fn requested() -> Event {
+    Event::Requested(wanted())
+}
+
+fn deployed() -> Event {
+    Event::Deployed { operation: op(1), address: Some("10.0.0.7".parse().unwrap()) }
+}
+
+fn failed() -> Event {
+    Event::DeploymentFailed { operation: op(1), problem: "no space left".into() }
+}
+
+fn began(kind: Kind) -> Event {
+    Event::OperationBegan { operation: op(2), kind }
+}
+
+fn begin(kind: Kind) -> Command {
+    Command::BeginOperation { operation: op(2), kind }
+}
+
+async fn given(past: Vec<Event>, command: Command) -> Result<Vec<Event>, Error> {
+    TestFramework::<Application>::with(()).given(past).when_async(command).await.inspect_result()
+}
+
+#[tokio::test]
+async fn an_application_is_requested_once() {
+    assert_eq!(given(vec![], Command::Request(wanted())).await, Ok(vec![requested()]));
+    let again = given(vec![requested()], Command::Request(wanted())).await;
+    assert_eq!(again, Err(Error::AlreadyExists));
+}
+
+#[tokio::test]
+async fn nothing_else_begins_while_it_deploys() {
+    for kind in [Kind::Start, Kind::Stop, Kind::Restart, Kind::Delete] {
+        let refused = given(vec![requested()], begin(kind)).await;
+        assert_eq!(refused, Err(Error::Busy { operation: op(1) }), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_running_application_can_be_stopped_restarted_and_deleted() {
+    for kind in [Kind::Stop, Kind::Restart, Kind::Delete] {
+        let events = given(vec![requested(), deployed()], begin(kind)).await;
+        assert_eq!(events, Ok(vec![began(kind)]));
+    }
+}
+
+#[tokio::test]
+async fn starting_what_runs_and_stopping_what_is_stopped_is_no_error() {
+    let running = vec![requested(), deployed()];
+    assert_eq!(given(running.clone(), begin(Kind::Start)).await, Ok(vec![]));
+    let stopped = [running, vec![began(Kind::Stop), Event::Stopped { operation: op(2) }]].concat();
+    let stop = Command::BeginOperation { operation: op(3), kind: Kind::Stop };
+    assert_eq!(given(stopped.clone(), stop).await, Ok(vec![]));
+    let restart = Command::BeginOperation { operation: op(3), kind: Kind::Restart };
+    assert_eq!(given(stopped, restart).await, Err(Error::NotRunning));
+}
+
+#[tokio::test]
+async fn a_stopped_application_can_be_started() {
+    let past =
+        vec![requested(), deployed(), began(Kind::Stop), Event::Stopped { operation: op(2) }];
+    let start = Command::BeginOperation { operation: op(3), kind: Kind::Start };
+    let events = given(past, start).await;
+    assert_eq!(events, Ok(vec![Event::OperationBegan { operation: op(3), kind: Kind::Start }]));
+}
+
+#[tokio::test]
+async fn a_failed_deployment_leaves_it_only_deletable() {
+    let past = || vec![requested(), failed()];
+    for kind in [Kind::Start, Kind::Stop, Kind::Restart, Kind::Deploy] {
+        assert_eq!(given(past(), begin(kind)).await, Err(Error::OnlyDeletable), "{kind:?}");
+    }
+    assert_eq!(given(past(), begin(Kind::Delete)).await, Ok(vec![began(Kind::Delete)]));
+}
+
+#[tokio::test]
+async fn only_the_operation_that_runs_can_end() {
+    let stranger = Command::CompleteDeployment { operation: op(9), address: None };
+    assert_eq!(given(vec![requested()], stranger).await, Err(Error::NotThisOperation));
+    let late = Command::FailDeployment { operation: op(1), problem: "late".into() };
+    assert_eq!(given(vec![requested(), deployed()], late).await, Err(Error::NotThisOperation));
+}
+
+#[tokio::test]
+async fn a_number_can_change_only_under_the_running_operation() {
+    let to: Vmid = "105".parse().unwrap();
+    let events = given(vec![requested()], Command::ReplaceVmid { operation: op(1), to }).await;
+    let from = "104".parse().unwrap();
+    assert_eq!(events, Ok(vec![Event::VmidReplaced { operation: op(1), from, to }]));
+    let late = Command::ReplaceVmid { operation: op(1), to };
+    assert_eq!(given(vec![requested(), deployed()], late).await, Err(Error::NotThisOperation));
+}
+
+#[tokio::test]
+async fn a_stuck_operation_keeps_the_application_reserved() {
+    let stuck = Event::OperationStuck { operation: op(1), problem: "locked".into() };
+    let past = || vec![requested(), stuck.clone()];
+    let refused = given(past(), begin(Kind::Delete)).await;
+    assert_eq!(refused, Err(Error::Busy { operation: op(1) }));
+    let again = Command::MarkStuck { operation: op(1), problem: "locked".into() };
+    assert_eq!(given(past(), again).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn a_failed_start_leaves_it_as_it_was_found() {
+    let past = vec![
+        requested(),
+        deployed(),
+        began(Kind::Restart),
+        Event::OperationFailed {
+            operation: op(2),
+            kind: Kind::Restart,
+            problem: "it does not answer".into(),
+            running: false,
+        },
+    ];
+    let start = Command::BeginOperation { operation: op(3), kind: Kind::Start };
+    let events = given(past, start).await;
+    assert_eq!(events, Ok(vec![Event::OperationBegan { operation: op(3), kind: Kind::Start }]));
+}
+
+#[tokio::test]
+async fn a_removed_application_does_not_exist() {
+    let past =
+        vec![requested(), deployed(), began(Kind::Delete), Event::Removed { operation: op(2) }];
+    assert_eq!(given(past, begin(Kind::Start)).await, Err(Error::NotFound));
+}
+
+#[test]
+fn stored_applications_can_be_read_for_ever() {
+    let problem = || "it does not answer".to_owned();
+    let address = Some("10.0.0.7".parse().unwrap());
+    for event in [
+        requested(),
+        deployed(),
+        failed(),
+        Event::VmidReplaced {
+            operation: op(1),
+            from: "104".parse().unwrap(),
+            to: "105".parse().unwrap(),
+        },
+        began(Kind::Stop),
+        Event::Started { operation: op(2), address },
+        Event::Stopped { operation: op(2) },
+        Event::Restarted { operation: op(2), address },
+        Event::OperationFailed {
+            operation: op(2),
+            kind: Kind::Start,
+            problem: problem(),
+            running: false,
+        },
+        Event::OperationStuck { operation: op(2), problem: problem() },
+        Event::OperationAbandoned { operation: op(2), problem: problem() },
+        Event::Removed { operation: op(2) },
+    ] {
+        assert_stored_as_promised(&event);
+    }
+}
