@@ -5,6 +5,7 @@ mod claim;
 mod error;
 mod migrations;
 mod options;
+mod postgres;
 mod queue;
 mod side;
 mod side_sql;

@@ -19,6 +19,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// The append, and where its answer goes.
+    pub fn split(self) -> (Append, oneshot::Sender<Answer>) {
+        (self.append, self.answer)
+    }
+
     /// Answers; a caller that went away has lost only the answer.
     pub fn answer(self, answer: Answer) {
         drop(self.answer.send(answer));

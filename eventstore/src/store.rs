@@ -13,6 +13,7 @@ use crate::append::{Append, AppendError, Outcome, Position, Recorded};
 use crate::claim::{Claim, KeptAnswer};
 use crate::error::Error;
 use crate::options::{Location, Options};
+use crate::postgres::{self, Postgres};
 use crate::queue;
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql;
@@ -34,6 +35,7 @@ struct Inner {
 
 enum Backend {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 /// What `Store::migrate` did.
@@ -87,7 +89,13 @@ impl Store {
                 }
                 Backend::Sqlite(sqlite)
             }
-            Location::Postgres { .. } => return Err(Error::malformed("not yet")),
+            Location::Postgres { url } => {
+                let postgres = Postgres::open(&url, &options, writable, head.clone()).await?;
+                advance(&head, postgres.reader.head().await?);
+                helpers.push(tokio::spawn(postgres::listen(url, head.clone())));
+                helpers.push(tokio::spawn(postgres.reader.clone().poll(options.poll, head)));
+                Backend::Postgres(postgres)
+            }
         };
         let append_bytes = options.append_bytes;
         Ok(Self { inner: Arc::new(Inner { backend, head: watched, append_bytes, helpers }) })
@@ -97,7 +105,7 @@ impl Store {
     pub async fn migrate(options: Options) -> Result<MigrationReport, Error> {
         let applied = match options.location {
             Location::Sqlite { dir } => blocking(move || sqlite::migrate(&dir)).await?,
-            Location::Postgres { .. } => return Err(Error::malformed("not yet")),
+            Location::Postgres { url } => postgres::migrate(&url).await?,
         };
         Ok(MigrationReport { applied })
     }
@@ -121,6 +129,7 @@ impl Store {
         }
         let answered = match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.queue().ok_or(AppendError::Closed)?.push(append)?,
+            Backend::Postgres(pg) => pg.queue().ok_or(AppendError::Closed)?.push(append)?,
         };
         // The writer answers everything that it took, unless it died; then the outcome is open.
         answered.await.unwrap_or(Err(AppendError::Unknown))
@@ -133,6 +142,7 @@ impl Store {
     ) -> Result<Vec<SerializedEvent>, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => Ok(sqlite.repository.get_events::<A>(id).await?),
+            Backend::Postgres(pg) => Ok(pg.repository.get_events::<A>(id).await?),
         }
     }
 
@@ -144,6 +154,7 @@ impl Store {
     ) -> Result<Vec<Recorded>, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.stream(aggregate_type, aggregate_id).await,
+            Backend::Postgres(pg) => pg.reader.stream(aggregate_type, aggregate_id).await,
         }
     }
 
@@ -151,6 +162,7 @@ impl Store {
     pub async fn feed(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.feed(after, limit).await,
+            Backend::Postgres(pg) => pg.reader.feed(after, limit).await,
         }
     }
 
@@ -158,6 +170,7 @@ impl Store {
     pub async fn head(&self) -> Result<Position, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.head().await,
+            Backend::Postgres(pg) => pg.reader.head().await,
         }
     }
 
@@ -171,6 +184,7 @@ impl Store {
     pub fn incarnation(&self) -> Uuid {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.incarnation,
+            Backend::Postgres(pg) => pg.incarnation,
         }
     }
 
@@ -178,6 +192,7 @@ impl Store {
     pub async fn idempotent(&self, actor: &str, key: &str) -> Result<Option<KeptAnswer>, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.idempotent(actor, key).await,
+            Backend::Postgres(pg) => pg.reader.idempotent(actor, key).await,
         }
     }
 
@@ -191,6 +206,7 @@ impl Store {
         side_sql::check(table, &filter)?;
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.rows(table, filter, limit).await,
+            Backend::Postgres(pg) => pg.reader.rows(table, filter, limit).await,
         }
     }
 
@@ -203,6 +219,7 @@ impl Store {
     ) -> Result<Option<Claim>, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.claim(id, runner, ttl).await,
+            Backend::Postgres(pg) => pg.claim(id, runner, ttl).await,
         }
     }
 
@@ -216,6 +233,7 @@ impl Store {
     ) -> Result<bool, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.renew(id, runner, epoch, ttl).await,
+            Backend::Postgres(pg) => pg.renew(id, runner, epoch, ttl).await,
         }
     }
 
@@ -223,6 +241,7 @@ impl Store {
     pub async fn release(&self, id: &str, runner: Uuid, epoch: u64) -> Result<bool, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.release(id, runner, epoch).await,
+            Backend::Postgres(pg) => pg.release(id, runner, epoch).await,
         }
     }
 
@@ -230,6 +249,7 @@ impl Store {
     pub async fn ping_writable(&self) -> Result<(), Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.probe().await,
+            Backend::Postgres(pg) => pg.probe().await,
         }
     }
 
@@ -244,6 +264,7 @@ impl Store {
             Backend::Sqlite(sqlite) => {
                 sqlite.count_login_failure(account, source, window_start).await
             }
+            Backend::Postgres(pg) => pg.count_login_failure(account, source, window_start).await,
         }
     }
 
@@ -267,6 +288,7 @@ impl Store {
             Backend::Sqlite(sqlite) => {
                 sqlite.readers.sum_login_failures(column, value, since).await
             }
+            Backend::Postgres(pg) => pg.reader.sum_login_failures(column, value, since).await,
         }
     }
 
@@ -283,6 +305,7 @@ impl Store {
         );
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.prune(table, column, before).await,
+            Backend::Postgres(pg) => pg.prune(table, column, before).await,
         }
     }
 
@@ -290,6 +313,7 @@ impl Store {
     pub async fn close(self) {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.close().await,
+            Backend::Postgres(pg) => pg.close().await,
         }
     }
 }
@@ -307,7 +331,8 @@ pub fn sqlite_file(dir: &std::path::Path) -> PathBuf {
     sqlite::file(dir)
 }
 
-fn advance(head: &watch::Sender<Position>, position: Position) {
+/// Moves the watched head forward, never back.
+pub(crate) fn advance(head: &watch::Sender<Position>, position: Position) {
     head.send_if_modified(|seen| {
         let moved = *seen < position;
         *seen = position.max(*seen);

@@ -64,6 +64,7 @@ declare
   s          int;
   touched    bigint;
   refused    boolean;
+  reason     text;
 begin
   -- Positions are given and become visible under this one lock, so a reader of `position > last`
   -- never misses an event that commits late. Every statement below sees what the last holder wrote.
@@ -153,10 +154,12 @@ begin
           when sqlstate 'PXS01' then
             statuses[a] := 'side_stale';
           when unique_violation then
-            get stacked diagnostics details[a] = constraint_name;
+            get stacked diagnostics reason = constraint_name;
+            details[a] := reason;
             statuses[a] := 'side_conflict';
           when integrity_constraint_violation or data_exception or syntax_error_or_access_rule_violation then
-            get stacked diagnostics details[a] = message_text;
+            get stacked diagnostics reason = message_text;
+            details[a] := reason;
             statuses[a] := 'invalid';
         end;
         if refused then

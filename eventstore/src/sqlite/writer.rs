@@ -11,6 +11,7 @@ use super::batch::{self, Trouble};
 use crate::append::{AppendError, Position};
 use crate::error::Error;
 use crate::queue::{Job, Queue, Turn};
+use crate::store::advance;
 
 /// How often a batch whose commit failed in an unclear way is submitted again.
 const RESUBMISSIONS: u32 = 3;
@@ -63,7 +64,7 @@ impl Writer {
         loop {
             match batch::store(self, &jobs, careful) {
                 Ok((answers, head)) => {
-                    self.publish(head);
+                    advance(&self.head, head);
                     for (job, answer) in jobs.into_iter().zip(answers) {
                         job.answer(answer);
                     }
@@ -89,14 +90,6 @@ impl Writer {
                 }
             }
         }
-    }
-
-    fn publish(&self, head: Position) {
-        self.head.send_if_modified(|seen| {
-            let moved = *seen < head;
-            *seen = head.max(*seen);
-            moved
-        });
     }
 
     /// Leaves no transaction open, whatever happened.

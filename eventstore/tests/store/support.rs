@@ -68,10 +68,6 @@ impl Home {
         self.database.is_none()
     }
 
-    pub fn name(&self) -> &'static str {
-        if self.is_sqlite() { "sqlite" } else { "postgres" }
-    }
-
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
     }

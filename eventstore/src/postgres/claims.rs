@@ -1,0 +1,109 @@
+//! Claims, probes, counters and pruning on PostgreSQL: single statements, each its own transaction.
+
+use std::time::Duration;
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::Postgres;
+use crate::claim::{Claim, micros};
+use crate::error::Error;
+use crate::side::Table;
+
+const NOW: &str = "(extract(epoch from clock_timestamp()) * 1000000)::bigint";
+const RELEASE: &str =
+    "update claims set expires_at = 0 where id = $1 and runner = $2 and epoch = $3";
+const PROBE: &str = "update meta set value = clock_timestamp()::text where key = 'probe'";
+const COUNT_FAILURE: &str =
+    "insert into login_attempts as l (account, source, window_start, failures) values ($1, $2, $3, 1)
+  on conflict (account, source, window_start) do update set failures = l.failures + 1
+  returning failures";
+
+impl Postgres {
+    fn pool(&self) -> Result<&sqlx::PgPool, Error> {
+        if self.writing.is_some() { Ok(self.reader.pool()) } else { Err(Error::ReadOnly) }
+    }
+
+    pub async fn claim(
+        &self,
+        id: &str,
+        runner: Uuid,
+        ttl: Duration,
+    ) -> Result<Option<Claim>, Error> {
+        let sql = format!(
+            "insert into claims as c (id, runner, epoch, expires_at) values ($1, $2, 1, {NOW} + $3)
+             on conflict (id) do update
+             set runner = excluded.runner, epoch = c.epoch + 1, expires_at = {NOW} + $3
+             where c.expires_at <= {NOW} or c.runner = excluded.runner
+             returning epoch"
+        );
+        let row = sqlx::query(&sql)
+            .bind(id)
+            .bind(runner.to_string())
+            .bind(micros(ttl))
+            .fetch_optional(self.pool()?)
+            .await?;
+        let epoch = row.map(|row| row.try_get::<i64, _>(0)).transpose()?;
+        Ok(epoch.map(|epoch| Claim { epoch: epoch.unsigned_abs(), expires_in: ttl }))
+    }
+
+    pub async fn renew(
+        &self,
+        id: &str,
+        runner: Uuid,
+        epoch: u64,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        let sql = format!(
+            "update claims set expires_at = {NOW} + $4 where id = $1 and runner = $2 and epoch = $3"
+        );
+        let done = sqlx::query(&sql)
+            .bind(id)
+            .bind(runner.to_string())
+            .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+            .bind(micros(ttl))
+            .execute(self.pool()?)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub async fn release(&self, id: &str, runner: Uuid, epoch: u64) -> Result<bool, Error> {
+        let done = sqlx::query(RELEASE)
+            .bind(id)
+            .bind(runner.to_string())
+            .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+            .execute(self.pool()?)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub async fn probe(&self) -> Result<(), Error> {
+        sqlx::query(PROBE).execute(self.pool()?).await?;
+        Ok(())
+    }
+
+    pub async fn count_login_failure(
+        &self,
+        account: &str,
+        source: &str,
+        window_start: i64,
+    ) -> Result<u64, Error> {
+        let row = sqlx::query(COUNT_FAILURE)
+            .bind(account)
+            .bind(source)
+            .bind(window_start)
+            .fetch_one(self.pool()?)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+    }
+
+    pub async fn prune(
+        &self,
+        table: &'static Table,
+        column: &'static str,
+        before: i64,
+    ) -> Result<u64, Error> {
+        let sql = format!("delete from \"{}\" where \"{column}\" < $1", table.name);
+        Ok(sqlx::query(&sql).bind(before).execute(self.pool()?).await?.rows_affected())
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads of a PostgreSQL log, each one statement through the pool.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row as _};
+use tokio::sync::watch;
+
+use crate::append::{Position, Recorded};
+use crate::claim::KeptAnswer;
+use crate::error::Error;
+use crate::side::{ColumnType, Row, Table, Value};
+use crate::side_sql::{self, Dialect};
+use crate::store::advance;
+
+const FEED: &str = "select position, aggregate_type, aggregate_id, sequence, event_type, \
+    event_version, payload::text, metadata::text, recorded_at \
+    from events where position > $1 order by position limit $2";
+const STREAM: &str = "select position, aggregate_type, aggregate_id, sequence, event_type, \
+    event_version, payload::text, metadata::text, recorded_at \
+    from events where aggregate_type = $1 and aggregate_id = $2 order by sequence";
+const HEAD: &str = "select coalesce(max(position), 0) from events";
+const IDEMPOTENT: &str = "select first_position, fingerprint, answer from appends \
+    where actor = $1 and idempotency_key = $2";
+
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pool: PgPool,
+}
+
+impl Reader {
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub async fn feed(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let rows =
+            sqlx::query(FEED).bind(after).bind(limit_of(limit)).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(recorded).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn stream(
+        &self,
+        aggregate_type: &str,
+        aggregate_id: &str,
+    ) -> Result<Vec<Recorded>, Error> {
+        let rows = sqlx::query(STREAM)
+            .bind(aggregate_type)
+            .bind(aggregate_id)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.iter().map(recorded).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn head(&self) -> Result<Position, Error> {
+        let row = sqlx::query(HEAD).fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+    }
+
+    /// Looks the head up every `every`, until the task is ended.
+    pub async fn poll(self, every: Duration, head: watch::Sender<Position>) {
+        loop {
+            tokio::time::sleep(every).await;
+            match self.head().await {
+                Ok(position) => advance(&head, position),
+                Err(error) => tracing::warn!(%error, "the head cannot be read"),
+            }
+        }
+    }
+
+    pub async fn idempotent(&self, actor: &str, key: &str) -> Result<Option<KeptAnswer>, Error> {
+        let row = sqlx::query(IDEMPOTENT).bind(actor).bind(key).fetch_optional(&self.pool).await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(KeptAnswer {
+            position: row.try_get::<i64, _>(0)?.unsigned_abs(),
+            fingerprint: row.try_get(1)?,
+            answer: row.try_get(2)?,
+        }))
+    }
+
+    pub async fn rows(
+        &self,
+        table: &'static Table,
+        filter: Row,
+        limit: usize,
+    ) -> Result<Vec<Row>, Error> {
+        let sql = side_sql::select(Dialect::Postgres, table, &filter);
+        let mut query = sqlx::query(&sql);
+        for (_, value) in &filter {
+            query = match value {
+                Value::Null => query,
+                Value::Text(text) => query.bind(text),
+                Value::Integer(number) => query.bind(number),
+                Value::Bytes(bytes) => query.bind(bytes),
+                Value::Boolean(yes) => query.bind(yes),
+            };
+        }
+        let rows = query.bind(limit_of(limit)).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(|row| side_row(table, row)).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn sum_login_failures(
+        &self,
+        column: &'static str,
+        value: &str,
+        since: i64,
+    ) -> Result<u64, Error> {
+        let sql = format!(
+            "select coalesce(sum(failures), 0)::bigint from login_attempts \
+             where \"{column}\" = $1 and window_start >= $2"
+        );
+        let row = sqlx::query(&sql).bind(value).bind(since).fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+    }
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
+    Ok(Recorded {
+        position: row.try_get::<i64, _>(0)?.unsigned_abs(),
+        aggregate_type: row.try_get(1)?,
+        aggregate_id: row.try_get(2)?,
+        sequence: row.try_get::<i64, _>(3)?.unsigned_abs(),
+        event_type: row.try_get(4)?,
+        event_version: row.try_get(5)?,
+        payload: row.try_get(6)?,
+        metadata: row.try_get(7)?,
+        recorded_at: row.try_get(8)?,
+    })
+}
+
+fn side_row(table: &'static Table, row: &PgRow) -> Result<Row, sqlx::Error> {
+    let mut out = Row::with_capacity(table.columns.len());
+    for (n, column) in table.columns.iter().enumerate() {
+        let value = match column.kind {
+            ColumnType::Text => row.try_get::<Option<String>, _>(n)?.map(Value::Text),
+            ColumnType::Integer => row.try_get::<Option<i64>, _>(n)?.map(Value::Integer),
+            ColumnType::Bytes => row.try_get::<Option<Vec<u8>>, _>(n)?.map(Value::Bytes),
+            ColumnType::Boolean => row.try_get::<Option<bool>, _>(n)?.map(Value::Boolean),
+        };
+        out.push((column.name, value.unwrap_or(Value::Null)));
+    }
+    Ok(out)
+}
