@@ -135,7 +135,7 @@ pub struct Storage {
 }
 
 /// A container's configuration, as far as it is understood; everything else stays in `rest`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct GuestConfig {
     pub digest: String,
     /// Proxmox adds a line feed at the end; it is taken off here.
@@ -145,6 +145,18 @@ pub struct GuestConfig {
     pub protection: bool,
     pub unprivileged: bool,
     pub rest: BTreeMap<String, String>,
+}
+
+/// Leaves `rest` out: an environment in it may hold secrets.
+impl fmt::Debug for GuestConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestConfig")
+            .field("digest", &self.digest)
+            .field("hostname", &self.hostname)
+            .field("lock", &self.lock)
+            .field("protection", &self.protection)
+            .finish_non_exhaustive()
+    }
 }
 
 impl GuestConfig {

@@ -1,0 +1,72 @@
+//! A new container as the parameters of one POST.
+
+use std::net::IpAddr;
+
+use proximity_commands::ports::{GuestAddress, HypervisorError, NewGuest};
+use proximity_domain::NodeName;
+
+use crate::oci;
+use crate::request::{self, Request, call};
+
+/// The POST that creates a container, stopped.
+///
+/// - `unprivileged` is always sent: its default changed from 0 to 1 with Proxmox VE 9.
+/// - `start` never is: it would start a second task whose id is not returned.
+/// - `onboot` is 1: an application is back after its node's power cut, without anybody's help.
+/// - `storage` is not needed beside a `rootfs` that names one.
+pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, HypervisorError> {
+    let refuse =
+        |reason: &str| HypervisorError::Permanent { call: call::CREATE, reason: reason.to_owned() };
+    // Both go into property strings, where a comma would start another member.
+    if guest.disk_storage.is_empty() || guest.disk_storage.contains([',', ':', '=']) {
+        return Err(refuse("the disk's storage is not a storage name"));
+    }
+    if guest.bridge.is_empty() || guest.bridge.contains([',', '=']) {
+        return Err(refuse("the bridge is not an interface name"));
+    }
+    let mut request = request::create(node)
+        .with("vmid", guest.vmid)
+        .with("ostemplate", &guest.archive)
+        .with("hostname", &guest.hostname)
+        .with("description", &guest.description)
+        .with("rootfs", format!("{}:{}", guest.disk_storage, guest.disk))
+        .with("cores", guest.resources.cores)
+        .with("memory", guest.resources.memory)
+        .with("swap", guest.resources.swap)
+        .with("net0", network(guest))
+        .with_flag("unprivileged", guest.unprivileged)
+        .with_flag("protection", guest.protection)
+        .with_flag("onboot", true);
+    if !guest.dns.is_empty() {
+        let servers: Vec<String> = guest.dns.iter().map(IpAddr::to_string).collect();
+        request = request.with("nameserver", servers.join(" "));
+    }
+    if let Some(features) = &guest.features {
+        request = request.with("features", features);
+    }
+    if let Some(entrypoint) = &guest.entrypoint {
+        request = request.with("entrypoint", entrypoint);
+    }
+    if let Some(env) = oci::environment(&guest.environment)? {
+        request.secrets.extend(guest.environment.values().cloned());
+        request.secrets.push(env.clone());
+        request = request.with("env", env);
+    }
+    Ok(request)
+}
+
+fn network(guest: &NewGuest) -> String {
+    let mut net = format!("name=eth0,bridge={}", guest.bridge);
+    match &guest.address {
+        GuestAddress::Dhcp => net.push_str(",ip=dhcp"),
+        GuestAddress::Static { address, subnet, gateway } => {
+            let (ip, gw) = if address.is_ipv4() { ("ip", "gw") } else { ("ip6", "gw6") };
+            let prefix = subnet.net().prefix_len();
+            net.push_str(&format!(",{ip}={address}/{prefix},{gw}={gateway}"));
+        }
+    }
+    if oci::is_image_archive(&guest.archive) {
+        net.push_str(oci::HOST_MANAGED);
+    }
+    net
+}
