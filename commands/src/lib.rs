@@ -1,6 +1,7 @@
 //! Commands and sagas: who may do what, which streams it touches, and how it is carried out.
 
 pub mod actor;
+pub mod dispatch;
 pub mod error;
 pub mod ports;
 pub mod secret;

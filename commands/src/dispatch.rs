@@ -1,0 +1,272 @@
+//! A unit of work: load what a decision rests on, judge commands, append all of it or nothing.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cqrs_es::{Aggregate, DomainEvent};
+use proximity_domain::application::Application;
+use proximity_domain::host::Host;
+use proximity_domain::lease::Lease;
+use proximity_domain::operation::Operation;
+use proximity_domain::settings::Settings;
+use proximity_domain::user::{Session, User};
+use proximity_eventstore::{
+    Append, AppendError, Assertion, Expected, Fence, Idempotency, Lane, NewEvent, Outcome,
+    Position, SideWrite, Store, StreamAppend,
+};
+use rand::Rng as _;
+use uuid::Uuid;
+
+use crate::actor::Metadata;
+use crate::error::Error;
+
+/// How often a decision is made anew after another append won one of its streams.
+const RETRIES: u32 = 5;
+
+/// An aggregate whose decisions are plain functions.
+pub trait Judge: Aggregate + Clone + 'static {
+    /// The events that follow from the command, or why it is refused.
+    fn judge(&self, command: Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
+}
+
+macro_rules! judge {
+    ($($aggregate:ty),*) => {
+        $(impl Judge for $aggregate {
+            fn judge(&self, command: Self::Command) -> Result<Vec<Self::Event>, Self::Error> {
+                self.decide(command)
+            }
+        })*
+    };
+}
+judge!(Application, Host, Lease, Operation, Session, Settings, User);
+
+/// Why a command was not judged well: by the aggregate, or because it could not be asked.
+#[derive(Debug)]
+pub enum Refused<E> {
+    Judged(E),
+    Failed(Error),
+}
+
+impl<E> Refused<E> {
+    /// Turns the aggregate's refusal into the crate's error.
+    pub fn or_else(self, translate: impl FnOnce(E) -> Error) -> Error {
+        match self {
+            Self::Judged(error) => translate(error),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+/// Why an attempt at a unit of work ended: stale ones are worth another attempt.
+#[derive(Debug)]
+pub enum Tried {
+    Stale(AppendError),
+    Failed(Error),
+}
+
+impl From<Error> for Tried {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<AppendError> for Tried {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Conflict { .. } | AppendError::AssertionFailed { .. } => {
+                Self::Stale(error)
+            }
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+/// What became of a unit of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Up to here the log holds all of it.
+    pub position: Position,
+    /// The answer kept under the idempotency key, when it had been used before.
+    pub replayed: Option<Option<String>>,
+}
+
+struct Stream {
+    sequence: u64,
+    events: Vec<NewEvent>,
+    state: Box<dyn Any + Send>,
+}
+
+/// Collects the decisions of one command. Streams that it loads and does not change become read
+/// assertions, so that the decision holds for exactly what it has seen.
+pub struct Unit<'s> {
+    store: &'s Store,
+    streams: BTreeMap<(&'static str, String), Stream>,
+    side: Vec<SideWrite>,
+    metadata: Metadata,
+    lane: Lane,
+    fence: Option<Fence>,
+    idempotency: Option<Idempotency>,
+}
+
+impl<'s> Unit<'s> {
+    /// For a caller's command, in the caller's turn.
+    pub fn new(store: &'s Store, metadata: Metadata) -> Self {
+        let lane = Lane::User(metadata.actor.lane());
+        Self {
+            store,
+            streams: BTreeMap::new(),
+            side: Vec::new(),
+            metadata,
+            lane,
+            fence: None,
+            idempotency: None,
+        }
+    }
+
+    /// For what a runner has found out under its claim; served before callers.
+    pub fn outcome(store: &'s Store, metadata: Metadata, fence: Option<Fence>) -> Self {
+        Self { lane: Lane::Outcome, fence, ..Self::new(store, metadata) }
+    }
+
+    /// The aggregate as it stands, this unit's own decisions included.
+    pub async fn load<A: Judge>(&mut self, id: &str) -> Result<A, Error> {
+        let key = (A::TYPE, id.to_owned());
+        if let Some(state) = self.streams.get(&key).and_then(|s| s.state.downcast_ref::<A>()) {
+            return Ok(state.clone());
+        }
+        let (state, sequence) = load::<A>(self.store, id).await?;
+        let stream = Stream { sequence, events: Vec::new(), state: Box::new(state.clone()) };
+        self.streams.insert(key, stream);
+        Ok(state)
+    }
+
+    /// Judges a command; its events become part of this unit. Returns how many there are.
+    pub async fn apply<A: Judge>(
+        &mut self,
+        id: &str,
+        command: A::Command,
+    ) -> Result<usize, Refused<A::Error>> {
+        let mut state = self.load::<A>(id).await.map_err(Refused::Failed)?;
+        let events = state.judge(command).map_err(Refused::Judged)?;
+        let count = events.len();
+        let mut new = Vec::with_capacity(count);
+        for event in events {
+            let payload = serde_json::to_string(&event)
+                .map_err(|e| Refused::Failed(Error::internal("an event cannot be written", e)))?;
+            new.push(NewEvent {
+                event_type: event.event_type(),
+                event_version: event.event_version(),
+                payload,
+            });
+            state.apply(event);
+        }
+        if let Some(stream) = self.streams.get_mut(&(A::TYPE, id.to_owned())) {
+            stream.events.append(&mut new);
+            stream.state = Box::new(state);
+        }
+        Ok(count)
+    }
+
+    /// A row to be written in the same transaction.
+    pub fn write(&mut self, write: SideWrite) {
+        self.side.push(write);
+    }
+
+    /// Makes this the one effect of a key.
+    pub fn idempotent(&mut self, idempotency: Option<Idempotency>) {
+        self.idempotency = idempotency;
+    }
+
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.side.is_empty() && self.streams.values().all(|stream| stream.events.is_empty())
+    }
+
+    /// Stores all of it. An outcome that cannot be learnt is asked for again under the same id.
+    pub async fn commit(self) -> Result<Committed, AppendError> {
+        let mut streams = Vec::new();
+        let mut assertions = Vec::new();
+        for ((aggregate_type, aggregate_id), stream) in self.streams {
+            if stream.events.is_empty() {
+                assertions.push(Assertion {
+                    aggregate_type: aggregate_type.to_owned(),
+                    aggregate_id,
+                    sequence: stream.sequence,
+                });
+            } else {
+                streams.push(StreamAppend {
+                    aggregate_type: aggregate_type.to_owned(),
+                    aggregate_id,
+                    expected: Expected::At(stream.sequence),
+                    events: stream.events,
+                });
+            }
+        }
+        let append = Append {
+            id: Uuid::now_v7(),
+            lane: self.lane,
+            streams,
+            assertions,
+            side: self.side,
+            metadata: self.metadata.to_json(),
+            fence: self.fence,
+            idempotency: self.idempotency,
+        };
+        let mut answer = self.store.append(append.clone()).await;
+        for _ in 0..RETRIES {
+            if !matches!(answer, Err(AppendError::Unknown)) {
+                break;
+            }
+            answer = self.store.append(append.clone()).await;
+        }
+        Ok(match answer? {
+            Outcome::Stored(appended) => Committed { position: appended.last, replayed: None },
+            Outcome::Replayed { position, answer } => {
+                Committed { position, replayed: Some(answer) }
+            }
+        })
+    }
+}
+
+/// Folds one stream; returns the state and the sequence of its last event.
+pub async fn load<A: Aggregate>(store: &Store, id: &str) -> Result<(A, u64), Error> {
+    let events = store
+        .load::<A>(id)
+        .await
+        .map_err(|error| Error::internal("a stream cannot be loaded", error))?;
+    let mut state = A::default();
+    let mut sequence = 0;
+    for event in events {
+        sequence = event.sequence as u64;
+        let event = serde_json::from_value(event.payload)
+            .map_err(|error| Error::internal("a stored event cannot be read", error))?;
+        state.apply(event);
+    }
+    Ok((state, sequence))
+}
+
+/// Runs a unit of work until it is stored or refused; a stale one is decided anew, five times at
+/// most, after a random pause that grows.
+pub async fn retrying<T, F>(mut attempt: F) -> Result<T, Error>
+where
+    F: AsyncFnMut() -> Result<T, Tried>,
+{
+    let mut pause = 4_u64;
+    for _ in 0..RETRIES {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(Tried::Failed(error)) => return Err(error),
+            Err(Tried::Stale(_)) => {
+                let wait = rand::rng().random_range(0..pause);
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                pause *= 2;
+            }
+        }
+    }
+    match attempt().await {
+        Ok(done) => Ok(done),
+        Err(Tried::Failed(error)) => Err(error),
+        Err(Tried::Stale(error)) => Err(error.into()),
+    }
+}
