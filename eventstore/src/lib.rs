@@ -20,6 +20,7 @@ pub use append::{
 pub use claim::{Claim, KeptAnswer};
 pub use error::Error;
 pub use options::{Location, Options};
+pub use queue::Stats;
 pub use side::{Column, ColumnType, Guard, Row, SideWrite, Table, Value};
 pub use store::{MigrationReport, Store, sqlite_file};
 

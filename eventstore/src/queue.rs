@@ -60,6 +60,19 @@ struct Waiting<C> {
     turns: VecDeque<String>,
     user_jobs: usize,
     closed: bool,
+    batches: u64,
+    appends: u64,
+}
+
+/// What passed through the writer's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Appends that wait now.
+    pub waiting: usize,
+    /// Batches taken since the store was opened.
+    pub batches: u64,
+    /// Appends in those batches, refused ones included.
+    pub appends: u64,
 }
 
 impl<C> Queue<C> {
@@ -72,6 +85,8 @@ impl<C> Queue<C> {
                 turns: VecDeque::new(),
                 user_jobs: 0,
                 closed: false,
+                batches: 0,
+                appends: 0,
             }),
             arrived: Notify::new(),
             arrived_blocking: Condvar::new(),
@@ -167,6 +182,15 @@ impl<C> Queue<C> {
         }
     }
 
+    pub fn stats(&self) -> Stats {
+        let waiting = self.waiting();
+        Stats {
+            waiting: waiting.outcomes.len() + waiting.user_jobs,
+            batches: waiting.batches,
+            appends: waiting.appends,
+        }
+    }
+
     /// No more is accepted; what waits is still done.
     pub fn close(&self) {
         self.waiting().closed = true;
@@ -198,6 +222,8 @@ impl<C> Waiting<C> {
         }
         let batch = self.take(batch);
         if !batch.is_empty() {
+            self.batches += 1;
+            self.appends += batch.len() as u64;
             Step::Do(Turn::Batch(batch))
         } else if self.closed {
             Step::End

@@ -14,7 +14,7 @@ use crate::claim::{Claim, KeptAnswer};
 use crate::error::Error;
 use crate::options::{Location, Options};
 use crate::postgres::{self, Postgres};
-use crate::queue;
+use crate::queue::{self, Stats};
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql;
 use crate::sqlite::{self, Sqlite};
@@ -178,6 +178,15 @@ impl Store {
     /// `Options::poll` later at worst. It never moves back.
     pub fn watch_head(&self) -> watch::Receiver<Position> {
         self.inner.head.clone()
+    }
+
+    /// How busy the writer is; all zero when the store was opened for reading only.
+    pub fn stats(&self) -> Stats {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.queue().map(|queue| queue.stats()),
+            Backend::Postgres(pg) => pg.queue().map(|queue| queue.stats()),
+        }
+        .unwrap_or_default()
     }
 
     /// Which life of the log this is; a restored backup is another one.

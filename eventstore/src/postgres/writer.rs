@@ -87,7 +87,8 @@ impl Writer {
         let (appends, waiting): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(Job::split).map(|(append, answer)| (append, Some(answer))).unzip();
         let mut batch = Batch { appends: Arc::new(appends), waiting };
-        let mut parts = vec![0..batch.appends.len()];
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        parts.push(0..batch.appends.len());
         while let Some(range) = parts.pop() {
             match self.submit(&batch.appends, range.clone()).await {
                 Ok(verdicts) => {

@@ -2,4 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod basics;
+mod child;
+mod counting;
+mod full_disk;
+mod races;
+mod stock;
 mod support;

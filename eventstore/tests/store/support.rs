@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proximity_eventstore::{
     Append, Expected, Lane, NewEvent, Options, Recorded, Store, StreamAppend,
 };
-use sqlx::Connection as _;
+use sqlx::{Connection as _, Row as _};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -166,5 +166,93 @@ pub fn assert_whole(log: &[Recorded]) {
             .or_default();
         *head += 1;
         assert_eq!(recorded.sequence, *head, "a gap in a stream");
+    }
+}
+
+/// Prints one line of figures, marked so that they can be collected.
+#[macro_export]
+macro_rules! figures {
+    ($home:expr, $($text:tt)*) => {
+        println!("figures: {}: {}", $home.name(), format_args!($($text)*))
+    };
+}
+
+/// Holds the database's write lock, so that appends pile up behind one batch.
+pub enum Plug {
+    Postgres(sqlx::PgConnection, Stuck),
+    Sqlite(rusqlite::Connection, Stuck),
+}
+
+/// The append that the writer is stuck with.
+type Stuck = tokio::task::JoinHandle<()>;
+
+impl Plug {
+    /// Returns once the writer is stuck; nothing of ours is waiting then.
+    pub async fn put(home: &Home, store: &Store) -> Self {
+        let stick = |store: &Store| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store.append(one(&Uuid::new_v4().to_string(), Expected::At(0))).await.unwrap();
+            })
+        };
+        let batches = store.stats().batches;
+        let plug = if home.is_sqlite() {
+            let file = proximity_eventstore::sqlite_file(home.dir());
+            let connection = rusqlite::Connection::open(file).unwrap();
+            connection.execute_batch("begin immediate").unwrap();
+            Self::Sqlite(connection, stick(store))
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&home.url()).await.unwrap();
+            // The key that proximity_append locks.
+            sqlx::query("select pg_advisory_lock(5788045172043125)")
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            Self::Postgres(connection, stick(store))
+        };
+        while store.stats().batches == batches {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        plug
+    }
+
+    /// Lets the writer go on.
+    pub async fn pull(self) {
+        match self {
+            Self::Postgres(connection, stuck) => {
+                connection.close().await.unwrap();
+                stuck.await.unwrap();
+            }
+            Self::Sqlite(connection, stuck) => {
+                connection.execute_batch("rollback").unwrap();
+                stuck.await.unwrap();
+            }
+        }
+    }
+}
+
+impl Home {
+    pub fn name(&self) -> &'static str {
+        if self.is_sqlite() { "sqlite" } else { "postgres" }
+    }
+
+    /// Connections to this database that sit in an open transaction; none on SQLite, whose file
+    /// must then accept a writer at once.
+    pub async fn idle_in_transaction(&self) -> i64 {
+        if self.is_sqlite() {
+            let connection =
+                rusqlite::Connection::open(proximity_eventstore::sqlite_file(self.dir())).unwrap();
+            connection.execute_batch("begin immediate; rollback").unwrap();
+            return 0;
+        }
+        let mut connection = sqlx::PgConnection::connect(&self.url()).await.unwrap();
+        sqlx::query(
+            "select count(*) from pg_stat_activity \
+             where datname = current_database() and state like 'idle in transaction%'",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+        .get(0)
     }
 }
