@@ -24,6 +24,13 @@ pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, Hype
     if guest.bridge.is_empty() || guest.bridge.contains([',', '=']) {
         return Err(refuse("the bridge is not an interface name"));
     }
+    // Proxmox's own limits; said here in words that a person can act on.
+    if guest.resources.memory.get() < 16 {
+        return Err(refuse("a container has at least 16 MiB of memory"));
+    }
+    if guest.description.chars().count() > 8192 {
+        return Err(refuse("the description is longer than 8192 characters"));
+    }
     let mut request = request::create(node)
         .with("vmid", guest.vmid)
         .with("ostemplate", &guest.archive)

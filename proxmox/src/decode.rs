@@ -219,10 +219,7 @@ pub(crate) fn tasks(data: &Value) -> Result<Vec<TaskSummary>> {
 }
 
 pub(crate) fn log_lines(data: &Value) -> Result<Vec<String>> {
-    rows(call::TASK_LOG, data)?
-        .into_iter()
-        .map(|row| Ok(row.opt_text("t")?.unwrap_or_default()))
-        .collect()
+    rows(call::TASK_LOG, data)?.into_iter().map(|row| row.text("t")).collect()
 }
 
 pub(crate) fn volumes(data: &Value) -> Result<Vec<Volume>> {

@@ -17,11 +17,14 @@ mod client;
 mod connector;
 mod create;
 mod decode;
+mod hypervisor;
 mod identity;
 mod limits;
 mod oci;
 mod request;
 mod row;
+#[cfg(test)]
+mod schema;
 mod tls;
 mod transport;
 mod upid;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::ext::ReasonPhrase;
 use proximity_commands::ports::{ConnectionSpec, HypervisorError};
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use reqwest::tls::TlsInfo;
 use tokio::time::{Instant, timeout_at};
 
@@ -119,7 +119,9 @@ impl Transport {
             Method::Delete => client.delete(url),
         };
         builder = builder.headers(headers);
-        if !in_query && !params.is_empty() {
+        if !in_query && params.is_empty() {
+            builder = builder.header(CONTENT_LENGTH, 0);
+        } else if !in_query {
             builder =
                 builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(params);
         }
@@ -179,5 +181,5 @@ fn describe(error: &reqwest::Error) -> String {
     if texts.is_empty() { "the request could not be made".to_owned() } else { texts.join(": ") }
 }
 
-/// One at a time through a gate that all clients of a host share.
+/// What all clients of one host pass through; it admits as many calls at once as the limit says.
 pub(crate) type Gate = Arc<tokio::sync::Semaphore>;
