@@ -1,8 +1,11 @@
 //! Commands and sagas: who may do what, which streams it touches, and how it is carried out.
 
 pub mod actor;
+pub mod clock;
 pub mod dispatch;
 pub mod error;
+pub mod keys;
+pub mod passwords;
 pub mod ports;
 pub mod secret;
 

@@ -1,0 +1,100 @@
+//! Where the master keys are kept, and how the file is made on the first start.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{KeyError, MasterKeys};
+
+/// The file in a data directory.
+const FILE_NAME: &str = "master.key";
+/// The name of the systemd credential (`LoadCredential=proximity-master-key:…`).
+const CREDENTIAL_NAME: &str = "proximity-master-key";
+
+/// Where the keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyFile {
+    /// A file of ours or of the operator's; made on the first start when it is missing.
+    Own(PathBuf),
+    /// Handed over by systemd, which sees to the permissions itself.
+    Credential(PathBuf),
+}
+
+impl KeyFile {
+    /// `PROXIMITY_MASTER_KEY_FILE`, else a systemd credential, else `master.key` in the data directory.
+    pub fn locate(data_dir: &Path, env: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name: &str| env(name).filter(|value| !value.is_empty());
+        if let Some(path) = set("PROXIMITY_MASTER_KEY_FILE") {
+            return Self::Own(path.into());
+        }
+        if let Some(directory) = set("CREDENTIALS_DIRECTORY") {
+            let path = Path::new(&directory).join(CREDENTIAL_NAME);
+            if path.exists() {
+                return Self::Credential(path);
+            }
+        }
+        Self::Own(data_dir.join(FILE_NAME))
+    }
+
+    /// Reads the keys, or makes the first one unless the database was `sealed` already: a new key
+    /// would then only hide that the old one is lost.
+    ///
+    /// Blocks on the file system: call it before the server starts.
+    pub fn open(&self, sealed: bool) -> Result<MasterKeys, KeyError> {
+        let path = self.path();
+        if matches!(self, Self::Own(_)) && !path.exists() {
+            if sealed {
+                return Err(KeyError::Missing { path: path.to_owned() });
+            }
+            create(path, &MasterKeys::generate()?)?;
+        }
+        self.read()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Own(path) | Self::Credential(path) => path,
+        }
+    }
+
+    fn read(&self) -> Result<MasterKeys, KeyError> {
+        let path = self.path();
+        let failed = |source| KeyError::Read { path: path.to_owned(), source };
+        if matches!(self, Self::Own(_)) {
+            let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                return Err(KeyError::TooOpen { path: path.to_owned(), mode });
+            }
+        }
+        MasterKeys::parse(&Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?))
+    }
+}
+
+/// Writes the file beside its place and links it there, so that it is never seen half written and
+/// of two first starts one wins; the loser reads the winner's key.
+fn create(path: &Path, keys: &MasterKeys) -> Result<(), KeyError> {
+    let failed = |source| KeyError::Create { path: path.to_owned(), source };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    let draft = directory.join(format!(".{FILE_NAME}.{}", uuid::Uuid::new_v4()));
+    let written = (|| {
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(keys.to_text().as_bytes())?;
+        file.sync_all()?;
+        match std::fs::hard_link(&draft, path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        std::fs::File::open(directory)?.sync_all()
+    })();
+    let removed = match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    written.and(removed).map_err(failed)
+}

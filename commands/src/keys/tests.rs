@@ -1,0 +1,119 @@
+//! What is promised about master keys, each as a sentence.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+#[test]
+fn the_first_start_makes_a_key_that_only_its_owner_can_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = KeyFile::locate(directory.path(), |_| None);
+    let made = file.open(false).unwrap();
+    let mode = std::fs::metadata(file.path()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let again = file.open(true).unwrap();
+    assert_eq!(made.current_id(), again.current_id());
+    assert_eq!(made.by_id(made.current_id()), again.by_id(made.current_id()));
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "the draft is gone");
+}
+
+#[test]
+fn of_many_first_starts_at_once_all_end_with_the_same_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = KeyFile::locate(directory.path(), |_| None);
+    let ids: HashSet<String> = std::thread::scope(|scope| {
+        let start = || file.open(false).unwrap().current_id().to_owned();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(ids.len(), 1);
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = KeyFile::locate(directory.path(), |_| None);
+    file.open(false).unwrap();
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let error = file.open(true).unwrap_err();
+    assert!(matches!(error, KeyError::TooOpen { mode: 0o640, .. }), "{error}");
+    assert!(error.to_string().contains("chmod 600"));
+}
+
+#[test]
+fn a_missing_key_is_never_replaced_when_the_database_is_sealed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = KeyFile::locate(directory.path(), |_| None);
+    assert!(matches!(file.open(true).unwrap_err(), KeyError::Missing { .. }));
+    assert!(!file.path().exists());
+}
+
+#[test]
+fn the_environment_names_the_file_and_systemd_comes_second() {
+    let data = tempfile::tempdir().unwrap();
+    let credentials = tempfile::tempdir().unwrap();
+    let directory = credentials.path().as_os_str().to_owned();
+    let systemd = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| directory.clone());
+    let own = KeyFile::Own(data.path().join("master.key"));
+    assert_eq!(KeyFile::locate(data.path(), systemd), own, "there is no such credential");
+    let credential = credentials.path().join("proximity-master-key");
+    std::fs::write(&credential, MasterKeys::generate().unwrap().to_text().as_bytes()).unwrap();
+    let located = KeyFile::locate(data.path(), systemd);
+    assert_eq!(located, KeyFile::Credential(credential));
+    located.open(true).unwrap();
+    let both = |name: &str| match name {
+        "PROXIMITY_MASTER_KEY_FILE" => Some("/etc/proximity/key".into()),
+        other => systemd(other),
+    };
+    assert_eq!(KeyFile::locate(data.path(), both), KeyFile::Own("/etc/proximity/key".into()));
+}
+
+#[test]
+fn a_broken_key_file_is_refused_with_its_line_and_nothing_of_its_content() {
+    let good = MasterKeys::generate().unwrap().to_text();
+    let line = good.lines().last().unwrap();
+    assert!(MasterKeys::parse(&good).is_ok());
+    assert!(matches!(MasterKeys::parse("# nothing\n"), Err(KeyError::Empty)));
+    for bad in ["a", "a b", &format!("{line}AAAA"), &format!("{line}\n{line}"), "a-b AAAA"] {
+        let error = MasterKeys::parse(&format!("# comment\n{bad}")).unwrap_err();
+        assert!(matches!(error, KeyError::Malformed { .. }), "{error}");
+        assert!(!error.to_string().contains(&line[12..]));
+    }
+}
+
+#[test]
+fn derived_keys_differ_by_purpose_and_by_master_key() {
+    let (one, other) = (MasterKeys::generate().unwrap(), MasterKeys::generate().unwrap());
+    let all =
+        [Purpose::GuestMarker, Purpose::Idempotency, Purpose::SealSigning, Purpose::UnknownNames];
+    let keys: HashSet<[u8; 32]> = all
+        .iter()
+        .flat_map(|purpose| [one.derive(*purpose), other.derive(*purpose)])
+        .map(|key| *key.bytes())
+        .collect();
+    assert_eq!(keys.len(), 8);
+    let again = one.derive(Purpose::GuestMarker);
+    assert_eq!(again.bytes(), one.derive(Purpose::GuestMarker).bytes());
+}
+
+#[test]
+fn an_older_key_still_opens_and_verifies_but_no_longer_seals() {
+    let (new, old) = (MasterKeys::generate().unwrap(), MasterKeys::generate().unwrap());
+    let both = MasterKeys::parse(&format!("{}{}", *new.to_text(), *old.to_text())).unwrap();
+    assert_eq!(both.current_id(), new.current_id());
+    assert!(both.by_id(old.current_id()).is_some());
+    let derived = both.derive_all(Purpose::GuestMarker);
+    assert_eq!(derived[1].bytes(), old.derive(Purpose::GuestMarker).bytes());
+}
+
+#[test]
+fn no_key_is_ever_printed() {
+    let keys = MasterKeys::generate().unwrap();
+    let text = keys.to_text();
+    let encoded = text.lines().last().unwrap().split_once(' ').unwrap().1;
+    let shown = format!("{keys:?} {:?}", keys.derive(Purpose::Idempotency));
+    assert!(!shown.contains(encoded) && shown.contains(keys.current_id()));
+}
