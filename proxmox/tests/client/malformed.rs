@@ -68,7 +68,7 @@ async fn no_reading_call_takes_nonsense_for_an_answer() {
         r#"{"a":{"b":[]}}"#,
         r#"[{"vmid":"abc","node":"p v","type":"lxc","storage":[],"upid":7}]"#,
         r#"{"version":[],"status":"paused","digest":{}}"#,
-        r#"[{"node":"../..","name":5,"type":"node","volid":{},"template":[],"t":[]}]"#,
+        r#"[{"node":"../..","name":{},"type":"node","volid":{},"template":[],"t":[]}]"#,
     ];
     let mut executed = 0;
     for json in nonsense {
