@@ -1,5 +1,5 @@
 //! What a catalog file may say, what a person may ask of it, and what follows.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 
@@ -53,11 +53,12 @@ fn with_params(params: Value) -> CatalogApp {
     app(json!({"install": {"kind": "oci", "image": "docker.io/library/ghost:5"}, "params": params}))
 }
 
-fn resolve(
-    app: &CatalogApp,
-    config: Value,
-    environment: Value,
-) -> Result<BTreeMap<String, (bool, String)>, Vec<(String, &'static str)>> {
+/// Name to (is a secret, text).
+type Shown = BTreeMap<String, (bool, String)>;
+/// Pointers and codes.
+type Wrong = Vec<(String, &'static str)>;
+
+fn resolve(app: &CatalogApp, config: Value, environment: Value) -> Result<Shown, Wrong> {
     let (config, environment) = (object(config), object(environment));
     let request = Request { config: &config, environment: &environment, defaults: defaults() };
     app.resolve(request, &mut counting())

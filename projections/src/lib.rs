@@ -1,1 +1,39 @@
-//! Skeleton.
+//! Read models: the log folded into rows that answer a request with one query.
+//!
+//! A [`Projection`] folds the events of one kind of stream into one row per stream. [`Views`] keeps
+//! the rows of all projections in SQLite or PostgreSQL, follows the log, rebuilds and verifies.
+//! Identity, roles and ownership are never read from here.
+
+pub mod applications;
+mod backend;
+mod build;
+mod cell;
+mod error;
+mod feed;
+mod fold;
+pub mod hosts;
+pub mod leases;
+pub mod operations;
+mod pages;
+mod projection;
+mod runner;
+mod status;
+mod step;
+mod text;
+mod verify;
+mod views;
+
+pub use applications::{App, AppOperation, Applications};
+pub use backend::Location;
+pub use build::{BuildProgress, OnProgress};
+pub use cell::{Cell, Column, Kind, Table};
+pub use error::Error;
+pub use feed::Feed;
+pub use hosts::{Host, Hosts, Node};
+pub use leases::{LeaseRow, Leases};
+pub use operations::{LogLine, Operation, Operations};
+pub use projection::{AnyProjection, At, Cannot, Projection, boxed};
+pub use runner::Runner;
+pub use status::{State, Status};
+pub use verify::{Difference, Verdict};
+pub use views::{Page, Views, standard};

@@ -1,0 +1,112 @@
+//! The read model of applications: one row each, which is the contract's `App`.
+
+mod fold;
+mod query;
+
+pub use fold::Applications;
+pub use query::{Filter, Promised};
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// An application as the API shows it; `url`, `iframe_url` and the metrics are the server's to fill.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct App {
+    /// `{catalog_id}-{8 hex}`.
+    pub id: String,
+    pub catalog_id: String,
+    /// The same as `catalog_id`.
+    pub catalog_app_id: String,
+    pub catalog_version: String,
+    pub node: String,
+    /// The same as `node`.
+    pub node_name: String,
+    /// The container's number; null when it has none any more.
+    pub lxc_id: Option<u32>,
+    /// The same as `lxc_id`.
+    pub vmid: Option<u32>,
+    pub name: String,
+    pub hostname: String,
+    /// `deploying`, `cloning`, `adopting`, `running`, `stopped`, `updating`, `removing` or `error`.
+    pub status: String,
+    /// What a person opens.
+    pub url: Option<String>,
+    /// The same page, for the web client's embedded view.
+    pub iframe_url: Option<String>,
+    pub public_port: Option<u16>,
+    pub internal_port: Option<u16>,
+    pub host_id: i64,
+    /// The owner's user id.
+    pub owner: i64,
+    /// Parameters as sent; a value that is not declared plain reads `[secret]`.
+    #[schema(value_type = Object)]
+    pub config: BTreeMap<String, String>,
+    /// Every value that is not declared plain reads `[secret]`.
+    #[schema(value_type = Object)]
+    pub environment: BTreeMap<String, String>,
+    /// The container's port to the published one.
+    #[schema(value_type = Object)]
+    pub ports: BTreeMap<String, u16>,
+    pub volumes: Vec<String>,
+    pub icon: String,
+    pub category: String,
+    pub description: String,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339.
+    pub updated_at: String,
+    /// Share of the given cores, 0 to 1.
+    pub cpu_usage: Option<f64>,
+    /// Bytes.
+    pub memory_used: Option<u64>,
+    /// Bytes.
+    pub memory_total: Option<u64>,
+    /// Bytes.
+    pub disk_used: Option<u64>,
+    /// Bytes.
+    pub disk_total: Option<u64>,
+    /// How many events it has; the entity tag.
+    pub version: u64,
+    /// The operation that runs on it; filled from the operations' read model by the same query.
+    pub operation: Option<AppOperation>,
+    /// Why it is in error, or why its last operation failed.
+    pub problem: Option<String>,
+    /// The container's address, when known.
+    pub address: Option<String>,
+    /// Where the published port leads to; null when it serves nothing.
+    pub endpoint: Option<AppEndpoint>,
+    /// What its container is given.
+    pub resources: AppResources,
+}
+
+/// The operation that runs on an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AppOperation {
+    pub id: String,
+    /// `deploy`, `delete`, `start`, `stop` or `restart`.
+    pub kind: String,
+    /// The step that was begun last; null before the first.
+    pub step: Option<String>,
+    /// 1 for the first attempt at the step; 0 before it.
+    pub attempt: u32,
+}
+
+/// An application's first endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AppEndpoint {
+    pub port: u16,
+    /// `http`, `https`, `tcp` or `udp`.
+    pub protocol: String,
+    pub path: Option<String>,
+}
+
+/// What a container is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AppResources {
+    pub cores: u16,
+    pub memory_mb: u32,
+    pub disk_gb: u32,
+    pub swap_mb: u32,
+}

@@ -1,0 +1,247 @@
+//! The checkpoints, and the tables that they stand for: made, filled beside the live ones, switched.
+
+use proximity_eventstore::Position;
+
+use super::{Dialect, Session};
+use crate::cell::{Cell, Column, Kind, Table};
+use crate::error::Error;
+use crate::projection::AnyProjection;
+
+/// Whether rows are read by everybody or are still being built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Live,
+    Next,
+}
+
+/// What the tables that are being built are called after their live ones.
+const NEXT: &str = "__next";
+
+impl Slot {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Next => "next",
+        }
+    }
+
+    /// The name of a table in this slot.
+    pub fn table(self, name: &str) -> String {
+        match self {
+            Self::Live => name.to_owned(),
+            Self::Next => format!("{name}{NEXT}"),
+        }
+    }
+}
+
+/// One checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub name: String,
+    pub slot: Slot,
+    pub version: i32,
+    /// Random; a table that was replaced has another one.
+    pub generation: String,
+    /// Which life of the log the rows are from.
+    pub incarnation: String,
+    pub position: Position,
+    /// Why it stopped, as the runner that stopped last said.
+    pub problem: Option<String>,
+    /// Microseconds since 1970.
+    pub updated_at: i64,
+}
+
+const COLUMNS: &str = "name, slot, version, generation, incarnation, position, problem, updated_at";
+const KINDS: [Kind; 8] = [
+    Kind::Text,
+    Kind::Text,
+    Kind::Integer,
+    Kind::Text,
+    Kind::Text,
+    Kind::Integer,
+    Kind::Text,
+    Kind::Integer,
+];
+
+impl Mark {
+    fn from_row(row: Vec<Cell>) -> Option<Self> {
+        let [name, slot, version, generation, incarnation, position, problem, updated_at] =
+            <[Cell; 8]>::try_from(row).ok()?;
+        Some(Self {
+            name: name.text()?,
+            slot: if slot.text()? == "next" { Slot::Next } else { Slot::Live },
+            version: i32::try_from(version.integer()?).ok()?,
+            generation: generation.text()?,
+            incarnation: incarnation.text()?,
+            position: Position::try_from(position.integer()?).ok()?,
+            problem: problem.text(),
+            updated_at: updated_at.integer()?,
+        })
+    }
+
+    /// The reading statement.
+    pub fn select() -> (String, &'static [Kind]) {
+        (format!("select {COLUMNS} from checkpoints order by name, slot"), &KINDS)
+    }
+
+    /// What the statement gave.
+    pub fn read(rows: super::Rows) -> Vec<Self> {
+        rows.into_iter().filter_map(Self::from_row).collect()
+    }
+}
+
+fn number(position: Position) -> Cell {
+    Cell::Integer(i64::try_from(position).unwrap_or(i64::MAX))
+}
+
+impl dyn Session + '_ {
+    /// Creates the table of checkpoints.
+    pub async fn ensure_checkpoints(&mut self) -> Result<(), Error> {
+        let text = self.dialect().column_type(Kind::Text);
+        let integer = self.dialect().column_type(Kind::Integer);
+        let sql = format!(
+            "create table if not exists checkpoints (\
+               name {text} not null, slot {text} not null, version {integer} not null, \
+               generation {text} not null, incarnation {text} not null, \
+               position {integer} not null, problem {text}, updated_at {integer} not null, \
+               primary key (name, slot))"
+        );
+        self.execute(&sql, Vec::new()).await.map(drop)
+    }
+
+    /// The checkpoints of a slot, by name; locked until the transaction ends when `lock` is set.
+    pub async fn marks(&mut self, slot: Slot, lock: bool) -> Result<Vec<Mark>, Error> {
+        let lock = if lock { self.dialect().for_update() } else { "" };
+        let sql = format!("select {COLUMNS} from checkpoints where slot = $1 order by name{lock}");
+        Ok(Mark::read(self.select(&sql, vec![slot.as_str().into()], &KINDS).await?))
+    }
+
+    /// One checkpoint, locked until the transaction ends.
+    pub async fn mark(&mut self, name: &str, slot: Slot) -> Result<Option<Mark>, Error> {
+        let lock = self.dialect().for_update();
+        let sql = format!("select {COLUMNS} from checkpoints where name = $1 and slot = $2{lock}");
+        let rows = self.select(&sql, vec![name.into(), slot.as_str().into()], &KINDS).await?;
+        Ok(Mark::read(rows).pop())
+    }
+
+    /// A new checkpoint at 0, in the place of one that is there.
+    pub async fn plant(
+        &mut self,
+        projection: &dyn AnyProjection,
+        slot: Slot,
+        generation: &str,
+        incarnation: &str,
+    ) -> Result<(), Error> {
+        self.uproot(projection.name(), slot).await?;
+        let now = self.now().await?;
+        let cells = vec![
+            projection.name().into(),
+            slot.as_str().into(),
+            i64::from(projection.version()).into(),
+            generation.into(),
+            incarnation.into(),
+            now.into(),
+        ];
+        let sql =
+            format!("insert into checkpoints ({COLUMNS}) values ($1, $2, $3, $4, $5, 0, null, $6)");
+        self.execute(&sql, cells).await.map(drop)
+    }
+
+    /// Removes a checkpoint.
+    pub async fn uproot(&mut self, name: &str, slot: Slot) -> Result<(), Error> {
+        let sql = "delete from checkpoints where name = $1 and slot = $2";
+        self.execute(sql, vec![name.into(), slot.as_str().into()]).await.map(drop)
+    }
+
+    /// Moves a checkpoint on, if it is where the caller left it: false means that somebody else
+    /// moved it, and that the caller's rows must not be kept.
+    pub async fn advance(
+        &mut self,
+        mark: &Mark,
+        to: Position,
+        problem: Option<&str>,
+    ) -> Result<bool, Error> {
+        let now = self.now().await?;
+        let sql = "update checkpoints set position = $1, problem = nullif($2, ''), updated_at = $3 \
+                   where name = $4 and slot = $5 and generation = $6 and position = $7";
+        let cells = vec![
+            number(to),
+            problem.unwrap_or_default().into(),
+            now.into(),
+            mark.name.as_str().into(),
+            mark.slot.as_str().into(),
+            mark.generation.as_str().into(),
+            number(mark.position),
+        ];
+        Ok(self.execute(sql, cells).await? == 1)
+    }
+
+    /// Creates a projection's empty tables, without indexes but their keys.
+    pub async fn create_tables(
+        &mut self,
+        projection: &dyn AnyProjection,
+        slot: Slot,
+    ) -> Result<(), Error> {
+        for table in projection.tables() {
+            let sql = create(self.dialect(), &table, &slot.table(table.name));
+            self.execute(&sql, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates the indexes; filling a table before it has them is quicker.
+    pub async fn create_indexes(
+        &mut self,
+        projection: &dyn AnyProjection,
+        slot: Slot,
+        generation: &str,
+    ) -> Result<(), Error> {
+        // An index keeps its name when its table is renamed, so the name holds the generation.
+        let generation = generation.get(..8).unwrap_or(generation);
+        for table in projection.tables() {
+            let physical = slot.table(table.name);
+            for (number, columns) in table.indexes.iter().enumerate() {
+                let name = format!("{}_{number}_{generation}", table.name);
+                let sql = format!("create index {name} on {physical} ({columns})");
+                self.execute(&sql, Vec::new()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops a projection's tables.
+    pub async fn drop_tables(
+        &mut self,
+        projection: &dyn AnyProjection,
+        slot: Slot,
+    ) -> Result<(), Error> {
+        for table in projection.tables() {
+            let sql = format!("drop table if exists {}", slot.table(table.name));
+            self.execute(&sql, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts what was built in the place of what is live.
+    pub async fn switch(&mut self, projection: &dyn AnyProjection) -> Result<(), Error> {
+        self.drop_tables(projection, Slot::Live).await?;
+        for table in projection.tables() {
+            let sql =
+                format!("alter table {} rename to {}", Slot::Next.table(table.name), table.name);
+            self.execute(&sql, Vec::new()).await?;
+        }
+        self.uproot(projection.name(), Slot::Live).await?;
+        let sql = "update checkpoints set slot = $1 where name = $2 and slot = $3";
+        let cells =
+            vec![Slot::Live.as_str().into(), projection.name().into(), Slot::Next.as_str().into()];
+        self.execute(sql, cells).await.map(drop)
+    }
+}
+
+fn create(dialect: Dialect, table: &Table, physical: &str) -> String {
+    let column = |column: Column| format!("{} {}", column.name, dialect.column_type(column.kind));
+    let key = format!("{} primary key not null", column(table.key));
+    let others = table.columns.iter().map(|other| column(*other));
+    let columns: Vec<String> = std::iter::once(key).chain(others).collect();
+    format!("create table {physical} ({})", columns.join(", "))
+}

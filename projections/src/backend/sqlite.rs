@@ -1,0 +1,291 @@
+//! Rows in SQLite: `views.db` beside the log, one writing connection, a few reading ones.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use rusqlite::types::{ToSql, ToSqlOutput};
+use rusqlite::{Connection, ErrorCode, params_from_iter};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::worker::Workers;
+use super::{Backend, Dialect, Rows, Session};
+use crate::cell::{Cell, Kind, Table};
+use crate::error::Error;
+
+/// Reading connections; a list is quick, so a few serve many callers.
+const READERS: usize = 3;
+/// Keys looked up in one statement.
+const LOOKUP: usize = 500;
+
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    readers: Workers,
+    writer: Arc<Mutex<Workers>>,
+}
+
+impl Sqlite {
+    /// Opens or creates `views.db`; a file that is damaged is replaced, since the log has it all.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(dir)?;
+        let path = dir.join("views.db");
+        let writer = match connect(&path) {
+            Err(error) if is_damaged(&error) => {
+                tracing::warn!(%error, path = %path.display(), "views.db is damaged; starting it anew");
+                for end in ["", "-wal", "-shm"] {
+                    let mut file = path.clone().into_os_string();
+                    file.push(end);
+                    match std::fs::remove_file(&file) {
+                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(error.into());
+                        }
+                        _ => {}
+                    }
+                }
+                connect(&path)
+            }
+            other => other,
+        }?;
+        let readers = (0..READERS).map(|_| connect(&path)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            path,
+            readers: Workers::start("views-read", readers)?,
+            writer: Arc::new(Mutex::new(Workers::start("views-write", vec![writer])?)),
+        })
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // Consistent after a power cut; a lost tail is projected again.
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "cache_size", -32_768)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    // The first read of the file shows whether it is a database at all.
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Null => Ok(ToSqlOutput::Owned(rusqlite::types::Value::Null)),
+            Self::Text(text) => text.to_sql(),
+            Self::Integer(number) => number.to_sql(),
+        }
+    }
+}
+
+/// SQLite numbers parameters with `?`; our texts hold no other `$`.
+fn numbered(sql: &str) -> String {
+    sql.replace('$', "?")
+}
+
+fn query(
+    connection: &Connection,
+    sql: &str,
+    cells: &[Cell],
+    kinds: &[Kind],
+) -> Result<Rows, Error> {
+    let mut statement = connection.prepare_cached(&numbered(sql))?;
+    let rows = statement.query_map(params_from_iter(cells), |row| {
+        kinds
+            .iter()
+            .enumerate()
+            .map(|(index, kind)| {
+                Ok(match kind {
+                    Kind::Text => row.get::<_, Option<String>>(index)?.into(),
+                    Kind::Integer => row.get::<_, Option<i64>>(index)?.into(),
+                })
+            })
+            .collect::<rusqlite::Result<Vec<Cell>>>()
+    })?;
+    Ok(rows.collect::<rusqlite::Result<Rows>>()?)
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn select(&self, sql: &str, cells: Vec<Cell>, kinds: &[Kind]) -> Result<Rows, Error> {
+        let (sql, kinds) = (sql.to_owned(), kinds.to_owned());
+        self.readers.run(move |connection| query(connection, &sql, &cells, &kinds)).await
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Session>, Error> {
+        let writer = Arc::clone(&self.writer).lock_owned().await;
+        // Made first: a caller that goes away while it begins leaves a rollback behind.
+        let transaction = Transaction { workers: Owner::Shared(writer), open: true };
+        let begin = |connection: &mut Connection| Ok(connection.execute_batch("begin immediate")?);
+        transaction.workers().run(begin).await?;
+        Ok(Box::new(transaction))
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Session>, Error> {
+        let path = self.path.clone();
+        // Its own connection: it may take long, and is then closed.
+        let opened = tokio::task::spawn_blocking(move || -> Result<Connection, Error> {
+            let connection = connect(&path)?;
+            connection.execute_batch("begin deferred")?;
+            Ok(connection)
+        });
+        let connection = opened.await.map_err(|_| Error::Closed)??;
+        let workers = Workers::start("views-snapshot", vec![connection])?;
+        Ok(Box::new(Transaction { workers: Owner::Own(workers), open: true }))
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.lock().await.close();
+    }
+}
+
+enum Owner {
+    Shared(OwnedMutexGuard<Workers>),
+    Own(Workers),
+}
+
+struct Transaction {
+    workers: Owner,
+    open: bool,
+}
+
+impl Transaction {
+    fn workers(&self) -> &Workers {
+        match &self.workers {
+            Owner::Shared(workers) => workers,
+            Owner::Own(workers) => workers,
+        }
+    }
+
+    async fn end(&mut self, sql: &'static str) -> Result<(), Error> {
+        let ended = self.workers().run(move |connection| Ok(connection.execute_batch(sql)?)).await;
+        // A commit that failed leaves the transaction open; dropping rolls it back.
+        self.open = ended.is_err();
+        ended
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        let rolled_back = self.workers().send(|connection| {
+            if !connection.is_autocommit()
+                && let Err(error) = connection.execute_batch("rollback")
+            {
+                tracing::error!(%error, "a transaction on views.db could not be rolled back");
+            }
+        });
+        if let Err(error) = rolled_back {
+            // Closed: the connection is gone, and the transaction with it.
+            tracing::debug!(%error, "no rollback on a closed views.db");
+        }
+    }
+}
+
+#[async_trait]
+impl Session for Transaction {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    async fn lock_schema(&mut self) -> Result<(), Error> {
+        // `begin immediate` has locked the file already.
+        Ok(())
+    }
+
+    async fn now(&mut self) -> Result<i64, Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    async fn execute(&mut self, sql: &str, cells: Vec<Cell>) -> Result<u64, Error> {
+        let sql = numbered(sql);
+        self.workers()
+            .run(move |connection| {
+                let touched = connection.execute(&sql, params_from_iter(&cells))?;
+                Ok(u64::try_from(touched).unwrap_or(u64::MAX))
+            })
+            .await
+    }
+
+    async fn select(&mut self, sql: &str, cells: Vec<Cell>, kinds: &[Kind]) -> Result<Rows, Error> {
+        let (sql, kinds) = (sql.to_owned(), kinds.to_owned());
+        self.workers().run(move |connection| query(connection, &sql, &cells, &kinds)).await
+    }
+
+    async fn write(
+        &mut self,
+        table: &Table,
+        physical: &str,
+        rows: Rows,
+        replace: bool,
+    ) -> Result<(), Error> {
+        let verb = if replace { "insert or replace" } else { "insert" };
+        let columns = table.column_list();
+        let marks = vec!["?"; table.all_columns().count()].join(", ");
+        let sql = format!("{verb} into {physical} ({columns}) values ({marks})");
+        self.workers()
+            .run(move |connection| {
+                // One prepared statement a row is what SQLite does fastest.
+                let mut statement = connection.prepare_cached(&sql)?;
+                for row in &rows {
+                    statement.execute(params_from_iter(row))?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn delete(&mut self, physical: &str, keys: Vec<String>) -> Result<(), Error> {
+        let sql = format!("delete from {physical} where id = ?");
+        self.workers()
+            .run(move |connection| {
+                let mut statement = connection.prepare_cached(&sql)?;
+                for key in &keys {
+                    statement.execute([key])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn load(
+        &mut self,
+        physical: &str,
+        keys: Vec<String>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let physical = physical.to_owned();
+        self.workers()
+            .run(move |connection| {
+                let mut found = Vec::new();
+                for keys in keys.chunks(LOOKUP) {
+                    let marks = vec!["?"; keys.len()].join(", ");
+                    let sql = format!("select id, body from {physical} where id in ({marks})");
+                    let mut statement = connection.prepare(&sql)?;
+                    let rows = statement
+                        .query_map(params_from_iter(keys), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                    for row in rows {
+                        found.push(row?);
+                    }
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), Error> {
+        self.end("commit").await
+    }
+
+    async fn rollback(mut self: Box<Self>) -> Result<(), Error> {
+        self.end("rollback").await
+    }
+}

@@ -1,0 +1,67 @@
+//! Threads that own SQLite connections and run what is sent to them; a caller that goes away
+//! leaves its statement to finish and harms nobody.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// One or more threads, each with a connection of its own, that take turns at one queue.
+pub(super) struct Workers {
+    jobs: Mutex<Option<Sender<Job>>>,
+}
+
+impl Workers {
+    /// Starts a thread for each connection.
+    pub fn start(name: &str, connections: Vec<Connection>) -> Result<Self, Error> {
+        let (jobs, queue) = channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for connection in connections {
+            let queue = Arc::clone(&queue);
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || work(connection, &queue))?;
+        }
+        Ok(Self { jobs: Mutex::new(Some(jobs)) })
+    }
+
+    /// Hands a job over without waiting for it.
+    pub fn send(&self, job: impl FnOnce(&mut Connection) + Send + 'static) -> Result<(), Error> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = jobs.as_ref().ok_or(Error::Closed)?;
+        jobs.send(Box::new(job)).map_err(|_| Error::Closed)
+    }
+
+    /// Runs a job and waits for its answer.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.send(move |connection| {
+            // A caller that is gone has no use for the answer.
+            drop(answer.send(job(connection)));
+        })?;
+        answered.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Ends the threads once their queue is empty.
+    pub fn close(&self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+fn work(mut connection: Connection, queue: &Mutex<Receiver<Job>>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match next {
+            Ok(job) => job(&mut connection),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What can go wrong with read models; none of it touches the log.
+
+use std::time::Duration;
+
+use proximity_eventstore::Position;
+
+/// Why read models could not be read, followed, rebuilt or verified.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the read models' SQLite database failed")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("the read models' PostgreSQL database failed")]
+    Postgres(#[from] sqlx::Error),
+    #[error("the log could not be read")]
+    Feed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The log gave fewer events than it has: its reader was cut off.
+    #[error("the log ended at {reached} before its head {head}")]
+    Short { reached: Position, head: Position },
+    /// The log is dense, so a gap means that events were lost on the way.
+    #[error("the log gave position {found} after {after}")]
+    Gap { after: Position, found: Position },
+    /// The projection met an event that it cannot apply.
+    #[error("projection {name} cannot apply event {position}: {reason}")]
+    Stopped { name: String, position: Position, reason: String },
+    #[error("there is no projection named {name:?}")]
+    NoSuchProjection { name: String },
+    /// Another build of it is running, here or in another process.
+    #[error("projection {name} is being built already")]
+    Building { name: String },
+    /// Another build took this one's place.
+    #[error("the build of projection {name} was replaced by another one")]
+    Replaced { name: String },
+    /// The rows belong to a newer version of the program.
+    #[error("projection {name} is kept by a newer version of this program")]
+    Superseded { name: String },
+    #[error("projection {name} did not reach position {position} within {waited:?}")]
+    Behind { name: String, position: Position, waited: Duration },
+    #[error("a row of {table} cannot be read: {reason}")]
+    Row { table: String, reason: String },
+    #[error("the read models are closed")]
+    Closed,
+    #[error("the read models' directory cannot be used")]
+    Io(#[from] std::io::Error),
+}
+
+/// An error with everything that caused it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

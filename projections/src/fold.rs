@@ -1,0 +1,195 @@
+//! Rows in memory while events are folded into them, and what has to be written of them.
+
+use std::collections::{HashMap, HashSet};
+
+use proximity_eventstore::{Position, Recorded};
+
+use crate::Error;
+use crate::cell::Cell;
+use crate::projection::{At, Projection};
+
+/// What a fold has to write, in the order of the tables' columns.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub upserts: Vec<Vec<Cell>>,
+    pub deletes: Vec<String>,
+    pub journal: Vec<Vec<Cell>>,
+}
+
+/// How far a fold came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded {
+    /// The last event that was applied, or was not this projection's.
+    pub reached: Position,
+    /// Why the next one was not.
+    pub stopped: Option<String>,
+}
+
+/// A fold without its types.
+pub trait AnyFold: Send + Sync {
+    /// The rows that a page needs and that are not in memory.
+    fn missing(&self, page: &[Recorded], after: Position) -> Vec<String>;
+    /// Takes loaded rows (key, body); those asked for and not there do not exist.
+    fn admit(&mut self, asked: Vec<String>, found: Vec<(String, String)>) -> Result<(), Error>;
+    /// Applies a page's events after this position, up to one that cannot be applied.
+    fn fold(&mut self, page: &[Recorded], after: Position) -> Folded;
+    /// What changed since the last call; after a commit that failed, [`AnyFold::forget`].
+    fn changes(&mut self) -> Result<Changes, Error>;
+    /// How many rows and lines are held in memory.
+    fn size(&self) -> usize;
+    /// Drops everything in memory.
+    fn forget(&mut self);
+}
+
+struct Slot<R> {
+    row: Option<R>,
+    dirty: bool,
+}
+
+pub(crate) struct Fold<P: Projection> {
+    rows: HashMap<String, Slot<P::Row>>,
+    journal: Vec<Vec<Cell>>,
+}
+
+impl<P: Projection> Default for Fold<P> {
+    fn default() -> Self {
+        Self { rows: HashMap::new(), journal: Vec::new() }
+    }
+}
+
+/// The only version of events there is so far; a payload of another one needs an upcaster first.
+const READABLE: &str = "1";
+
+impl<P: Projection> Fold<P> {
+    fn apply(&mut self, recorded: &Recorded) -> Result<(), String> {
+        if recorded.event_version != READABLE {
+            return Err(format!(
+                "{} has version {}, which is not known",
+                recorded.event_type, recorded.event_version
+            ));
+        }
+        let event: P::Event = serde_json::from_str(&recorded.payload)
+            .map_err(|error| format!("{} cannot be read: {error}", recorded.event_type))?;
+        let at = At {
+            id: &recorded.aggregate_id,
+            position: recorded.position,
+            sequence: recorded.sequence,
+            recorded_at: recorded.recorded_at,
+        };
+        if !self.rows.contains_key(&recorded.aggregate_id) {
+            let slot = Slot { row: None, dirty: false };
+            self.rows.insert(recorded.aggregate_id.clone(), slot);
+        }
+        let Some(slot) = self.rows.get_mut(&recorded.aggregate_id) else {
+            return Err("the row is not in memory".to_owned());
+        };
+        let line = P::apply(&mut slot.row, event, at)
+            .map_err(|cannot| format!("{}: {cannot}", recorded.event_type))?;
+        slot.dirty = true;
+        if let Some(mut cells) = line {
+            let id = i64::try_from(recorded.position).map_err(|error| error.to_string())?;
+            cells.insert(0, Cell::Integer(id));
+            self.journal.push(cells);
+        }
+        Ok(())
+    }
+
+    fn unreadable(error: &serde_json::Error) -> Error {
+        Error::Row { table: P::TABLE.name.to_owned(), reason: error.to_string() }
+    }
+}
+
+impl<P: Projection> AnyFold for Fold<P> {
+    fn missing(&self, page: &[Recorded], after: Position) -> Vec<String> {
+        let mut seen = HashSet::new();
+        page.iter()
+            .filter(|recorded| recorded.position > after && recorded.aggregate_type == P::STREAM)
+            .filter(|recorded| !self.rows.contains_key(&recorded.aggregate_id))
+            // A stream's first event on this page decides: if it is its first ever, there is no row.
+            .filter(|recorded| seen.insert(recorded.aggregate_id.as_str()))
+            .filter(|recorded| recorded.sequence > 1)
+            .map(|recorded| recorded.aggregate_id.clone())
+            .collect()
+    }
+
+    fn admit(&mut self, asked: Vec<String>, found: Vec<(String, String)>) -> Result<(), Error> {
+        for key in asked {
+            self.rows.insert(key, Slot { row: None, dirty: false });
+        }
+        for (key, body) in found {
+            let row = serde_json::from_str(&body).map_err(|error| Self::unreadable(&error))?;
+            self.rows.insert(key, Slot { row: Some(row), dirty: false });
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, page: &[Recorded], after: Position) -> Folded {
+        let mut reached = after;
+        for recorded in page.iter().filter(|recorded| recorded.position > after) {
+            if recorded.aggregate_type == P::STREAM
+                && let Err(reason) = self.apply(recorded)
+            {
+                return Folded { reached, stopped: Some(reason) };
+            }
+            reached = recorded.position;
+        }
+        Folded { reached, stopped: None }
+    }
+
+    fn changes(&mut self) -> Result<Changes, Error> {
+        let mut changes =
+            Changes { journal: std::mem::take(&mut self.journal), ..Changes::default() };
+        for (key, slot) in &mut self.rows {
+            if !std::mem::take(&mut slot.dirty) {
+                continue;
+            }
+            match &slot.row {
+                Some(row) => {
+                    let mut cells = P::columns(row);
+                    cells.insert(0, Cell::from(key.as_str()));
+                    let body = serde_json::to_string(row).map_err(|e| Self::unreadable(&e))?;
+                    cells.push(Cell::Text(body));
+                    changes.upserts.push(cells);
+                }
+                None => changes.deletes.push(key.clone()),
+            }
+        }
+        Ok(changes)
+    }
+
+    fn size(&self) -> usize {
+        self.rows.len() + self.journal.len()
+    }
+
+    fn forget(&mut self) {
+        self.rows.clear();
+        self.journal.clear();
+    }
+}
+
+/// Stands where a fold is while it works on another thread.
+pub(crate) struct Absent;
+
+impl AnyFold for Absent {
+    fn missing(&self, _: &[Recorded], _: Position) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn admit(&mut self, _: Vec<String>, _: Vec<(String, String)>) -> Result<(), Error> {
+        Err(Error::Closed)
+    }
+
+    fn fold(&mut self, _: &[Recorded], after: Position) -> Folded {
+        Folded { reached: after, stopped: Some("the fold is elsewhere".to_owned()) }
+    }
+
+    fn changes(&mut self) -> Result<Changes, Error> {
+        Err(Error::Closed)
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+
+    fn forget(&mut self) {}
+}

@@ -1,0 +1,91 @@
+//! The read model of operations, and the log lines that a person reads about them.
+
+mod fold;
+mod log;
+mod query;
+
+pub use fold::Operations;
+pub use query::OperationFilter;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// An operation as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Operation {
+    pub id: String,
+    /// The application's id.
+    pub app: String,
+    /// `deploy`, `delete`, `start`, `stop` or `restart`.
+    pub kind: String,
+    /// The user id of the application's owner.
+    pub owner: i64,
+    /// `planned`, `running`, `unwinding`, `done`, `undone`, `stuck` or `abandoned`.
+    pub state: String,
+    pub host_id: Option<i64>,
+    pub node: Option<String>,
+    pub vmid: Option<u32>,
+    pub hostname: Option<String>,
+    pub steps: Vec<Step>,
+    /// The step that was begun last.
+    pub step: Option<String>,
+    /// 1 for the first attempt at it.
+    pub attempt: u32,
+    /// Why it unwinds, was undone or is stuck.
+    pub reason: Option<String>,
+    /// What an operator has to do about a stuck one.
+    pub instructions: Option<String>,
+    pub cancel_requested: bool,
+    /// RFC 3339; past it the operation is asked to unwind.
+    pub deadline: String,
+    pub created_at: String,
+    pub updated_at: String,
+    /// RFC 3339; null while it is not over.
+    pub finished_at: Option<String>,
+    /// How many events it has; the entity tag.
+    pub version: u64,
+}
+
+/// One step of an operation, and its compensation if it came to that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Step {
+    pub name: String,
+    #[serde(flatten)]
+    pub act: Effort,
+    pub compensation: Option<Effort>,
+}
+
+/// What was done for a step, or to take it back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Effort {
+    /// `pending`, `running`, `retrying`, `succeeded` or `failed`.
+    pub state: String,
+    pub attempts: u32,
+    /// RFC 3339, of the first attempt.
+    pub started_at: Option<String>,
+    /// RFC 3339, of the last outcome.
+    pub finished_at: Option<String>,
+    /// From the first attempt to the last outcome.
+    pub duration_ms: Option<i64>,
+    /// Proxmox task ids.
+    pub upids: Vec<String>,
+    /// What the last failed attempt said.
+    pub failure: Option<String>,
+    /// RFC 3339 of the next attempt.
+    pub retry_at: Option<String>,
+    /// What it learnt: an archive or an address.
+    pub found: Option<String>,
+}
+
+/// One line about an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LogLine {
+    /// The event's position in the log.
+    pub id: i64,
+    /// RFC 3339.
+    pub timestamp: String,
+    /// `INFO`, `WARNING`, `ERROR` or `SUCCESS`.
+    pub level: String,
+    pub message: String,
+    pub step: Option<String>,
+}

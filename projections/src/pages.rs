@@ -1,0 +1,64 @@
+//! The log page by page, the next page on its way while one is worked on.
+
+use std::sync::Arc;
+
+use proximity_eventstore::{Position, Recorded};
+use tokio::task::JoinHandle;
+
+use crate::error::Error;
+use crate::feed::{Feed, check_dense};
+
+/// Events read and committed at once.
+pub(crate) const PAGE: usize = 5_000;
+
+type Reading = JoinHandle<Result<Vec<Recorded>, Error>>;
+
+/// A reader that fetches ahead.
+pub(crate) struct Pages {
+    feed: Arc<dyn Feed>,
+    ahead: Option<(Position, Reading)>,
+}
+
+impl Pages {
+    pub fn new(feed: &Arc<dyn Feed>) -> Self {
+        Self { feed: Arc::clone(feed), ahead: None }
+    }
+
+    /// The events after a position that there are now; fetches on when the page is full.
+    pub async fn poll(&mut self, after: Position) -> Result<Vec<Recorded>, Error> {
+        let page = self.take(after).await?;
+        if let Some(last) = page.last().filter(|_| page.len() == PAGE) {
+            self.fetch(last.position);
+        }
+        Ok(page)
+    }
+
+    /// The events after a position, at most up to `to`; never empty before it.
+    pub async fn next(&mut self, after: Position, to: Position) -> Result<Vec<Recorded>, Error> {
+        let mut page = self.take(after).await?;
+        page.retain(|recorded| recorded.position <= to);
+        let Some(last) = page.last().map(|recorded| recorded.position) else {
+            return Err(Error::Short { reached: after, head: to });
+        };
+        if last < to {
+            self.fetch(last);
+        }
+        Ok(page)
+    }
+
+    async fn take(&mut self, after: Position) -> Result<Vec<Recorded>, Error> {
+        let page = match self.ahead.take() {
+            Some((position, reading)) if position == after => {
+                reading.await.map_err(|_| Error::Closed)??
+            }
+            _ => self.feed.page(after, PAGE).await?,
+        };
+        check_dense(after, &page)?;
+        Ok(page)
+    }
+
+    fn fetch(&mut self, after: Position) {
+        let feed = Arc::clone(&self.feed);
+        self.ahead = Some((after, tokio::spawn(async move { feed.page(after, PAGE).await })));
+    }
+}

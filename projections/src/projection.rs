@@ -1,0 +1,92 @@
+//! What a read model is: a name, a version, a table, and a pure fold from a stream to one row.
+
+use std::marker::PhantomData;
+
+use proximity_eventstore::Position;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cell::{Cell, Table};
+use crate::fold::{AnyFold, Fold};
+
+/// Where an event stands.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    /// The stream's id, which is the row's key too.
+    pub id: &'a str,
+    pub position: Position,
+    pub sequence: u64,
+    /// Microseconds since 1970.
+    pub recorded_at: i64,
+}
+
+/// Why an event cannot be applied; the projection stops here, visibly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Cannot(pub String);
+
+/// Folds the events of one kind of stream into one row per stream.
+pub trait Projection: Send + Sync + 'static {
+    /// The name of it, and of its table.
+    const NAME: &'static str;
+    /// Raise it when `apply` gives other rows than before: the new ones are built beside the live
+    /// ones, which are read until the switch, so a new `Row` must still read an old one.
+    const VERSION: i32;
+    /// The `aggregate_type` whose streams it folds.
+    const STREAM: &'static str;
+    /// Key `id` (text), the columns of [`Projection::columns`], and last `body`, the row as JSON.
+    const TABLE: Table;
+    /// A second table that is only added to; its key `id` is the event's position.
+    const JOURNAL: Option<Table> = None;
+
+    /// What a payload is read as.
+    type Event: DeserializeOwned;
+    /// The row, which is the response body too.
+    type Row: Serialize + DeserializeOwned + Send + Sync;
+
+    /// Folds one event into the row of its stream (`None`: there is none); must leave the row as it
+    /// was when it fails. Returns the journal's columns after `id`, if the event is worth a line.
+    fn apply(
+        row: &mut Option<Self::Row>,
+        event: Self::Event,
+        at: At<'_>,
+    ) -> Result<Option<Vec<Cell>>, Cannot>;
+
+    /// The values of the columns between `id` and `body`.
+    fn columns(row: &Self::Row) -> Vec<Cell>;
+}
+
+/// A projection without its types, as the runner holds it.
+pub trait AnyProjection: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn version(&self) -> i32;
+    /// Its table, then its journal if it has one.
+    fn tables(&self) -> Vec<Table>;
+    /// An empty fold.
+    fn fold(&self) -> Box<dyn AnyFold>;
+}
+
+struct Erased<P>(PhantomData<P>);
+
+impl<P: Projection> AnyProjection for Erased<P> {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn version(&self) -> i32 {
+        P::VERSION
+    }
+
+    fn tables(&self) -> Vec<Table> {
+        std::iter::once(P::TABLE).chain(P::JOURNAL).collect()
+    }
+
+    fn fold(&self) -> Box<dyn AnyFold> {
+        Box::new(Fold::<P>::default())
+    }
+}
+
+/// The projection as the runner takes it.
+pub fn boxed<P: Projection>() -> Box<dyn AnyProjection> {
+    Box::new(Erased(PhantomData::<P>))
+}

@@ -1,0 +1,72 @@
+//! How each projection stands: what a person sees, and what a waiting caller watches.
+
+use std::collections::BTreeMap;
+
+use proximity_eventstore::Position;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What a projection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It follows the log.
+    Running,
+    /// Another version of it is being built; the live rows stand still until the switch.
+    Building,
+    /// It met an event that it cannot apply, and stays before it.
+    Stopped,
+    /// A newer version of the program keeps its rows.
+    Superseded,
+}
+
+/// How a projection stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Status {
+    pub name: String,
+    /// The version of the live rows.
+    pub version: i32,
+    /// The last event that its live rows hold.
+    pub position: Position,
+    /// Events of the log that its live rows do not hold yet.
+    pub lag: Position,
+    pub state: State,
+    /// Why it stopped, or what is being built and how far it is.
+    pub problem: Option<String>,
+}
+
+/// What the runner of this process knows of one projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub position: Position,
+    pub state: State,
+    pub problem: Option<String>,
+}
+
+/// What the runner of this process knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub projections: BTreeMap<String, Known>,
+    /// Why the runner makes no progress at the moment.
+    pub trouble: Option<String>,
+}
+
+impl Progress {
+    /// Whether all rows hold this position; `None` when some will not get there by waiting.
+    pub fn reached(&self, position: Position) -> Option<bool> {
+        if self.projections.is_empty() {
+            return None;
+        }
+        let mut reached = true;
+        for known in self.projections.values() {
+            if known.position >= position {
+                continue;
+            }
+            if known.state != State::Running {
+                return None;
+            }
+            reached = false;
+        }
+        Some(reached)
+    }
+}

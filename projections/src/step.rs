@@ -1,0 +1,74 @@
+//! What the runner and a build do with a page: read the rows it needs, fold it, write what changed.
+
+use std::sync::Arc;
+
+use proximity_eventstore::{Position, Recorded};
+
+use crate::backend::{Session, Slot};
+use crate::error::Error;
+use crate::fold::{Absent, AnyFold, Changes, Folded};
+use crate::projection::AnyProjection;
+
+/// Pages larger than this are folded off the async threads.
+const INLINE: usize = 256;
+
+/// Reads the rows that a page needs and that are not in memory.
+pub(crate) async fn load(
+    session: &mut dyn Session,
+    projection: &dyn AnyProjection,
+    slot: Slot,
+    fold: &mut dyn AnyFold,
+    page: &[Recorded],
+    after: Position,
+) -> Result<(), Error> {
+    let asked = fold.missing(page, after);
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let physical = slot.table(projection.tables()[0].name);
+    let found = session.load(&physical, asked.clone()).await?;
+    fold.admit(asked, found)
+}
+
+/// Folds a page; a long one off the async threads.
+pub(crate) async fn fold(
+    fold: &mut Box<dyn AnyFold>,
+    page: &Arc<Vec<Recorded>>,
+    after: Position,
+) -> Result<Folded, Error> {
+    if page.len() <= INLINE {
+        return Ok(fold.fold(page, after));
+    }
+    let page = Arc::clone(page);
+    let mut taken = std::mem::replace(fold, Box::new(Absent));
+    let folding = tokio::task::spawn_blocking(move || {
+        let folded = taken.fold(&page, after);
+        (taken, folded)
+    });
+    let (taken, folded) = folding.await.map_err(|_| Error::Closed)?;
+    *fold = taken;
+    Ok(folded)
+}
+
+/// Writes what changed.
+pub(crate) async fn write(
+    session: &mut dyn Session,
+    projection: &dyn AnyProjection,
+    slot: Slot,
+    changes: Changes,
+) -> Result<(), Error> {
+    let tables = projection.tables();
+    let rows = &tables[0];
+    if !changes.upserts.is_empty() {
+        session.write(rows, &slot.table(rows.name), changes.upserts, true).await?;
+    }
+    if !changes.deletes.is_empty() {
+        session.delete(&slot.table(rows.name), changes.deletes).await?;
+    }
+    if let Some(journal) = tables.get(1)
+        && !changes.journal.is_empty()
+    {
+        session.write(journal, &slot.table(journal.name), changes.journal, false).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! The handle to all read models: queries go through it, and so do following, rebuilding, verifying.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proximity_eventstore::Position;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::applications::Applications;
+use crate::backend::{Backend, Location, Mark, Postgres, Rows, Slot, Sqlite};
+use crate::build::{OnProgress, build};
+use crate::cell::{Cell, Kind};
+use crate::error::Error;
+use crate::feed::Feed;
+use crate::hosts::Hosts;
+use crate::leases::Leases;
+use crate::operations::Operations;
+use crate::projection::{AnyProjection, boxed};
+use crate::runner::Runner;
+use crate::status::{Progress, State, Status};
+use crate::verify::{Verdict, verify};
+
+/// A page of a list, and how many there are in all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub total: u64,
+}
+
+/// All read models; clones share everything.
+#[derive(Clone)]
+pub struct Views {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub backend: Box<dyn Backend>,
+    pub feed: Arc<dyn Feed>,
+    pub projections: Vec<Box<dyn AnyProjection>>,
+    pub progress: watch::Sender<Progress>,
+    statements: AtomicU64,
+}
+
+/// The projections of the product.
+pub fn standard() -> Vec<Box<dyn AnyProjection>> {
+    vec![boxed::<Applications>(), boxed::<Hosts>(), boxed::<Leases>(), boxed::<Operations>()]
+}
+
+impl Views {
+    /// Opens the product's read models and creates what is missing of their tables.
+    pub async fn open(location: &Location, feed: Arc<dyn Feed>) -> Result<Self, Error> {
+        Self::open_with(location, feed, standard()).await
+    }
+
+    /// The same with other projections.
+    pub async fn open_with(
+        location: &Location,
+        feed: Arc<dyn Feed>,
+        projections: Vec<Box<dyn AnyProjection>>,
+    ) -> Result<Self, Error> {
+        let backend: Box<dyn Backend> = match location {
+            Location::Sqlite { dir } => {
+                let dir = dir.clone();
+                let opened = tokio::task::spawn_blocking(move || Sqlite::open(&dir)).await;
+                Box::new(opened.map_err(|_| Error::Closed)??)
+            }
+            Location::Postgres { url, connections } => {
+                Box::new(Postgres::open(url, *connections).await?)
+            }
+        };
+        let inner = Inner {
+            backend,
+            feed,
+            projections,
+            progress: watch::Sender::new(Progress::default()),
+            statements: AtomicU64::new(0),
+        };
+        inner.prepare().await?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Starts to follow the log; call it once for a process. Rows of an older version, or of
+    /// another life of the log, are built anew beside the live ones.
+    pub fn follow(&self) -> Runner {
+        Runner::start(&self.inner)
+    }
+
+    /// Waits until the rows hold this position; false when they did not within the time, and at
+    /// once when they will not: a projection is stopped or being built, or nothing follows the log.
+    pub async fn wait_for(&self, position: Position, patience: Duration) -> bool {
+        let mut progress = self.inner.progress.subscribe();
+        let reached = async {
+            loop {
+                match progress.borrow_and_update().reached(position) {
+                    Some(true) => return true,
+                    None => return false,
+                    Some(false) => {}
+                }
+                if progress.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        // No database call is in here, so nothing is harmed when the time is up.
+        tokio::time::timeout(patience, reached).await.unwrap_or(false)
+    }
+
+    /// The position up to which the rows of all running projections go, as this process knows.
+    pub fn position(&self) -> Position {
+        let progress = self.inner.progress.borrow();
+        let running = progress.projections.values().filter(|known| known.state == State::Running);
+        running.map(|known| known.position).min().unwrap_or_default()
+    }
+
+    /// How each projection stands, as the database says; with what this process knows beside it.
+    pub async fn status(&self) -> Result<Vec<Status>, Error> {
+        let head = self.inner.feed.head().await?;
+        let (sql, kinds) = Mark::select();
+        let marks = Mark::read(self.select(&sql, Vec::new(), kinds).await?);
+        let progress = self.inner.progress.borrow().clone();
+        let incarnation = self.inner.feed.incarnation();
+        let status = |projection: &dyn AnyProjection| {
+            let find = |slot| {
+                marks.iter().find(|mark| mark.slot == slot && mark.name == projection.name())
+            };
+            let live = find(Slot::Live)?;
+            let known = progress.projections.get(&live.name);
+            let (state, problem) = if live.version > projection.version() {
+                (State::Superseded, None)
+            } else if let Some(next) = find(Slot::Next) {
+                let version = next.version;
+                (State::Building, Some(format!("version {version} is being built")))
+            } else if live.version < projection.version() || live.incarnation != incarnation {
+                (State::Building, None)
+            } else if let Some(problem) = &live.problem {
+                (State::Stopped, Some(problem.clone()))
+            } else {
+                (State::Running, known.and_then(|_| progress.trouble.clone()))
+            };
+            Some(Status {
+                name: live.name.clone(),
+                version: live.version,
+                position: live.position,
+                lag: head.saturating_sub(live.position),
+                state,
+                problem,
+            })
+        };
+        Ok(self.inner.projections.iter().filter_map(|one| status(one.as_ref())).collect())
+    }
+
+    /// Builds projections anew beside the live ones and switches when they have caught up; an
+    /// empty list means all. Runs to its end even if the caller goes away.
+    pub async fn rebuild(&self, names: &[&str], on_progress: OnProgress) -> Result<(), Error> {
+        let chosen = self.inner.chosen(names)?;
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::spawn(async move { build(&inner, &chosen, &on_progress).await });
+        task.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Folds the log anew in memory and compares row by row with the live rows.
+    pub async fn verify(&self, name: &str, on_progress: OnProgress) -> Result<Verdict, Error> {
+        let chosen = self.inner.chosen(&[name])?;
+        let index = chosen.first().copied().unwrap_or_default();
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::spawn(async move { verify(&inner, index, &on_progress).await });
+        task.await.map_err(|_| Error::Closed)?
+    }
+
+    /// How many reading statements were sent so far; a list must be one.
+    pub fn statements(&self) -> u64 {
+        self.inner.statements.load(Ordering::Relaxed)
+    }
+
+    /// Closes the connections; stop the runner first.
+    pub async fn close(&self) {
+        self.inner.backend.close().await;
+    }
+
+    /// One reading statement: every query of this crate goes through here.
+    pub(crate) async fn select(
+        &self,
+        sql: &str,
+        cells: Vec<Cell>,
+        kinds: &[Kind],
+    ) -> Result<Rows, Error> {
+        self.inner.statements.fetch_add(1, Ordering::Relaxed);
+        self.inner.backend.select(sql, cells, kinds).await
+    }
+
+    /// Rows that are read from a statement's one column, their JSON body.
+    pub(crate) async fn bodies<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        cells: Vec<Cell>,
+        table: &str,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.select(sql, cells, &[Kind::Text]).await?;
+        let bodies = rows.into_iter().filter_map(|mut row| row.pop()?.text());
+        bodies.map(|body| parse(&body, table)).collect()
+    }
+}
+
+impl Inner {
+    /// Creates the tables that are missing, each with its checkpoint at 0.
+    async fn prepare(&self) -> Result<(), Error> {
+        let incarnation = self.feed.incarnation();
+        let mut session = self.backend.begin().await?;
+        session.lock_schema().await?;
+        session.ensure_checkpoints().await?;
+        let live = session.marks(Slot::Live, false).await?;
+        for projection in &self.projections {
+            let projection = projection.as_ref();
+            if live.iter().any(|mark| mark.name == projection.name()) {
+                continue;
+            }
+            let generation = Uuid::new_v4().simple().to_string();
+            // Tables without a checkpoint are what an interrupted hand left behind.
+            session.drop_tables(projection, Slot::Live).await?;
+            session.create_tables(projection, Slot::Live).await?;
+            session.create_indexes(projection, Slot::Live, &generation).await?;
+            session.plant(projection, Slot::Live, &generation, &incarnation).await?;
+        }
+        session.commit().await
+    }
+
+    fn chosen(&self, names: &[&str]) -> Result<Vec<usize>, Error> {
+        if names.is_empty() {
+            return Ok((0..self.projections.len()).collect());
+        }
+        names
+            .iter()
+            .map(|name| {
+                let found = self.projections.iter().position(|one| one.name() == *name);
+                found.ok_or_else(|| Error::NoSuchProjection { name: (*name).to_owned() })
+            })
+            .collect()
+    }
+}
+
+/// A row's body.
+pub(crate) fn parse<T: DeserializeOwned>(body: &str, table: &str) -> Result<T, Error> {
+    serde_json::from_str(body)
+        .map_err(|error| Error::Row { table: table.to_owned(), reason: error.to_string() })
+}
+
+/// A count, which is never negative.
+pub(crate) fn count(cell: &Cell) -> u64 {
+    cell.integer().and_then(|number| u64::try_from(number).ok()).unwrap_or_default()
+}
