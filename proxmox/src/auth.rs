@@ -5,7 +5,7 @@ use proximity_commands::ports::{ConnectionSpec, Credential, HypervisorError};
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::sync::Mutex;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use crate::classify;
 use crate::limits::Limits;
@@ -149,7 +149,7 @@ impl Tickets {
         password: &Secret,
     ) -> Result<Ticket, HypervisorError> {
         let request = request::ticket(&self.user, password.expose());
-        let deadline = Instant::now() + self.limits.read.max(Duration::from_secs(4));
+        let deadline = Instant::now() + self.limits.read;
         let retryable = |reason: String| HypervisorError::Retryable {
             call,
             reason: format!("log-in: {reason}"),

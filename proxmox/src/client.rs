@@ -8,7 +8,7 @@ use proximity_commands::ports::*;
 use rand::Rng as _;
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::auth::Auth;
 use crate::classify;
@@ -63,24 +63,23 @@ impl PveClient {
 
     /// One attempt, with a second one behind a fresh log-in after a 401: that is given before
     /// anything happens, so it is safe for writes too.
-    async fn attempt(
-        &self,
-        request: &Request,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, HypervisorError> {
+    ///
+    /// Nothing is sent after `send_by`: a write that starts has its whole time before it, and the
+    /// caller knows when at the latest it ends.
+    async fn attempt(&self, request: &Request, send_by: Instant) -> Result<Reply, HypervisorError> {
         let call = request.call;
-        let busy = || HypervisorError::Retryable {
+        let late = |what: &str| HypervisorError::Retryable {
             call,
-            reason: format!("waited {:?} for other calls to this host", self.limits.queue),
+            reason: format!("not sent: no time left after waiting for {what}"),
         };
-        let Ok(turn) = timeout(self.limits.queue, self.gate.acquire()).await else {
-            return Err(busy());
-        };
-        let _turn = turn.map_err(|_| busy())?;
+        let turn = timeout_at(send_by, self.gate.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(late("other calls to this host")) };
         let mut again = true;
         loop {
-            let pass = self.auth.pass(&self.transport, request).await?;
-            let end = deadline.unwrap_or_else(|| Instant::now() + self.limits.write);
+            let pass = timeout_at(send_by, self.auth.pass(&self.transport, request)).await;
+            let Ok(pass) = pass else { return Err(late("a log-in")) };
+            let pass = pass?;
+            let end = if request.is_write() { Instant::now() + self.limits.write } else { send_by };
             let started = Instant::now();
             let result = self.transport.send(request, pass.headers, end).await;
             let status = result.as_ref().map(|reply| reply.status).ok();
@@ -100,23 +99,23 @@ impl PveClient {
     /// Sends a request and unwraps its data. Reads are repeated when their connection broke.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answer, HypervisorError> {
         if request.is_write() {
-            let reply = self.attempt(request, None).await?;
-            return answer(request, reply);
+            let send_by = Instant::now() + self.limits.write_wait;
+            return answer(request, self.attempt(request, send_by).await?);
         }
         let deadline = Instant::now() + self.limits.read;
         let mut attempts = 1;
         loop {
-            let result = match self.attempt(request, Some(deadline)).await {
+            let result = match self.attempt(request, deadline).await {
                 Ok(reply) => answer(request, reply),
                 Err(error) => Err(error),
             };
-            let again = attempts < self.limits.read_attempts && Instant::now() < deadline;
+            // 0 to 200 ms, then 0 to 400 ms: readers must not return in step.
+            let most = 100_u64 << attempts.min(5);
+            let pause = Duration::from_millis(rand::rng().random_range(0..=most));
+            let again = attempts < self.limits.read_attempts && Instant::now() + pause < deadline;
             match result {
                 Err(HypervisorError::Retryable { call, reason }) if again => {
                     tracing::debug!(call, reason, attempts, "reading again");
-                    // 0 to 200 ms, then 0 to 400 ms: readers must not return in step.
-                    let most = 100_u64 << attempts.min(5);
-                    let pause = Duration::from_millis(rand::rng().random_range(0..=most));
                     sleep(pause).await;
                     attempts += 1;
                 }

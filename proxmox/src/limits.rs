@@ -10,10 +10,10 @@ pub struct Limits {
     /// One reading call with all its repetitions. Above 3 s, since Proxmox delays each 401 by that;
     /// with its workers busy a list took 9.6 s.
     pub read: Duration,
-    /// One attempt of a writing call. At least 60 s: Proxmox itself waits for locks and for other nodes.
+    /// A writing call once it is sent. At least 60 s: Proxmox itself waits for locks and other nodes.
     pub write: Duration,
-    /// How long a call waits for its turn while others are in flight.
-    pub queue: Duration,
+    /// How long a writing call waits for its turn and a log-in; after that it is not sent at all.
+    pub write_wait: Duration,
     /// Calls at once to one host. Proxmox has three workers, and each is busy for the whole of a call.
     pub concurrency: usize,
     /// Attempts of a reading call whose connection breaks.
@@ -34,7 +34,7 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             read: Duration::from_secs(30),
             write: Duration::from_secs(65),
-            queue: Duration::from_secs(30),
+            write_wait: Duration::from_secs(30),
             concurrency: 3,
             read_attempts: 3,
             body: 16 * 1024 * 1024,
@@ -46,9 +46,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// No writing call takes longer than this: its turn, a log-in, the attempt, and after a 401 a
-    /// second log-in (the old ticket may be tried before the password) and attempt.
+    /// No writing call takes longer than this, and none is sent later than `write` before its end: an
+    /// operation's claim that outlives this outlives the effect.
     pub fn longest_write(&self) -> Duration {
-        self.queue + 2 * (2 * self.read + self.write)
+        self.write_wait + self.write
     }
 }

@@ -216,7 +216,7 @@ async fn who_waits_too_long_for_a_turn_has_sent_nothing() {
     let server = Server::start(|_, _| Act::Silence).await;
     let secret = proximity_commands::Secret::new(crate::server::random_secret());
     let spec = server.spec(Credential::Token { id: "t".to_owned(), secret });
-    let hasty = proximity_proxmox::Limits { queue: Duration::from_millis(300), ..limits() };
+    let hasty = proximity_proxmox::Limits { write_wait: Duration::from_millis(300), ..limits() };
     // Two clients of one connector: the limit is the host's, not the client's.
     let connector = proximity_proxmox::PveConnector::new(hasty);
     let (first, second) = (connector.client(&spec).unwrap(), connector.client(&spec).unwrap());
@@ -234,6 +234,19 @@ async fn who_waits_too_long_for_a_turn_has_sent_nothing() {
     }
     assert!(matches!(late, Err(HypervisorError::Retryable { .. })), "{late:?}");
     assert_eq!(server.calls().len(), 3);
+}
+
+/// What a claim on an operation rests on: after the wait a write is not sent at all.
+#[tokio::test]
+async fn a_write_whose_log_in_takes_too_long_is_never_sent() {
+    let server =
+        Server::start(|_, seen| if seen.is_login() { Act::Silence } else { data(START) }).await;
+    let hasty = proximity_proxmox::Limits { write_wait: Duration::from_millis(300), ..limits() };
+    let started = Instant::now();
+    let error = server.client_with_password(hasty).start(&node(), vmid()).await.unwrap_err();
+    assert!(matches!(error, HypervisorError::Retryable { .. }), "{error:?}");
+    assert!(started.elapsed() < hasty.longest_write());
+    assert_eq!((server.logins(), server.calls().len()), (1, 0));
 }
 
 #[tokio::test]
