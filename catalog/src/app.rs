@@ -5,37 +5,52 @@ use std::collections::BTreeMap;
 use proximity_domain::{Cores, Gibibytes, Mebibytes, Port};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// One entry: the old product's fields first, then ours.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CatalogApp {
     /// `a-z 0-9 - _ .`, at most 64; the first part of the ids of applications made from it.
     pub id: String,
+    /// What a person reads.
     pub name: String,
+    /// Version of the application itself.
     pub version: String,
+    /// What it is for, in a sentence or two.
     pub description: String,
     /// Address of a picture.
     #[serde(default)]
     pub icon: Option<String>,
+    /// One word that groups applications.
     pub category: String,
     /// A compose file as JSON.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     pub docker_compose: Option<Map<String, Value>>,
+    /// Ports that it serves on, inside its container.
     #[serde(default)]
+    #[schema(value_type = Vec<u16>)]
     pub ports: Vec<Port>,
     /// Texts or objects: the old product allowed both.
     #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
     pub volumes: Vec<Value>,
     /// Constant values; those whose name says that they are secrets are replaced at deploy time.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     /// MiB.
+    #[schema(value_type = u32)]
     pub min_memory: Mebibytes,
+    /// Cores.
+    #[schema(value_type = u16)]
     pub min_cpu: Cores,
+    /// Words to find it by.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Who wrote this entry.
     #[serde(default)]
     pub author: Option<String>,
+    /// The application's own page.
     #[serde(default)]
     pub website: Option<String>,
     /// How it gets into its container; a file with `docker_compose` may leave it out.
@@ -43,8 +58,10 @@ pub struct CatalogApp {
     /// What a person may set.
     #[serde(default)]
     pub params: Vec<Param>,
+    /// What its container should have, when not the defaults.
     #[serde(default)]
     pub resources: ResourceWishes,
+    /// Whether its container is unprivileged.
     #[serde(default = "yes")]
     pub unprivileged: bool,
     /// Proxmox container features, e.g. `nesting=1`.
@@ -53,6 +70,7 @@ pub struct CatalogApp {
     /// The first one is published.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    /// When a deployment counts as done.
     #[serde(default)]
     pub health: Option<HealthCheck>,
     /// Absolute paths that hold state.
@@ -65,13 +83,16 @@ fn yes() -> bool {
 }
 
 /// How an application gets into its container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Install {
     /// A container from an OS template, then `setup` in it.
     Template {
+        /// E.g. `alpine`.
         os: String,
+        /// Of the system, e.g. `3.22`.
         version: String,
+        /// Commands run in the container, in order.
         #[serde(default)]
         setup: Vec<String>,
     },
@@ -79,6 +100,7 @@ pub enum Install {
     Oci {
         /// With registry and tag, e.g. `docker.io/library/nginx:1.29`.
         image: String,
+        /// Command that it starts with, when not its own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entrypoint: Option<String>,
     },
@@ -87,30 +109,35 @@ pub enum Install {
 }
 
 /// Something that a person may set; it reaches the application as environment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Param {
     /// The name of the environment variable.
     pub name: String,
+    /// What a person reads.
     pub label: String,
+    /// Which kind of value it takes.
     #[serde(rename = "type")]
     pub kind: ParamKind,
+    /// Its value when nobody sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<ParamDefault>,
     /// The choices of a `select`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// Whether a deployment without it is refused.
     #[serde(default)]
     pub required: bool,
     /// A regular expression that the whole value must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
+    /// A sentence for the person who sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
 
 /// The type of a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ParamKind {
     Text,
@@ -122,43 +149,57 @@ pub enum ParamKind {
 }
 
 /// What a parameter is when nobody sets it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum ParamDefault {
     /// A random text of so many characters.
     Generate {
+        /// Characters.
         generate: u16,
     },
     Constant(Value),
 }
 
 /// What it would like to have; what is absent comes from the admin's defaults.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceWishes {
+    /// Cores.
     #[serde(default)]
+    #[schema(value_type = Option<u16>)]
     pub cores: Option<Cores>,
+    /// MiB.
     #[serde(default)]
+    #[schema(value_type = Option<u32>)]
     pub memory_mb: Option<Mebibytes>,
+    /// GiB.
     #[serde(default)]
+    #[schema(value_type = Option<u32>)]
     pub disk_gb: Option<Gibibytes>,
+    /// MiB.
     #[serde(default)]
+    #[schema(value_type = Option<u32>)]
     pub swap_mb: Option<Mebibytes>,
 }
 
 /// Where it serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
+    /// E.g. `web`.
     pub name: String,
+    /// Inside the container.
+    #[schema(value_type = u16)]
     pub port: Port,
+    /// What it speaks.
     pub protocol: Protocol,
+    /// Where its page starts, e.g. `/admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
 
 /// What an endpoint speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     Http,
@@ -180,11 +221,13 @@ impl Protocol {
 }
 
 /// When it counts as there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
+    /// A GET that must be answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpCheck>,
+    /// A port that must accept a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpCheck>,
     /// Seconds after the start within which it must answer.
@@ -198,10 +241,13 @@ pub(crate) fn patience() -> u32 {
 }
 
 /// A GET that must be answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpCheck {
+    /// Inside the container.
+    #[schema(value_type = u16)]
     pub port: Port,
+    /// Path that is asked for.
     #[serde(default = "root")]
     pub path: String,
     /// The status; any below 400 when none is named.
@@ -214,8 +260,10 @@ fn root() -> String {
 }
 
 /// A port that must accept a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpCheck {
+    /// Inside the container.
+    #[schema(value_type = u16)]
     pub port: Port,
 }

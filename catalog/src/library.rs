@@ -16,9 +16,11 @@ pub struct Catalog {
 }
 
 /// Figures about a catalog, as the contract names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Stats {
+    /// Applications that can be deployed.
     pub total_apps: usize,
+    /// Categories they fall into.
     pub total_categories: usize,
 }
 

@@ -18,12 +18,13 @@ pub enum Error {
 }
 
 /// A file that is left out, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct BrokenFile {
     /// Its name, without the directory.
     pub file: String,
     /// Path of the field that is wrong.
     pub field: String,
+    /// What is wrong with it.
     pub reason: String,
 }
 

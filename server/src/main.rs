@@ -1,2 +1,5 @@
 //! The `proximity` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    proximity_server::cli::main()
+}

@@ -1,0 +1,176 @@
+//! The command line: what can be said, and the exit code that each outcome has.
+#![allow(clippy::print_stdout, reason = "a command's answer goes to the standard output stream")]
+
+mod catalog;
+mod output;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+pub use output::Format;
+
+use crate::config::{self, Config, Sources};
+use crate::http::openapi;
+use crate::logging;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  failed; the message says why
+  2  the command line is not understood
+  3  a setting is wrong or unknown
+  4  the store, or the server that holds it, is not available
+  5  there is no such thing
+  6  a check found something (doctor, projections verify, audit verify)";
+
+/// How a command ended, when not well.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Exit code 1.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+    /// Exit code 3.
+    #[error("{0}")]
+    Config(#[from] config::Error),
+    /// Exit code 4.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Exit code 5.
+    #[error("{0}")]
+    NoSuchThing(String),
+    /// Exit code 6.
+    #[error("{0}")]
+    Found(String),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Config(_) => 3,
+            Self::Unavailable(_) => 4,
+            Self::NoSuchThing(_) => 5,
+            Self::Found(_) => 6,
+        }
+    }
+}
+
+/// Deploys applications as LXC containers on Proxmox VE.
+#[derive(Debug, Parser)]
+#[command(name = "proximity", version, after_help = EXIT_CODES)]
+struct Cli {
+    /// File with settings, instead of /etc/proximity/config.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of the embedded store and keys
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Sets any setting, e.g. --set server.body_limit=65536
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Form of what is printed
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until told to stop (SIGTERM or Ctrl-C)
+    Serve {
+        /// Address and port, e.g. 127.0.0.1:7800
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<String>,
+    },
+    /// What can be deployed
+    #[command(subcommand)]
+    Catalog(catalog::Command),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version arrive here too and go to the standard output stream.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Not through the log: a person has to see it whatever RUST_LOG says.
+            use std::io::Write as _;
+            let told = writeln!(std::io::stderr(), "proximity: {failure}");
+            if told.is_err() { ExitCode::FAILURE } else { ExitCode::from(failure.code()) }
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let sources = cli.sources()?;
+    let settings = || config::load(&sources);
+    match cli.command {
+        Command::Serve { listen } => {
+            logging::start(None);
+            let mut sources = sources.clone();
+            sources.flags.extend(listen.map(|listen| ("server.listen".to_owned(), listen)));
+            let config = config::load(&sources)?;
+            runtime()?.block_on(serve::run(config))
+        }
+        Command::Catalog(command) => catalog::run(&command, &settings()?, cli.output),
+        Command::Openapi => {
+            print!("{}", openapi::render().map_err(anyhow::Error::from)?);
+            Ok(())
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "proximity",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+    }
+}
+
+impl Cli {
+    fn sources(&self) -> Result<Sources, Failure> {
+        let mut sources = Sources { file: self.config.clone(), ..Sources::from_process() };
+        for setting in &self.set {
+            let (key, value) = setting.split_once('=').ok_or_else(|| config::Error::Value {
+                key: setting.clone(),
+                place: "--set".to_owned(),
+                reason: "write it as KEY=VALUE".to_owned(),
+            })?;
+            sources.flags.push((key.to_owned(), value.to_owned()));
+        }
+        if let Some(data) = &self.data {
+            sources.flags.push(("data.dir".to_owned(), data.to_string_lossy().into_owned()));
+        }
+        Ok(sources)
+    }
+}
+
+/// The runtime that everything but HTTP's own threads runs on.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Settings of a command that has been parsed; used by the commands.
+type Settings = Config;

@@ -1,0 +1,60 @@
+//! `proximity serve`: from start to the graceful end.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, Settings};
+use crate::app::App;
+use crate::http;
+
+/// Within which the process has ended after it was told to.
+const END_WITHIN: Duration = Duration::from_secs(29);
+
+/// Serves until SIGTERM or SIGINT; a second signal ends at once.
+pub async fn run(config: Settings) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    let app = App::start(config).await?;
+    let listening = http::serve(app.clone())?;
+    tracing::info!(address = %listening.address, "serving");
+    stop.wanted().await;
+
+    tracing::info!("stopping: finishing what is in flight");
+    app.stop_being_ready();
+    let ending = async {
+        listening.stop().await;
+        app.drain().await;
+    };
+    tokio::select! {
+        () = ending => tracing::info!("stopped"),
+        () = tokio::time::sleep(END_WITHIN) => {
+            tracing::warn!("not everything ended in time; what was recorded is safe");
+        }
+        () = stop.wanted() => tracing::warn!("told twice to stop: ending at once"),
+    }
+    Ok(())
+}
+
+/// The signals that end a server.
+pub struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    /// From now on these signals no longer end the process by themselves.
+    pub fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns when one arrives.
+    pub async fn wanted(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The order of the sources, and that a slip in a name is told.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use super::*;
+
+fn sources(
+    file: &str,
+    environment: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> (tempfile::TempDir, Sources) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, file).unwrap();
+    let owned = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>()
+    };
+    let sources =
+        Sources { file: Some(path), environment: owned(environment), flags: owned(flags) };
+    (folder, sources)
+}
+
+fn load_error(file: &str, environment: &[(&str, &str)]) -> String {
+    let (_folder, sources) = sources(file, environment, &[]);
+    load(&sources).unwrap_err().to_string()
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_default() {
+    let file = "[server]\nlisten = \"1.1.1.1:1\"\nbody_limit = 2048\nmax_requests = 7\n";
+    let environment =
+        [("PROXIMITY_SERVER__LISTEN", "2.2.2.2:2"), ("PROXIMITY_SERVER__BODY_LIMIT", "4096")];
+    let (_folder, sources) = sources(file, &environment, &[("server.listen", "3.3.3.3:3")]);
+    let config = load(&sources).unwrap();
+    assert_eq!(config.server.listen, "3.3.3.3:3");
+    assert_eq!(config.server.body_limit, 4096);
+    assert_eq!(config.server.max_requests, 7);
+    assert_eq!(config.server.max_connections, 4096);
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_its_name() {
+    let error = load_error("[server]\nlisten_on = \"1.1.1.1:1\"\n", &[]);
+    assert!(error.contains("no setting server.listen_on"), "{error}");
+    let error = load_error("", &[("PROXIMITY_SERVER__LISTON", "x")]);
+    assert!(error.contains("did you mean server.listen?"), "{error}");
+    let error = load_error("colour = 1\n", &[]);
+    assert!(error.contains("no setting colour"), "{error}");
+}
+
+#[test]
+fn a_value_that_does_not_parse_names_its_key_and_place() {
+    let error = load_error("", &[("PROXIMITY_PORTS__PUBLIC", "9-1")]);
+    assert!(error.starts_with("PROXIMITY_PORTS__PUBLIC: ports.public: "), "{error}");
+    let error = load_error("[server]\ncors_origins = [\"https://a.example/path\"]\n", &[]);
+    assert!(error.contains("server.cors_origins"), "{error}");
+}
+
+#[test]
+fn a_secret_can_stand_in_a_file_and_is_never_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    let password = uuid::Uuid::new_v4().to_string();
+    std::fs::write(&path, format!("postgres://u:{password}@h/d\n")).unwrap();
+    let sources = Sources {
+        environment: vec![(
+            "PROXIMITY_DATABASE__URL_FILE".into(),
+            path.to_string_lossy().into_owned(),
+        )],
+        ..Sources::default()
+    };
+    let config = load(&sources).unwrap();
+    let url = config.database_url.as_ref().unwrap();
+    assert_eq!(url.expose(), format!("postgres://u:{password}@h/d"));
+    assert!(!format!("{config:?}").contains(&password));
+}
+
+#[test]
+fn only_secrets_are_read_from_files_and_others_of_the_environment_are_left_alone() {
+    let error = load_error("", &[("PROXIMITY_SERVER__LISTEN_FILE", "/dev/null")]);
+    assert!(error.contains("no setting server.listen_file"), "{error}");
+    let (_folder, sources) = sources("", &[("PROXIMITY_TEST_POSTGRES", "x")], &[]);
+    load(&sources).unwrap();
+}
+
+#[test]
+fn a_certificate_without_its_key_is_refused() {
+    let error = load_error("[server]\ntls_certificate = \"a.pem\"\n", &[]);
+    assert!(error.contains("server.tls_key"), "{error}");
+}
+
+/// With `PROXIMITY_WRITE_DOCS=1` the page is written instead of compared.
+#[test]
+fn the_reference_lists_every_setting_as_it_is() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFIGURATION.md");
+    if std::env::var_os("PROXIMITY_WRITE_DOCS").is_some() {
+        std::fs::write(&page, keys::reference()).unwrap();
+    }
+    let kept = std::fs::read_to_string(&page).unwrap_or_default();
+    assert_eq!(kept, keys::reference(), "PROXIMITY_WRITE_DOCS=1 writes {}", page.display());
+}

@@ -1,0 +1,161 @@
+//! What a handler is given: who calls, with what, and typed doors to path, query and body.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proximity_commands::Actor;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+use crate::app::App;
+
+/// One request, read and authenticated; owned and `Send`, so that it can outlive its connection.
+#[derive(Clone)]
+pub struct Call {
+    pub app: Arc<App>,
+    pub actor: Actor,
+    pub request_id: String,
+    /// Parameters of the path by name, percent-decoded.
+    pub params: Vec<(String, String)>,
+    /// Without the `?`.
+    pub query: String,
+    pub body: Bytes,
+    /// The verb and pattern of the route, e.g. `POST /api/apps`: the scope of idempotency keys.
+    pub route: &'static str,
+    /// The path as it was called.
+    pub path: String,
+    pub presented: Presented,
+}
+
+/// Headers and cookies that handlers look at.
+#[derive(Debug, Clone, Default)]
+pub struct Presented {
+    pub idempotency_key: Option<String>,
+    pub if_match: Option<String>,
+    /// The refresh cookie's value: a secret, so the only door to it hides it.
+    pub refresh: Option<proximity_commands::Secret>,
+    /// The access token, from the header or the cookie.
+    pub access: Option<proximity_commands::Secret>,
+    /// Some proxy says that it passed the request on.
+    pub forwarded: bool,
+    /// Whether answers that set cookies mark them `Secure`.
+    pub secure: bool,
+}
+
+impl Call {
+    /// A parameter of the path that parses as `T`; anything else is no id that was ever issued.
+    pub fn param<T: std::str::FromStr>(&self, name: &str) -> Result<T, Problem> {
+        self.params
+            .iter()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| value.parse().ok())
+            .ok_or_else(Problem::not_found)
+    }
+
+    /// The query as `T`; unknown parameters are ignored, malformed ones are a 400.
+    pub fn query<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let parser =
+            serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(self.query.as_bytes()));
+        serde_path_to_error::deserialize(parser).map_err(|error| {
+            let (path, reason) = (error.path().to_string(), error.into_inner());
+            let detail = if path == "." { reason.to_string() } else { format!("{path}: {reason}") };
+            Problem::new("query.malformed", detail)
+        })
+    }
+
+    /// The body as `T`.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        parse(&self.body)
+    }
+
+    /// The body as `T`, or its default when there is none.
+    pub fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+        if self.body.is_empty() { Ok(T::default()) } else { parse(&self.body) }
+    }
+}
+
+/// Syntax is 400; a value of the wrong kind or missing is 422 with a pointer to it.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    use serde_json::error::Category;
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    let malformed = |error: &serde_json::Error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        Problem::new("body.malformed", format!("the body is not valid JSON ({place})"))
+    };
+    let value = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
+        let path = error.path().clone();
+        let inner = error.into_inner();
+        match inner.classify() {
+            Category::Syntax | Category::Eof | Category::Io => malformed(&inner),
+            Category::Data => {
+                // The text of serde ends with a position that says nothing to a client.
+                let text = inner.to_string();
+                let text = text.split(" at line ").next().unwrap_or(&text);
+                Problem::field(json_pointer(&path), "value.invalid", text)
+            }
+        }
+    })?;
+    parser.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+fn json_pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Sample {
+        #[expect(dead_code)]
+        outer: Vec<Inner>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Inner {
+        #[expect(dead_code)]
+        number: u8,
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_is_a_400_and_one_that_does_not_fit_a_422_with_a_pointer() {
+        for broken in ["", "{", "{\"outer\":[]} x", "\u{feff}{}", "{'a':1}"] {
+            let problem = parse::<Sample>(broken.as_bytes()).unwrap_err();
+            assert_eq!(
+                (problem.status.as_u16(), problem.code),
+                (400, "body.malformed"),
+                "{broken}"
+            );
+        }
+        let problem = parse::<Sample>(br#"{"outer":[{"number":1},{"number":300}]}"#).unwrap_err();
+        assert_eq!(problem.status.as_u16(), 422);
+        assert_eq!(problem.errors[0].pointer, "/outer/1/number");
+        assert!(!problem.detail.contains("line"), "{}", problem.detail);
+        let problem = parse::<Sample>(br"{}").unwrap_err();
+        assert_eq!(problem.status.as_u16(), 422);
+        assert!(problem.detail.contains("outer"), "{}", problem.detail);
+    }
+
+    #[test]
+    fn nesting_deeper_than_the_limit_is_refused() {
+        let deep = "[".repeat(100_000);
+        let problem = parse::<serde_json::Value>(deep.as_bytes()).unwrap_err();
+        assert_eq!(problem.code, "body.malformed");
+    }
+}

@@ -1,0 +1,54 @@
+//! Codes of identity, rights and accounts.
+
+use super::{Code, code};
+
+pub(super) const CODES: &[Code] = &[
+    code(
+        401,
+        "identity.required",
+        "Sign in first",
+        "The call needs an identity, and none was sent, or the token is unknown, expired or ended. Log in again, or refresh the session at `/api/auth/token/refresh/`.",
+    ),
+    code(
+        403,
+        "admin.required",
+        "Only an administrator may do this",
+        "Your account may not do this. Ask an administrator.",
+    ),
+    code(
+        403,
+        "csrf.failed",
+        "The CSRF check failed",
+        "A request that changes something and is identified by a cookie needs the header `X-CSRFToken`, equal to the cookie `csrftoken`. Each answer to a browser renews the cookie when it is missing: repeat the request with its value. Bearer tokens need no such header.",
+    ),
+    code(
+        403,
+        "origin.refused",
+        "Requests from this origin are refused",
+        "The page that sent this request is neither this server's own nor listed in `server.cors_origins`.",
+    ),
+    code(
+        400,
+        "login.failed",
+        "The login failed",
+        "User name, e-mail address or password is wrong, or the account is disabled: the answer is the same for all.",
+    ),
+    code(
+        403,
+        "registration.closed",
+        "Registration is closed",
+        "Nobody may make an account here without an invitation. On a new installation send the `setup_token` that the server printed at its first start; otherwise ask an administrator.",
+    ),
+    code(
+        403,
+        "setup_token.invalid",
+        "The setup token is not valid",
+        "The token is wrong or was used before. It is printed at the first start and stands in `setup-token` in the data directory until someone has registered with it; `proximity user add --admin` does the same from the shell.",
+    ),
+    code(
+        429,
+        "login.too_many",
+        "Too many attempts",
+        "Too many logins failed for this account from this address. Wait for the seconds in `Retry-After`.",
+    ),
+];

@@ -1,0 +1,22 @@
+//! HTTP: the table of routes, the one way through which each request goes, and the one error shape.
+
+mod accept;
+mod browser;
+pub mod call;
+pub mod codes;
+mod cookies;
+pub mod csrf;
+mod dispatch;
+pub mod handlers;
+mod identity;
+pub mod metrics;
+pub mod openapi;
+mod origin;
+pub mod position;
+pub mod problem;
+pub mod reply;
+pub mod route;
+pub mod routes;
+mod serve;
+
+pub use serve::{Listening, serve};

@@ -1,0 +1,148 @@
+//! The OpenAPI document: made from the handlers, completed from the route table.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+use super::codes;
+use super::handlers::{catalog, core, health};
+use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
+use super::route::{Policy, Route};
+use super::routes::ROUTES;
+
+/// Codes that any call may answer with.
+const SHARED: &[&str] = &[
+    "accept.unsatisfiable",
+    "body.malformed",
+    "body.too_large",
+    "body.unsupported",
+    "internal",
+    "request.malformed",
+    "request.timeout",
+    "server.busy",
+];
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Proximity",
+        description = "Deploys applications as LXC containers on Proxmox VE. Each path is accepted \
+            with and without a trailing slash. Errors have one shape, `Problem`; each `code` has a \
+            page under `/problems/{code}`.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "/")),
+    paths(
+        health::alive, health::ready, health::metrics, health::api, health::api_core,
+        core::openapi, core::problem_page, core::system_info,
+        catalog::list, catalog::get, catalog::categories, catalog::search, catalog::category,
+        catalog::stats, catalog::reload,
+    ),
+    components(schemas(Body<'_>, Field)),
+)]
+struct Document;
+
+/// The document as it is served and kept in the repository.
+pub fn json() -> Result<String, Problem> {
+    render().map_err(|error| {
+        tracing::error!(error = chain(&error), "the OpenAPI document could not be made");
+        Problem::internal()
+    })
+}
+
+/// Pretty-printed, with a line feed at the end.
+pub fn render() -> Result<String, serde_json::Error> {
+    let mut document = serde_json::to_value(Document::openapi())?;
+    document["components"]["securitySchemes"] = json!({
+        "bearer": {
+            "type": "http", "scheme": "bearer",
+            "description": "An access token of a login, or a personal API token."
+        },
+        "cookie": {
+            "type": "apiKey", "in": "cookie", "name": super::cookies::ACCESS,
+            "description": "What a login sets. Unsafe calls then need the header `X-CSRFToken`."
+        },
+    });
+    let all: Vec<&str> = {
+        let mut all: Vec<&str> = codes::all().map(|code| code.code).collect();
+        all.sort_unstable();
+        all
+    };
+    document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] = json!(all);
+    for route in ROUTES {
+        let operation = &mut document["paths"][route.path][&route.verb.as_str().to_lowercase()];
+        if let Value::Object(operation) = operation {
+            complete(operation, route);
+        }
+    }
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+/// Adds who may call it and how it fails.
+fn complete(operation: &mut Map<String, Value>, route: &Route) {
+    let (security, note) = match route.policy {
+        Policy::Public => (json!([]), "Anybody may call this."),
+        Policy::Optional => (json!([{}, {"bearer": []}, {"cookie": []}]), "Anybody may call this."),
+        Policy::User => (json!([{"bearer": []}, {"cookie": []}]), "Any user may call this."),
+        Policy::Owner => (
+            json!([{"bearer": []}, {"cookie": []}]),
+            "For the owner and administrators; to anybody else it does not exist (404).",
+        ),
+        Policy::Admin => (json!([{"bearer": []}, {"cookie": []}]), "For administrators only."),
+    };
+    operation.insert("security".into(), security);
+    operation.insert("x-policy".into(), json!(format!("{:?}", route.policy).to_lowercase()));
+    let old = operation.get("description").and_then(Value::as_str).unwrap_or_default();
+    let description = if old.is_empty() { note.to_owned() } else { format!("{old}\n\n{note}") };
+    operation.insert("description".into(), json!(description));
+
+    let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
+    for name in codes_of(route) {
+        if let Some(entry) = codes::find(name) {
+            by_status.entry(entry.status).or_default().push(name);
+        }
+    }
+    if let Some(Value::Object(responses)) = operation.get_mut("responses") {
+        for (status, mut names) in by_status {
+            names.sort_unstable();
+            names.dedup();
+            let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+            responses.entry(status.to_string()).or_insert_with(|| {
+                json!({
+                    "description": names.join(", "),
+                    "content": { PROBLEM_JSON: { "schema": { "$ref": "#/components/schemas/Problem" } } },
+                })
+            });
+        }
+    }
+}
+
+/// Every code that a call may answer with.
+pub fn codes_of(route: &Route) -> Vec<&'static str> {
+    let mut codes = SHARED.to_vec();
+    if route.policy != Policy::Public {
+        codes.push("store.unavailable");
+    }
+    if !matches!(route.policy, Policy::Public | Policy::Optional) {
+        codes.push("identity.required");
+    }
+    if route.policy == Policy::Admin {
+        codes.push("admin.required");
+    }
+    if route.path.contains('{') {
+        codes.push("not_found");
+    }
+    if route.verb.is_safe() {
+        codes.extend(["query.malformed", "position.unknown"]);
+    } else {
+        codes.extend(["csrf.failed", "origin.refused", "value.invalid", "store.busy"]);
+        codes.extend(["store.closed", "store.contended"]);
+    }
+    codes.extend(route.codes);
+    codes
+}
+
+#[cfg(test)]
+#[path = "openapi_tests.rs"]
+mod tests;

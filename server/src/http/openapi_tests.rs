@@ -1,0 +1,113 @@
+//! That the document, the table and the handlers are one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn document() -> Value {
+    serde_json::from_str(&render().unwrap()).unwrap()
+}
+
+#[test]
+fn the_kept_document_is_the_one_that_the_handlers_make() {
+    let kept = std::fs::read_to_string(root().join("openapi.json")).unwrap_or_default();
+    assert!(
+        kept == render().unwrap(),
+        "openapi.json differs from the handlers: run `make openapi`"
+    );
+}
+
+#[test]
+fn the_table_and_the_document_name_the_same_calls() {
+    let in_table: BTreeSet<String> =
+        ROUTES.iter().map(|route| format!("{} {}", route.verb.as_str(), route.path)).collect();
+    assert_eq!(in_table.len(), ROUTES.len(), "a call stands twice in the table");
+    let mut in_document = BTreeSet::new();
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for verb in item.as_object().unwrap().keys().filter(|key| key.len() <= 6) {
+            in_document.insert(format!("{} {path}", verb.to_uppercase()));
+        }
+    }
+    assert_eq!(in_table, in_document);
+}
+
+#[test]
+fn every_handler_is_in_the_table_under_its_own_path() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/handlers");
+    let mark = regex::Regex::new(
+        r#"#\[utoipa::path\(\s*(\w+),\s*path = "([^"]+)"[\s\S]*?\)\]\s*pub async fn (\w+)"#,
+    )
+    .unwrap();
+    let signature = regex::Regex::new(r"pub async fn (\w+)\(\s*_?call: Call\)").unwrap();
+    let mut handlers = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let documented: Vec<_> = mark.captures_iter(&text).collect();
+        assert_eq!(documented.len(), signature.captures_iter(&text).count(), "{module}");
+        for found in documented {
+            handlers += 1;
+            let name = format!("{module}::{}", &found[3]);
+            let routes: Vec<_> = ROUTES
+                .iter()
+                .filter(|route| route.handler_name.replace(' ', "") == name)
+                .map(|route| (route.verb.as_str().to_lowercase(), route.path.to_owned()))
+                .collect();
+            assert_eq!(routes, [(found[1].to_owned(), found[2].to_owned())], "{name}");
+        }
+    }
+    assert_eq!(handlers, ROUTES.len());
+}
+
+#[test]
+fn every_field_parameter_and_answer_is_described() {
+    let document = document();
+    let mut missing = Vec::new();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let variants = schema["oneOf"].as_array().cloned().unwrap_or_default();
+        for part in std::iter::once(schema).chain(&variants) {
+            for (field, property) in part["properties"].as_object().into_iter().flatten() {
+                // An optional reference carries its description one level down; the tag of a
+                // variant explains itself by its only value.
+                let described = std::iter::once(property)
+                    .chain(property["oneOf"].as_array().into_iter().flatten())
+                    .any(|part| part["description"].as_str().is_some_and(|text| !text.is_empty()));
+                if !described && property["enum"].as_array().is_none_or(|values| values.len() != 1)
+                {
+                    missing.push(format!("{name}.{field}"));
+                }
+            }
+        }
+    }
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (verb, operation) in item.as_object().unwrap() {
+            for described in ["summary", "description"] {
+                if operation[described].as_str().is_none_or(str::is_empty) {
+                    missing.push(format!("{verb} {path}: {described}"));
+                }
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if parameter["description"].as_str().is_none_or(str::is_empty) {
+                    missing.push(format!("{verb} {path}: {}", parameter["name"]));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not described: {missing:#?}");
+}
+
+#[test]
+fn every_code_of_the_table_exists() {
+    for route in ROUTES {
+        for code in codes_of(route) {
+            assert!(codes::find(code).is_some(), "{}: {code}", route.name);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a handler gives back: a status, a body, and the few headers that carry meaning here.
+
+use actix_web::HttpResponse;
+use actix_web::HttpResponseBuilder;
+use actix_web::cookie::Cookie;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use bytes::Bytes;
+use proximity_eventstore::Position;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::problem::Problem;
+
+/// A success; owned and `Send`, it becomes a response on the thread of its connection.
+#[derive(Debug)]
+pub struct Reply {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+    location: Option<String>,
+    pub(super) position: Option<Position>,
+    cookies: Vec<Cookie<'static>>,
+    etag: Option<String>,
+}
+
+impl Reply {
+    fn with(status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
+        Self {
+            status,
+            content_type,
+            body,
+            location: None,
+            position: None,
+            cookies: Vec::new(),
+            etag: None,
+        }
+    }
+
+    /// 200 with JSON.
+    pub fn json(body: &impl Serialize) -> Result<Self, Problem> {
+        match serde_json::to_vec(body) {
+            Ok(bytes) => Ok(Self::with(StatusCode::OK, "application/json", bytes.into())),
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be written as JSON");
+                Err(Problem::internal())
+            }
+        }
+    }
+
+    /// 202 with JSON: the wish is recorded, an operation fulfils it.
+    pub fn accepted(body: &impl Serialize) -> Result<Self, Problem> {
+        Ok(Self::json(body)?.status(StatusCode::ACCEPTED))
+    }
+
+    /// 201 with JSON.
+    pub fn created(body: &impl Serialize) -> Result<Self, Problem> {
+        Ok(Self::json(body)?.status(StatusCode::CREATED))
+    }
+
+    /// 204.
+    pub fn no_content() -> Self {
+        Self::with(StatusCode::NO_CONTENT, "", Bytes::new())
+    }
+
+    /// 200 with something that is not JSON.
+    pub fn text(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self::with(StatusCode::OK, content_type, body.into())
+    }
+
+    /// Another status.
+    #[must_use]
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Where what was made, or what makes it, can be read.
+    #[must_use]
+    pub fn location(mut self, path: impl Into<String>) -> Self {
+        self.location = Some(path.into());
+        self
+    }
+
+    /// The place in the log that this write reached.
+    #[must_use]
+    pub fn at(mut self, position: impl Into<Option<Position>>) -> Self {
+        self.position = position.into();
+        self
+    }
+
+    /// Sets a cookie.
+    #[must_use]
+    pub fn cookie(mut self, cookie: Cookie<'static>) -> Self {
+        self.cookies.push(cookie);
+        self
+    }
+
+    /// Tags the body, so that it can be asked for only when it differs.
+    #[must_use]
+    pub fn tagged(mut self) -> Self {
+        self.etag = Some(etag_of(&self.body));
+        self
+    }
+
+    /// The answer as it is sent; `if_none_match` is the request's header.
+    pub(super) fn respond(self, if_none_match: Option<&str>) -> HttpResponse {
+        let known = |tag: &str| if_none_match.is_some_and(|header| matches(header, tag));
+        if let Some(tag) = self.etag.as_deref().filter(|tag| known(tag)) {
+            return HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish();
+        }
+        let mut response = HttpResponseBuilder::new(self.status);
+        if let Some(location) = self.location {
+            response.insert_header((header::LOCATION, location));
+        }
+        if let Some(tag) = self.etag {
+            response.insert_header((header::ETAG, tag));
+        }
+        for cookie in self.cookies {
+            response.cookie(cookie);
+        }
+        if self.status == StatusCode::NO_CONTENT {
+            return response.finish();
+        }
+        response.insert_header((header::CONTENT_TYPE, self.content_type));
+        response.body(self.body)
+    }
+}
+
+/// The tag of a body: a strong validator, since it is made of the bytes.
+pub fn etag_of(body: &[u8]) -> String {
+    let digest = Sha256::digest(body);
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+/// Whether an `If-Match` or `If-None-Match` header names this tag.
+pub fn matches(header: &str, tag: &str) -> bool {
+    header.split(',').map(str::trim).any(|item| item == "*" || item.trim_start_matches("W/") == tag)
+}

@@ -1,0 +1,110 @@
+//! Starts a server in this process on a free port, and speaks HTTP with it as any client would.
+
+use proximity_server::app::App;
+use proximity_server::config::Config;
+use proximity_server::http::{Listening, serve};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+/// A running server with a data directory that goes away with it.
+pub struct Server {
+    pub url: String,
+    _listening: Listening,
+    _data: tempfile::TempDir,
+}
+
+/// An answer with its body, parsed where it is JSON.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+    pub body: Value,
+}
+
+impl Answer {
+    /// A header's text, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The value of a cookie that it sets.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        self.headers
+            .get_all("set-cookie")
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .find_map(|cookie| cookie.strip_prefix(&format!("{name}=")))
+            .map(|rest| rest.split(';').next().unwrap().to_owned())
+    }
+
+    /// Panics unless it is a problem of the one shape with this status and code.
+    pub fn problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text);
+        assert_eq!(self.body["code"], code, "{}", self.text);
+        assert_eq!(self.body["status"], status);
+        assert_eq!(self.body["type"], format!("/problems/{code}"));
+        assert!(self.body["title"].as_str().is_some_and(|title| !title.is_empty()));
+        assert!(self.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+        assert_eq!(self.body["request_id"].as_str().unwrap(), self.header("x-request-id"));
+    }
+}
+
+/// The settings of a test server; a test changes what it is about.
+pub fn settings(data: &std::path::Path) -> Config {
+    let mut config = Config { data: data.to_owned(), ..Config::default() };
+    config.server.listen = "127.0.0.1:0".to_owned();
+    config.server.workers = 2;
+    config
+}
+
+impl Server {
+    /// Starts one with the usual settings.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts one with settings changed.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut config = settings(data.path());
+        change(&mut config);
+        let app = App::start(config).await.unwrap();
+        let listening = serve(app).unwrap();
+        let url = format!("http://{}", listening.address);
+        Self { url, _listening: listening, _data: data }
+    }
+
+    /// One call, with headers and a body as they are given.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        let mut request = client.request(method, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.body(body.to_vec());
+        }
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let text = answer.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status, headers, text, body }
+    }
+
+    /// A plain GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &[], None).await
+    }
+}
