@@ -4,7 +4,9 @@
 mod basics;
 mod child;
 mod counting;
+mod faults;
 mod full_disk;
+mod proxy;
 mod races;
 mod stock;
 mod support;
