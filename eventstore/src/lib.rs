@@ -7,11 +7,14 @@ mod migrations;
 mod options;
 mod postgres;
 mod queue;
+mod seal;
+mod sealer;
 mod side;
 mod side_sql;
 mod sqlite;
 mod store;
 pub mod tables;
+mod verify;
 
 pub use append::{
     Append, AppendError, Appended, Assertion, Expected, Fence, Idempotency, Lane, NewEvent,
@@ -21,8 +24,10 @@ pub use claim::{Claim, KeptAnswer};
 pub use error::Error;
 pub use options::{Location, Options};
 pub use queue::Stats;
+pub use seal::{PublishedHead, Seal, key_id};
 pub use side::{Column, ColumnType, Guard, Row, SideWrite, Table, Value};
 pub use store::{MigrationReport, Store, sqlite_file};
+pub use verify::{SealFault, SealReport, verify};
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -47,7 +47,7 @@ pub struct Options {
     pub poll: Duration,
     /// Signs the sealed chain; without it nothing is sealed.
     pub seal_key: Option<SigningKey>,
-    /// How far the sealer may lag behind.
+    /// Pause between two rounds of the sealer: how far it lags behind.
     pub seal_every: Duration,
     /// Where the head of the sealed chain is published: a directory that the database's backups and
     /// administrators do not share.
@@ -67,7 +67,7 @@ impl Options {
             patience: Duration::from_secs(10),
             poll: Duration::from_secs(1),
             seal_key: None,
-            seal_every: Duration::from_secs(1),
+            seal_every: Duration::from_millis(500),
             publish_dir: None,
         }
     }

@@ -15,6 +15,8 @@ use crate::error::Error;
 use crate::options::{Location, Options};
 use crate::postgres::{self, Postgres};
 use crate::queue::{self, Stats};
+use crate::seal::Seal;
+use crate::sealer::Sealer;
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql;
 use crate::sqlite::{self, Sqlite};
@@ -31,6 +33,7 @@ struct Inner {
     append_bytes: usize,
     /// Tasks that only ever read, ended with the store.
     helpers: Vec<JoinHandle<()>>,
+    sealer: Option<Sealer>,
 }
 
 enum Backend {
@@ -97,8 +100,20 @@ impl Store {
                 Backend::Postgres(postgres)
             }
         };
+        let sealer = options.seal_key.filter(|_| writable).map(|key| Sealer {
+            key,
+            publish_dir: options.publish_dir,
+            every: options.seal_every,
+        });
         let append_bytes = options.append_bytes;
-        Ok(Self { inner: Arc::new(Inner { backend, head: watched, append_bytes, helpers }) })
+        let inner = Inner { backend, head: watched, append_bytes, helpers, sealer: sealer.clone() };
+        let this = Self { inner: Arc::new(inner) };
+        if let Some(sealer) = sealer {
+            // It must not keep the store alive, and ends with it by itself.
+            let store = Arc::downgrade(&this.inner);
+            tokio::spawn(sealer.run(move || Some(Self { inner: store.upgrade()? })));
+        }
+        Ok(this)
     }
 
     /// Brings the schema up to date: on PostgreSQL in the owner's role.
@@ -318,8 +333,38 @@ impl Store {
         }
     }
 
-    /// Refuses new appends, stores those that wait, and ends the writer.
+    /// The newest block of the sealed chain.
+    pub async fn last_seal(&self) -> Result<Option<Seal>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.last_seal().await,
+            Backend::Postgres(pg) => pg.reader.last_seal().await,
+        }
+    }
+
+    /// At most `limit` blocks of the sealed chain after one, in order.
+    pub async fn seals(&self, after: u64, limit: usize) -> Result<Vec<Seal>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.seals(after, limit).await,
+            Backend::Postgres(pg) => pg.reader.seals(after, limit).await,
+        }
+    }
+
+    /// Extends the sealed chain; `false` when another server has done so.
+    pub(crate) async fn insert_seal(&self, seal: Seal) -> Result<bool, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.insert_seal(seal).await,
+            Backend::Postgres(pg) => pg.insert_seal(&seal).await,
+        }
+    }
+
+    /// Seals what is stored, as far as possible; then refuses new appends, stores those that wait,
+    /// and ends the writer. What was appended in between is sealed by the next start.
     pub async fn close(self) {
+        if let Some(sealer) = &self.inner.sealer
+            && let Err(error) = sealer.seal(&self).await
+        {
+            tracing::error!(%error, "the log cannot be sealed");
+        }
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.close().await,
             Backend::Postgres(pg) => pg.close().await,
@@ -349,7 +394,8 @@ pub(crate) fn advance(head: &watch::Sender<Position>, position: Position) {
     });
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs `work` on a thread where it may block; dropping the future does not stop it.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {

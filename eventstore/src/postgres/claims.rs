@@ -1,4 +1,4 @@
-//! Claims, probes, counters and pruning on PostgreSQL: single statements, each its own transaction.
+//! Claims, probes, counters, seals and pruning on PostgreSQL: single statements, each its own transaction.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Postgres;
 use crate::claim::{Claim, micros};
 use crate::error::Error;
+use crate::seal::Seal;
 use crate::side::Table;
 
 const NOW: &str = "(extract(epoch from clock_timestamp()) * 1000000)::bigint";
@@ -19,7 +20,26 @@ const COUNT_FAILURE: &str =
   on conflict (account, source, window_start) do update set failures = l.failures + 1
   returning failures";
 
+const INSERT_SEAL: &str = "insert into seals (block, first_position, last_position, leaves, hash, \
+    key_id, signature, sealed_at) values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing";
+
 impl Postgres {
+    pub async fn insert_seal(&self, seal: &Seal) -> Result<bool, Error> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let done = sqlx::query(INSERT_SEAL)
+            .bind(number(seal.block))
+            .bind(number(seal.first))
+            .bind(number(seal.last))
+            .bind(&seal.leaves)
+            .bind(&seal.hash)
+            .bind(&seal.key_id)
+            .bind(&seal.signature)
+            .bind(seal.sealed_at)
+            .execute(self.pool()?)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     fn pool(&self) -> Result<&sqlx::PgPool, Error> {
         if self.writing.is_some() { Ok(self.reader.pool()) } else { Err(Error::ReadOnly) }
     }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::append::{Position, Recorded};
 use crate::claim::KeptAnswer;
 use crate::error::Error;
+use crate::seal::Seal;
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql::{self, Dialect};
 use crate::store::advance;
@@ -22,6 +23,11 @@ const STREAM: &str = "select position, aggregate_type, aggregate_id, sequence, e
 const HEAD: &str = "select coalesce(max(position), 0) from events";
 const IDEMPOTENT: &str = "select first_position, fingerprint, answer from appends \
     where actor = $1 and idempotency_key = $2";
+
+const LAST_SEAL: &str = "select block, first_position, last_position, leaves, hash, key_id, \
+    signature, sealed_at from seals order by block desc limit 1";
+const SEALS: &str = "select block, first_position, last_position, leaves, hash, key_id, \
+    signature, sealed_at from seals where block > $1 order by block limit $2";
 
 #[derive(Clone)]
 pub(crate) struct Reader {
@@ -104,6 +110,18 @@ impl Reader {
         Ok(rows.iter().map(|row| side_row(table, row)).collect::<Result<_, _>>()?)
     }
 
+    pub async fn last_seal(&self) -> Result<Option<Seal>, Error> {
+        let row = sqlx::query(LAST_SEAL).fetch_optional(&self.pool).await?;
+        Ok(row.as_ref().map(seal).transpose()?)
+    }
+
+    pub async fn seals(&self, after: u64, limit: usize) -> Result<Vec<Seal>, Error> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let rows =
+            sqlx::query(SEALS).bind(after).bind(limit_of(limit)).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(seal).collect::<Result<_, _>>()?)
+    }
+
     pub async fn sum_login_failures(
         &self,
         column: &'static str,
@@ -134,6 +152,19 @@ fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
         payload: row.try_get(6)?,
         metadata: row.try_get(7)?,
         recorded_at: row.try_get(8)?,
+    })
+}
+
+fn seal(row: &PgRow) -> Result<Seal, sqlx::Error> {
+    Ok(Seal {
+        block: row.try_get::<i64, _>(0)?.unsigned_abs(),
+        first: row.try_get::<i64, _>(1)?.unsigned_abs(),
+        last: row.try_get::<i64, _>(2)?.unsigned_abs(),
+        leaves: row.try_get(3)?,
+        hash: row.try_get(4)?,
+        key_id: row.try_get(5)?,
+        signature: row.try_get(6)?,
+        sealed_at: row.try_get(7)?,
     })
 }
 

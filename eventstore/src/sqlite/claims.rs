@@ -1,4 +1,4 @@
-//! Claims, probes, counters and pruning on SQLite: single statements on the writer's connection.
+//! Claims, probes, counters, seals and pruning on SQLite: single statements on the writer's connection.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::Sqlite;
 use super::batch::now_micros;
 use crate::claim::{Claim, micros};
 use crate::error::Error;
+use crate::seal::Seal;
 use crate::side::Table;
 
 const CLAIM: &str = "insert into claims (id, runner, epoch, expires_at) values (?1, ?2, 1, ?3)
@@ -26,7 +27,27 @@ const COUNT_FAILURE: &str =
   on conflict (account, source, window_start) do update set failures = failures + 1
   returning failures";
 
+const INSERT_SEAL: &str = "insert into seals (block, first_position, last_position, leaves, hash, \
+    key_id, signature, sealed_at) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) on conflict do nothing";
+
 impl Sqlite {
+    pub async fn insert_seal(&self, seal: Seal) -> Result<bool, Error> {
+        self.with_writer(move |writer| {
+            let inserted = writer.connection.prepare_cached(INSERT_SEAL)?.execute((
+                seal.block,
+                seal.first,
+                seal.last,
+                seal.leaves,
+                seal.hash,
+                seal.key_id,
+                seal.signature,
+                seal.sealed_at,
+            ))?;
+            Ok(inserted == 1)
+        })
+        .await
+    }
+
     pub async fn claim(
         &self,
         id: &str,

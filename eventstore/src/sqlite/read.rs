@@ -10,11 +10,15 @@ use tokio::sync::Semaphore;
 use crate::append::{Position, Recorded};
 use crate::claim::KeptAnswer;
 use crate::error::Error;
+use crate::seal::Seal;
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql::{self, Dialect};
 
 const COLUMNS: &str = "position, aggregate_type, aggregate_id, sequence, event_type, \
      event_version, payload, metadata, recorded_at";
+
+const SEAL: &str =
+    "block, first_position, last_position, leaves, hash, key_id, signature, sealed_at";
 
 /// A few read-only connections; each is used by one thread at a time.
 #[derive(Clone)]
@@ -150,6 +154,24 @@ impl Readers {
         .await
     }
 
+    pub async fn last_seal(&self) -> Result<Option<Seal>, Error> {
+        self.read(|connection| {
+            let sql = format!("select {SEAL} from seals order by block desc limit 1");
+            Ok(connection.prepare_cached(&sql)?.query_row((), seal).optional()?)
+        })
+        .await
+    }
+
+    pub async fn seals(&self, after: u64, limit: usize) -> Result<Vec<Seal>, Error> {
+        self.read(move |connection| {
+            let sql = format!("select {SEAL} from seals where block > ?1 order by block limit ?2");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map((after, limit_of(limit)), seal)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     pub async fn sum_login_failures(
         &self,
         column: &'static str,
@@ -183,6 +205,19 @@ fn recorded(row: &SqlRow<'_>) -> Result<Recorded, rusqlite::Error> {
         payload: row.get(6)?,
         metadata: row.get(7)?,
         recorded_at: row.get(8)?,
+    })
+}
+
+fn seal(row: &SqlRow<'_>) -> Result<Seal, rusqlite::Error> {
+    Ok(Seal {
+        block: row.get(0)?,
+        first: row.get(1)?,
+        last: row.get(2)?,
+        leaves: row.get(3)?,
+        hash: row.get(4)?,
+        key_id: row.get(5)?,
+        signature: row.get(6)?,
+        sealed_at: row.get(7)?,
     })
 }
 

@@ -8,5 +8,7 @@ mod faults;
 mod full_disk;
 mod proxy;
 mod races;
+mod schema;
+mod sealing;
 mod stock;
 mod support;

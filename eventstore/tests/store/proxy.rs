@@ -89,8 +89,7 @@ impl State {
         lose_reply: Arc<AtomicBool>,
     ) {
         let mut buffer = vec![0; 1 << 20];
-        loop {
-            let Ok(read @ 1..) = from.read(&mut buffer).await else { break };
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
             let word = self.word_in(&buffer[..read]);
             match word {
                 Some("lose-request-") => break,
@@ -116,8 +115,7 @@ impl State {
         lose_reply: Arc<AtomicBool>,
     ) {
         let mut buffer = vec![0; 16 << 10];
-        loop {
-            let Ok(read @ 1..) = from.read(&mut buffer).await else { break };
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
             if lose_reply.load(Ordering::SeqCst) || !self.may_pass(read) {
                 break;
             }
