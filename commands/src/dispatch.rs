@@ -246,27 +246,25 @@ pub async fn load<A: Aggregate>(store: &Store, id: &str) -> Result<(A, u64), Err
     Ok((state, sequence))
 }
 
-/// Runs a unit of work until it is stored or refused; a stale one is decided anew, five times at
-/// most, after a random pause that grows.
-pub async fn retrying<T, F>(mut attempt: F) -> Result<T, Error>
-where
-    F: AsyncFnMut() -> Result<T, Tried>,
-{
-    let mut pause = 4_u64;
-    for _ in 0..RETRIES {
-        match attempt().await {
-            Ok(done) => return Ok(done),
-            Err(Tried::Failed(error)) => return Err(error),
-            Err(Tried::Stale(_)) => {
-                let wait = rand::rng().random_range(0..pause);
+/// Counts the attempts at a unit of work: a stale one is decided anew, five times at most, after a
+/// random pause that grows.
+#[derive(Debug, Default)]
+pub struct Retries {
+    made: u32,
+}
+
+impl Retries {
+    /// Returns when another attempt may be made, and with the error when none is left or none helps.
+    pub async fn again(&mut self, tried: Tried) -> Result<(), Error> {
+        match tried {
+            Tried::Failed(error) => Err(error),
+            Tried::Stale(error) if self.made >= RETRIES => Err(error.into()),
+            Tried::Stale(_) => {
+                self.made += 1;
+                let wait = rand::rng().random_range(0..4_u64 << self.made);
                 tokio::time::sleep(Duration::from_millis(wait)).await;
-                pause *= 2;
+                Ok(())
             }
         }
-    }
-    match attempt().await {
-        Ok(done) => Ok(done),
-        Err(Tried::Failed(error)) => Err(error),
-        Err(Tried::Stale(error)) => Err(error.into()),
     }
 }

@@ -5,8 +5,10 @@ pub mod clock;
 pub mod dispatch;
 pub mod error;
 pub mod keys;
+pub mod marker;
 pub mod passwords;
 pub mod ports;
+pub mod saga;
 pub mod secret;
 
 pub use actor::{Actor, CredentialUsed, Identity, Metadata};

@@ -163,6 +163,8 @@ pub struct DeletePlan {
     pub guest: Option<GuestRef>,
     /// `None` when nothing is held any more.
     pub holdings: Option<Holdings>,
+    /// Whether it ran, so that a deletion that has to be taken back starts it again.
+    pub was_running: bool,
 }
 
 /// Starts, stops or restarts an application's container.

@@ -212,6 +212,11 @@ impl Hypervisor for PveClient {
         }
     }
 
+    async fn abort_task(&self, task: &Upid) -> Result<(), HypervisorError> {
+        let node = node_of(call::ABORT_TASK, task)?;
+        self.done(&request::abort_task(&node, task)).await
+    }
+
     /// The first page says how many lines there are; an ended task's log is read in two calls at most.
     async fn task_log(&self, task: &Upid, lines: u32) -> Result<Vec<String>, HypervisorError> {
         let node = node_of(call::TASK_LOG, task)?;

@@ -26,6 +26,7 @@ pub(crate) mod call {
     pub const DESTROY: &str = "DELETE /nodes/{node}/lxc/{vmid}";
     pub const TASKS: &str = "GET /nodes/{node}/tasks";
     pub const TASK: &str = "GET /nodes/{node}/tasks/{upid}/status";
+    pub const ABORT_TASK: &str = "DELETE /nodes/{node}/tasks/{upid}";
     pub const TASK_LOG: &str = "GET /nodes/{node}/tasks/{upid}/log";
     pub const VOLUMES: &str = "GET /nodes/{node}/storage/{storage}/content";
     pub const APPLIANCES: &str = "GET /nodes/{node}/aplinfo";
@@ -228,6 +229,10 @@ pub(crate) fn tasks(
 /// A task is asked for on the node that its id names.
 pub(crate) fn task(node: &NodeName, upid: &Upid) -> Request {
     Request::new(call::TASK, &[node.as_str(), &upid.0])
+}
+
+pub(crate) fn abort_task(node: &NodeName, upid: &Upid) -> Request {
+    Request::new(call::ABORT_TASK, &[node.as_str(), &upid.0])
 }
 
 pub(crate) fn task_log(node: &NodeName, upid: &Upid, start: u64, limit: u64) -> Request {

@@ -86,6 +86,8 @@ pub trait Hypervisor: Send + Sync {
 
     /// How a task stands; `None` when Proxmox has forgotten it.
     async fn task(&self, task: &Upid) -> Result<Option<TaskState>, HypervisorError>;
+    /// Asks a task to end; asking one that has ended is no error. `DELETE /nodes/{node}/tasks/{upid}`.
+    async fn abort_task(&self, task: &Upid) -> Result<(), HypervisorError>;
     /// The last lines of a task's log (at most `lines`).
     async fn task_log(&self, task: &Upid, lines: u32) -> Result<Vec<String>, HypervisorError>;
     /// Tasks about this number on any node of the cluster: active ones and those that ended.

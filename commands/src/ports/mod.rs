@@ -1,9 +1,11 @@
 //! What the sagas need of the outside world; adapters live in other crates.
 
 mod connector;
+mod effects;
 mod hypervisor;
 mod types;
 
 pub use connector::{ConnectionSpec, Connector, Credential, Trust};
+pub use effects::{Prober, SecretReader};
 pub use hypervisor::{Hypervisor, Hypervisors};
 pub use types::*;

@@ -238,7 +238,11 @@ impl Progress {
                     attempt.retry_at = retry_at;
                 }
             }
-            Event::PlanChanged { plan, .. } => self.plan = plan,
+            Event::PlanChanged { plan, .. } => {
+                // Tries under the old plan say nothing about the new one.
+                self.plan = plan;
+                self.attempt = None;
+            }
             Event::CancelRequested { reason, .. } => self.cancel = Some(reason),
             Event::UnwindingBegan { reason } => {
                 self.phase = Phase::Unwinding { reason };

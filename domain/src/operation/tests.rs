@@ -17,6 +17,7 @@ fn plan() -> Plan {
             vmid: "104".parse().unwrap(),
         }),
         holdings: None,
+        was_running: true,
     })
 }
 

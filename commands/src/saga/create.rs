@@ -1,0 +1,123 @@
+//! Makes the application's container, stopped, with our marker in its description.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use proximity_domain::operation::Finding;
+use proximity_domain::plan::{DeployPlan, Source};
+use proximity_domain::{AddressMode, EnvValue};
+
+use super::guest::{Found, said};
+use super::step::{Step, StepError};
+use super::work::Work;
+use crate::marker::Marker;
+use crate::ports::{GuestAddress, NewGuest};
+
+/// `create_container`.
+pub(super) struct CreateContainer;
+
+#[async_trait]
+impl Step for CreateContainer {
+    fn name(&self) -> &'static str {
+        "create_container"
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let plan = work.deployment()?;
+        if work.recovering {
+            work.settle(plan.guest.vmid).await?;
+        }
+        match work.find(&plan.guest).await? {
+            Found::Ours { .. } => return Ok(None),
+            Found::Foreign => return Err(StepError::VmidTaken),
+            Found::Creating => {
+                return Err(StepError::retryable(
+                    "the number is locked by a creation that no task works on",
+                ));
+            }
+            Found::Nothing => {}
+        }
+        let guest = work.new_guest(plan).await?;
+        let created = work.run(work.hypervisor.create(&plan.guest.node, &guest)).await;
+        let ended = match created {
+            // Taken a moment after the look: by whom, the next look says.
+            Err(StepError::VmidTaken) => None,
+            other => other?,
+        };
+        match work.find(&plan.guest).await? {
+            Found::Ours { .. } => Ok(None),
+            Found::Foreign => Err(StepError::VmidTaken),
+            Found::Creating | Found::Nothing => {
+                Err(StepError::retryable(format!("no container came of it: {}", said(ended))))
+            }
+        }
+    }
+
+    async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
+        work.ensure_gone(&work.deployment()?.guest).await
+    }
+}
+
+impl Work<'_> {
+    async fn new_guest(&self, plan: &DeployPlan) -> Result<NewGuest, StepError> {
+        let archive = self.progress.findings.values().find_map(|finding| match finding {
+            Finding::Archive { volume, .. } => Some(volume.clone()),
+            Finding::Address(_) => None,
+        });
+        let Some(archive) = archive else {
+            return Err(StepError::permanent("no template and no image was found"));
+        };
+        let marker =
+            Marker { application: self.application().clone(), operation: self.hold.operation };
+        let network = &plan.network;
+        let address = match (network.mode(), plan.holdings.address) {
+            (AddressMode::Static, Some(address)) => GuestAddress::Static {
+                address,
+                subnet: network.subnet(),
+                gateway: network.gateway(),
+            },
+            _ => GuestAddress::Dhcp,
+        };
+        let (entrypoint, is_image) = match &plan.source {
+            Source::Oci { entrypoint, .. } => (entrypoint.clone(), true),
+            Source::Template { .. } => (None, false),
+        };
+        // A container from a template runs no process of its own that could take an environment.
+        let environment = if is_image { self.environment(plan).await? } else { BTreeMap::new() };
+        Ok(NewGuest {
+            vmid: plan.guest.vmid,
+            hostname: plan.holdings.hostname.clone(),
+            archive,
+            description: self.env.markers.describe(&marker, &plan.guest.cluster, plan.guest.vmid),
+            disk_storage: plan.disk_storage.clone(),
+            disk: plan.resources.disk,
+            resources: plan.resources,
+            bridge: network.bridge().to_owned(),
+            address,
+            dns: [Some(network.dns_primary()), network.dns_secondary()]
+                .into_iter()
+                .flatten()
+                .collect(),
+            unprivileged: plan.unprivileged,
+            features: plan.features.clone(),
+            protection: true,
+            entrypoint,
+            environment,
+        })
+    }
+
+    async fn environment(&self, plan: &DeployPlan) -> Result<BTreeMap<String, String>, StepError> {
+        let mut environment = BTreeMap::new();
+        for (name, value) in &plan.environment {
+            let text = match value {
+                EnvValue::Plain(text) => text.clone(),
+                EnvValue::Secret(id) => {
+                    let secret = self.env.secrets.open(*id, self.application()).await;
+                    secret.map_err(StepError::Store)?.expose().to_owned()
+                }
+            };
+            environment.insert(name.clone(), text);
+        }
+        Ok(environment)
+    }
+}

@@ -1,0 +1,246 @@
+//! The last append of an operation, and the one that replaces a VMID: all streams or none.
+
+use proximity_domain::application::{Application, Command as App};
+use proximity_domain::lease::{Command as LeaseCommand, Error as LeaseError, Holder, Lease};
+use proximity_domain::operation::{
+    Command as Op, Direction, Failure, Finding, Operation, Progress,
+};
+use proximity_domain::plan::{GuestRef, Holdings, Plan};
+use proximity_domain::{LeaseKey, Vmid};
+use rand::Rng as _;
+
+use super::step::StepError;
+use super::work::{Env, Hold, metadata};
+use crate::clock::Micros;
+use crate::dispatch::{Refused, Retries, Unit, load};
+use crate::error::Error;
+use crate::ports::Hypervisor;
+
+/// How far from the old number a new one is looked for.
+const NEIGHBOURHOOD: u32 = 10_000;
+/// How many numbers are tried before the step counts as failed.
+const PICKS: u32 = 40;
+
+/// One decision of an append.
+#[derive(Clone)]
+enum Decision {
+    Lease(LeaseKey, LeaseCommand),
+    Application(App),
+    Operation(Op),
+}
+
+/// All steps have succeeded.
+pub(super) async fn complete(env: &Env, hold: &Hold, progress: &Progress) -> Result<(), StepError> {
+    let operation = hold.operation;
+    let address = progress.findings.values().find_map(|finding| match finding {
+        Finding::Address(address) => Some(*address),
+        Finding::Archive { .. } => None,
+    });
+    let mut decisions = Vec::new();
+    let ending = match &progress.plan {
+        Plan::Deploy(_) => App::CompleteDeployment { operation, address },
+        Plan::Start(_) => App::FinishStart { operation, address },
+        Plan::Stop(_) => App::FinishStop { operation },
+        Plan::Restart(_) => App::FinishRestart { operation, address },
+        Plan::Delete(plan) => {
+            give_back(env, &mut decisions, progress, plan.guest.as_ref(), plan.holdings.as_ref());
+            App::FinishRemoval { operation }
+        }
+    };
+    decisions.push(Decision::Application(ending));
+    decisions.push(Decision::Operation(Op::Complete));
+    store(env, hold, progress, "operation.complete", &decisions).await
+}
+
+/// Everything is taken back. `running`: what the container was found doing, if there is one.
+pub(super) async fn undone(
+    env: &Env,
+    hold: &Hold,
+    progress: &Progress,
+    reason: &str,
+    running: bool,
+) -> Result<(), StepError> {
+    let (operation, problem) = (hold.operation, reason.to_owned());
+    let mut decisions = Vec::new();
+    let ending = match &progress.plan {
+        Plan::Deploy(plan) => {
+            give_back(env, &mut decisions, progress, Some(&plan.guest), Some(&plan.holdings));
+            App::FailDeployment { operation, problem }
+        }
+        Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) | Plan::Delete(_) => {
+            App::FailOperation { operation, problem, running }
+        }
+    };
+    decisions.push(Decision::Application(ending));
+    decisions.push(Decision::Operation(Op::FinishUndo));
+    store(env, hold, progress, "operation.undone", &decisions).await
+}
+
+/// Nothing more can be done without an operator; the leases stay.
+pub(super) async fn stuck(
+    env: &Env,
+    hold: &Hold,
+    progress: &Progress,
+    step: &str,
+    direction: Direction,
+    failure: &Failure,
+) -> Result<(), StepError> {
+    let reason = failure.message.clone();
+    let instructions = instructions(progress, step, &reason);
+    let problem = format!("{step}: {reason}");
+    let decisions = [
+        Decision::Application(App::MarkStuck { operation: hold.operation, problem }),
+        Decision::Operation(Op::GetStuck {
+            step: step.to_owned(),
+            direction,
+            reason,
+            instructions,
+        }),
+    ];
+    store(env, hold, progress, "operation.stuck", &decisions).await
+}
+
+/// What an operator has to do, in words that can be followed.
+fn instructions(progress: &Progress, step: &str, reason: &str) -> String {
+    let Some(guest) = progress.plan.guest() else {
+        return "mend what the reason names, then resume the operation".to_owned();
+    };
+    let GuestRef { node, vmid, .. } = guest;
+    let locked = reason.contains("lock");
+    if locked {
+        format!(
+            "on node {node}, see with `pct config {vmid}` which lock container {vmid} carries; when no \
+             task works on it any more, run `pct unlock {vmid}`, then resume the operation"
+        )
+    } else if reason.contains("marker") {
+        format!(
+            "look at container {vmid} on node {node}: if it is this application's, put the marker \
+             line back into its notes and resume; if it is not, abandon the operation"
+        )
+    } else {
+        format!(
+            "the step `{step}` on container {vmid} of node {node} keeps failing: mend what the reason \
+             names, then resume the operation; or remove the container by hand and abandon it"
+        )
+    }
+}
+
+/// A stranger has the number: another one is leased, the old one marked, the plan changed.
+pub(super) async fn replace_vmid(
+    env: &Env,
+    hold: &Hold,
+    progress: &Progress,
+    hypervisor: &dyn Hypervisor,
+) -> Result<(), StepError> {
+    let Plan::Deploy(plan) = &progress.plan else {
+        return Err(StepError::permanent("only a deployment can take another number"));
+    };
+    let (low, high) = env.config.vmids;
+    let old = plan.guest.vmid;
+    let first = old.get().saturating_sub(NEIGHBOURHOOD / 2).max(low);
+    let last = first.saturating_add(NEIGHBOURHOOD).min(high).max(first);
+    for _ in 0..PICKS {
+        let number = rand::rng().random_range(first..=last);
+        let Ok(to) = Vmid::try_from(i64::from(number)) else { continue };
+        if to == old || !hypervisor.vmid_is_free(to).await? {
+            continue;
+        }
+        let mut changed = plan.clone();
+        changed.guest.vmid = to;
+        // Someone else may hold it: that is only found out by asking, and costs one more pick.
+        let key = changed.guest.vmid_lease().to_string();
+        let (lease, _) = load::<Lease>(&env.store, &key).await.map_err(StepError::Store)?;
+        let holder = Holder::Application(progress.application.clone());
+        if lease.decide(LeaseCommand::Acquire { holder: holder.clone() }).is_err() {
+            continue;
+        }
+        let reason = format!("a guest that is not ours has number {old}");
+        let decisions = [
+            Decision::Lease(changed.guest.vmid_lease(), LeaseCommand::Acquire { holder }),
+            Decision::Lease(
+                plan.guest.vmid_lease(),
+                LeaseCommand::FindForeign { reason: reason.clone() },
+            ),
+            Decision::Application(App::ReplaceVmid { operation: hold.operation, to }),
+            Decision::Operation(Op::ChangePlan { plan: Box::new(Plan::Deploy(changed)), reason }),
+        ];
+        return store(env, hold, progress, "operation.replace_vmid", &decisions).await;
+    }
+    Err(StepError::retryable("no other number could be leased"))
+}
+
+/// All leases of an application, the VMID through quarantine.
+fn give_back(
+    env: &Env,
+    decisions: &mut Vec<Decision>,
+    progress: &Progress,
+    guest: Option<&GuestRef>,
+    holdings: Option<&Holdings>,
+) {
+    let holder = Holder::Application(progress.application.clone());
+    let Some(guest) = guest else { return };
+    for key in holdings.map(|holdings| holdings.leases(&guest.cluster)).unwrap_or_default() {
+        decisions.push(Decision::Lease(key, LeaseCommand::Release { holder: holder.clone() }));
+    }
+    let quarantine = Micros::try_from(env.config.quarantine.as_micros()).unwrap_or(Micros::MAX);
+    let until = env.clock.now().saturating_add(quarantine);
+    let reason = format!("it was {}'s", progress.application);
+    decisions.push(Decision::Lease(
+        guest.vmid_lease(),
+        LeaseCommand::Quarantine { holder, until, reason },
+    ));
+}
+
+async fn decide(
+    unit: &mut Unit<'_>,
+    hold: &Hold,
+    progress: &Progress,
+    decision: Decision,
+) -> Result<(), Error> {
+    match decision {
+        Decision::Lease(key, command) => {
+            match unit.apply::<Lease>(&key.to_string(), command).await {
+                // Leases of an abandoned operation may have gone another way; not ours to give back.
+                Ok(_) | Err(Refused::Judged(LeaseError::NotHolder)) => Ok(()),
+                Err(refused) => {
+                    Err(refused.or_else(|error| Error::internal("a lease refused its end", error)))
+                }
+            }
+        }
+        Decision::Application(command) => {
+            let id = progress.application.as_str();
+            unit.apply::<Application>(id, command).await.map(drop).map_err(|refused| {
+                let context = "the application refused an outcome";
+                refused.or_else(|error| Error::internal(context, error))
+            })
+        }
+        Decision::Operation(command) => {
+            let id = hold.operation.to_string();
+            unit.apply::<Operation>(&id, command).await.map(drop).map_err(|refused| {
+                let context = "the operation refused an outcome";
+                refused.or_else(|error| Error::internal(context, error))
+            })
+        }
+    }
+}
+
+async fn store(
+    env: &Env,
+    hold: &Hold,
+    progress: &Progress,
+    name: &'static str,
+    decisions: &[Decision],
+) -> Result<(), StepError> {
+    let mut retries = Retries::default();
+    loop {
+        let meta = metadata(progress, hold, name);
+        let mut unit = Unit::outcome(&env.store, meta, Some(hold.fence()));
+        for decision in decisions {
+            decide(&mut unit, hold, progress, decision.clone()).await.map_err(StepError::Store)?;
+        }
+        match unit.commit().await {
+            Ok(_) => return Ok(()),
+            Err(error) => retries.again(error.into()).await.map_err(StepError::Store)?,
+        }
+    }
+}

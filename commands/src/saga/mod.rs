@@ -1,0 +1,58 @@
+//! Operations carried out: each saga is a list of steps with `act` and `undo`, run by one engine.
+
+mod archive;
+mod config;
+mod create;
+mod delete;
+mod drive;
+mod finish;
+mod guest;
+mod health;
+mod power;
+mod quarantine;
+mod runner;
+mod step;
+mod tasks;
+mod work;
+
+use proximity_domain::plan::{Plan, Source};
+
+pub use config::SagaConfig;
+pub use runner::{Runner, RunnerHandle};
+pub use step::{Hooks, Point, Step, StepError};
+pub use work::Env;
+
+/// The steps of a plan, in order.
+pub fn steps(plan: &Plan) -> &'static [&'static dyn Step] {
+    match plan {
+        Plan::Deploy(plan) => match plan.source {
+            Source::Template { .. } => &[
+                &archive::EnsureTemplate,
+                &create::CreateContainer,
+                &power::Start,
+                &health::WaitHealthy,
+            ],
+            Source::Oci { .. } => &[
+                &archive::EnsureOciImage,
+                &create::CreateContainer,
+                &power::Start,
+                &health::WaitHealthy,
+            ],
+        },
+        Plan::Delete(plan) if plan.guest.is_none() => &[],
+        Plan::Delete(_) => &[&delete::StopGuest, &delete::Unprotect, &delete::Destroy],
+        Plan::Start(_) => &[&power::Start, &health::WaitHealthy],
+        Plan::Stop(_) => &[&power::Stop],
+        Plan::Restart(_) => &[&power::StopFirst, &power::StartAgain, &health::WaitHealthy],
+    }
+}
+
+/// The names of a plan's steps, in order, as they are stored with it.
+pub fn step_names(plan: &Plan) -> Vec<String> {
+    steps(plan).iter().map(|step| step.name().to_owned()).collect()
+}
+
+/// A step by the name that is stored.
+fn step(plan: &Plan, name: &str) -> Option<&'static dyn Step> {
+    steps(plan).iter().copied().find(|step| step.name() == name)
+}
