@@ -1,0 +1,272 @@
+//! Backups: one job per node at a time, errors that only the log explains, and the archive's contents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::lxc::{existing, existing_mut, storages_can};
+use super::snapshot::unlock_unless_dead;
+use crate::auth::Auth;
+use crate::config::StorageKind;
+use crate::gate::rights_in;
+use crate::params::formats::split_list;
+use crate::reply::{Outcome, Refusal, Reply};
+use crate::sim::{Call, Failure, Sim, TaskContext};
+use crate::world::storage::{Archive, Volume, file_path, split_volid};
+
+/// What a backup job was asked.
+struct Job {
+    auth: Auth,
+    node: String,
+    vmids: Vec<u32>,
+    storage: String,
+    mode: String,
+    extension: &'static str,
+    notes: Option<String>,
+    protected: bool,
+    /// Minutes.
+    lockwait: u64,
+}
+
+/// Nearly everything that can go wrong shows only in the task.
+pub(crate) async fn create(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
+    let params = &call.params;
+    let vmids: Vec<u32> = split_list(params.get("vmid").unwrap_or_default())
+        .filter_map(|vmid| vmid.parse().ok())
+        .collect();
+    let all = params.flag("all");
+    if vmids.is_empty() && !all {
+        let text = "property is missing and it is not optional";
+        return Err(Refusal::parameter("vmid", text));
+    }
+    for name in ["tmpdir", "dumpdir", "script", "job-id"] {
+        if params.get(name).is_some() && !call.auth.is_root() {
+            let text = "Only root may set this option.";
+            return Err(Refusal::parameter(name, text));
+        }
+    }
+    let node = call.node().to_owned();
+    let vmids = if all {
+        let world = sim.world();
+        world.containers.values().filter(|c| c.node == node).map(|c| c.vmid).collect()
+    } else {
+        vmids
+    };
+    let id = match (&vmids[..], all) {
+        ([vmid], false) => vmid.to_string(),
+        _ => String::new(),
+    };
+    let job = Job {
+        auth: call.auth.clone(),
+        node: node.clone(),
+        vmids,
+        storage: params.get("storage").unwrap_or("local").to_owned(),
+        mode: params.get("mode").unwrap_or("snapshot").to_owned(),
+        extension: match params.get("compress").unwrap_or("0") {
+            "gzip" => "tar.gz",
+            "1" | "lzo" => "tar.lzo",
+            "zstd" => "tar.zst",
+            _ => "tar",
+        },
+        notes: params.get("notes-template").map(str::to_owned),
+        protected: params.flag("protected"),
+        lockwait: params.number("lockwait").unwrap_or(180),
+    };
+    let upid = sim.start_task(&call, &node, "vzdump", &id, |task| work(task, job));
+    Reply::data(json!(upid))
+}
+
+async fn work(task: TaskContext, job: Job) -> Result<(), Failure> {
+    for vmid in &job.vmids {
+        let path = format!("/vms/{vmid}");
+        let rights = rights_in(&task.sim.world(), &job.auth, &path);
+        if !rights.contains("VM.Backup") {
+            return Err(Refusal::forbidden(format!("{path}, VM.Backup")).into());
+        }
+    }
+    check_storage(&task.sim, &job)?;
+    let Some(only_one) = task.sim.dump_locks.get(&job.node).cloned() else {
+        return Err("no such node".into());
+    };
+    let patience = Duration::from_secs(job.lockwait * 60);
+    let Ok(_one) =
+        task.interruptible(tokio::time::timeout(patience, only_one.lock_owned())).await?
+    else {
+        task.log(format!(
+            "ERROR: can't acquire lock '/var/run/vzdump.lock' (wait = {})",
+            job.lockwait
+        ));
+        return Err(Failure::Died);
+    };
+    task.log(format!(
+        "INFO: starting new backup job: vzdump --storage {} --mode {} --node {}",
+        job.storage, job.mode, job.node
+    ));
+    let mut failed = false;
+    for vmid in &job.vmids {
+        match guest(&task, &job, *vmid).await {
+            Ok(()) => {}
+            Err(Failure::Died) => return Err(Failure::Died),
+            Err(Failure::Error(text)) => {
+                task.log(format!("ERROR: Backup of VM {vmid} failed - {text}"));
+                failed = true;
+            }
+        }
+    }
+    if failed {
+        task.log("INFO: Backup job finished with errors");
+        return Err("job errors".into());
+    }
+    task.log("INFO: Backup job finished successfully");
+    Ok(())
+}
+
+fn check_storage(sim: &Sim, job: &Job) -> Result<(), Failure> {
+    let world = sim.world();
+    let storage = &job.storage;
+    let prefix = format!("could not get storage information for '{storage}':");
+    let Ok(store) = super::storage::store(&world, &job.node, storage) else {
+        return Err(Failure::Error(format!("{prefix} storage '{storage}' does not exist")));
+    };
+    if !store.takes("backup") {
+        return Err(Failure::Error(format!(
+            "{prefix} can't use storage '{storage}' for backups - wrong content type"
+        )));
+    }
+    Ok(())
+}
+
+/// Backs one guest up under its locks.
+async fn guest(task: &TaskContext, job: &Job, vmid: u32) -> Result<(), Failure> {
+    if task.sim.world().container(&job.node, vmid).is_none() {
+        return Err(Failure::Error(format!("unable to find VM '{vmid}'")));
+    }
+    task.log(format!("INFO: Starting Backup of VM {vmid} (lxc)"));
+    let lock = task.flock(vmid).await?;
+    let mode = begin(task, job, vmid)?;
+    drop(lock);
+    let done = task.labour().await;
+    unlock_unless_dead(&task.sim, &job.node, vmid, done)?;
+    let volid = store_archive(task, job, vmid)?;
+    task.log(format!("INFO: creating vzdump archive '{}'", file_path(&volid)));
+    task.log("INFO: Total bytes written: 2140160 (2.1MiB, 116MiB/s)");
+    task.log("INFO: archive file size: 1MB");
+    if mode == "stop" {
+        task.log("INFO: guest is online again after <1 seconds");
+    }
+    task.log(format!("INFO: Finished Backup of VM {vmid} (00:00:01)"));
+    Ok(())
+}
+
+/// Locks the guest and settles the mode: only some storages take snapshots, and a stopped one needs none.
+fn begin(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Failure> {
+    let mut world = task.sim.world();
+    let can = storages_can(&world, existing(&world, &job.node, vmid)?, StorageKind::snapshots);
+    let container = existing_mut(&mut world, &job.node, vmid)?;
+    container.check_lock()?;
+    container.config.insert("lock".to_owned(), "backup".to_owned());
+    let running = container.running.is_some();
+    let name = container.name();
+    drop(world);
+    let mode = match job.mode.as_str() {
+        _ if !running => "stop",
+        "snapshot" if !can => {
+            task.log("INFO: mode failure - some volumes do not support snapshots");
+            task.log("INFO: trying 'suspend' mode instead");
+            "suspend"
+        }
+        mode => mode,
+    };
+    task.log(format!("INFO: status = {}", if running { "running" } else { "stopped" }));
+    task.log(format!("INFO: backup mode: {mode}"));
+    task.log(format!("INFO: CT Name: {name}"));
+    task.log("INFO: including mount point rootfs ('/') in backup");
+    Ok(mode.to_owned())
+}
+
+fn store_archive(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Failure> {
+    let mut world = task.sim.world();
+    let container = existing(&world, &job.node, vmid)?;
+    let archive = Archive {
+        config: container.config.clone(),
+        image: container.image.clone(),
+        disk_size: container.disk_size(),
+    };
+    let name = container.name();
+    let notes = job.notes.as_ref().map(|template| {
+        template
+            .replace("{{guestname}}", &name)
+            .replace("{{vmid}}", &vmid.to_string())
+            .replace("{{node}}", &job.node)
+            .replace("{{cluster}}", task.sim.config.cluster.as_deref().unwrap_or("standalone node"))
+            .replace("\\n", "\n")
+            .replace("\\\\", "\\")
+    });
+    let mut now = task.sim.now();
+    let Some(store) =
+        world.nodes.get_mut(&job.node).and_then(|node| node.stores.get_mut(&job.storage))
+    else {
+        return Err(super::storage::no_storage(&job.storage).into());
+    };
+    // Names hold the second; a second backup within it has to wait for the next.
+    let mut volid = volid(&job.storage, vmid, now, job.extension);
+    while store.volumes.contains_key(&volid) {
+        now += 1;
+        volid = self::volid(&job.storage, vmid, now, job.extension);
+    }
+    let size = 1_088_283 + u64::from(vmid);
+    let volume = Volume {
+        content: "backup",
+        format: job.extension.to_owned(),
+        size,
+        used: size,
+        ctime: now,
+        vmid: Some(vmid),
+        notes,
+        protected: job.protected,
+        archive: Some(Box::new(archive)),
+    };
+    store.volumes.insert(volid.clone(), volume);
+    task.sim.record(&mut world, &job.auth, &job.node, "backup.created", Some(vmid), Some(&volid));
+    Ok(volid)
+}
+
+fn volid(storage: &str, vmid: u32, at: i64, extension: &str) -> String {
+    let at = OffsetDateTime::from_unix_timestamp(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    format!(
+        "{storage}:backup/vzdump-lxc-{vmid}-{:04}_{:02}_{:02}-{:02}_{:02}_{:02}.{extension}",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    )
+}
+
+/// The configuration inside a backup, as its file reads.
+pub(crate) async fn extract_config(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
+    let volid = call.params.text("volume");
+    let world = sim.world();
+    let storage = split_volid(volid).map_or("", |(storage, _)| storage);
+    let volume = super::storage::store(&world, call.node(), storage)?.volumes.get(volid);
+    let Some(archive) = volume.and_then(|volume| volume.archive.as_deref()) else {
+        return Err(Refusal::die(format!("volume '{volid}' does not exist")));
+    };
+    if let Some(vmid) = volume.and_then(|volume| volume.vmid) {
+        require_backup(&world, &call, vmid)?;
+    }
+    let lines: String =
+        archive.config.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    Reply::data(json!(lines))
+}
+
+fn require_backup(world: &crate::world::World, call: &Call, vmid: u32) -> Result<(), Refusal> {
+    let path = format!("/vms/{vmid}");
+    if rights_in(world, &call.auth, &path).contains("VM.Backup") {
+        return Ok(());
+    }
+    Err(Refusal::forbidden(format!("{path}, VM.Backup")))
+}

@@ -1,0 +1,196 @@
+//! Restoring a container from a backup, to a new number or over an old one.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::create::{check_allocation, check_pool, claim, discard, taken};
+use super::disks::{self, Request};
+use super::lxc::existing_mut;
+use super::settings::{check_rights, renew_macs, settings};
+use crate::auth::Auth;
+use crate::reply::{Outcome, Refusal, Reply};
+use crate::sim::{Call, Failure, Sim, TaskContext};
+use crate::world::container::Config;
+use crate::world::storage::{Archive, file_path, split_volid};
+
+/// What the task of a restore needs.
+struct Plan {
+    auth: Auth,
+    node: String,
+    vmid: u32,
+    volid: String,
+    storage: String,
+    overrides: Config,
+    unique: bool,
+    pool: Option<String>,
+    start: bool,
+    /// The target existed before; a failure then leaves it without its disks.
+    replaces: bool,
+}
+
+pub(crate) async fn restore(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
+    let (node, vmid) = (call.node().to_owned(), call.vmid());
+    let volid = call.params.text("ostemplate").to_owned();
+    let replaces = {
+        let world = sim.world();
+        match world.container(&node, vmid) {
+            Some(known) if call.params.flag("force") => {
+                if known.running.is_some() {
+                    return Err(Refusal::die("can't overwrite running container"));
+                }
+                if known.is_protected() {
+                    return Err(Refusal::die(format!(
+                        "unable to restore CT {vmid} - can't remove CT {vmid} - protection mode \
+                         enabled"
+                    )));
+                }
+                true
+            }
+            _ => {
+                taken(&world, vmid)?;
+                false
+            }
+        }
+    };
+    if replaces {
+        sim.require(&call.auth, &format!("/vms/{vmid}"), &["VM.Backup"], false)?;
+    } else {
+        check_allocation(&sim, &call.auth, &call.params, vmid)?;
+    }
+    let unprivileged = call.params.get("unprivileged") != Some("0");
+    check_rights(&sim, &call.auth, vmid, &call.params, &[], unprivileged)?;
+    let Some((from, rest)) = split_volid(&volid) else {
+        return Err(Refusal::die(format!("unable to parse volume ID '{volid}'")));
+    };
+    if !rest.starts_with("backup/") {
+        return Err(Refusal::die(format!(
+            "unable to use volume {volid} - content type needs to be 'backup'"
+        )));
+    }
+    super::storage::store(&sim.world(), &node, from)?;
+    // Without a storage it goes to `local`, not to where it came from.
+    let storage = call.params.get("storage").unwrap_or("local").to_owned();
+    disks::check_storage(&sim.world(), &node, &storage)?;
+    let space = format!("/storage/{storage}");
+    sim.require(&call.auth, &space, &["Datastore.AllocateSpace"], false)?;
+    let pool = call.params.get("pool").map(str::to_owned);
+    check_pool(&sim.world(), pool.as_deref())?;
+    let overrides = settings(&mut sim.world(), &call.params);
+    if replaces {
+        let _lock = sim.flock(vmid).await?;
+        let mut world = sim.world();
+        let container = existing_mut(&mut world, &node, vmid)?;
+        container.check_lock().map_err(Refusal::die)?;
+        container.config.insert("lock".to_owned(), "create".to_owned());
+    } else {
+        claim(&sim, &node, vmid).await?;
+    }
+    let plan = Plan {
+        auth: call.auth.clone(),
+        node: node.clone(),
+        vmid,
+        volid,
+        storage,
+        overrides,
+        unique: call.params.flag("unique"),
+        pool,
+        start: call.params.flag("start"),
+        replaces,
+    };
+    let upid =
+        sim.start_task(&call, &node, "vzrestore", &vmid.to_string(), |task| work(task, plan));
+    Reply::data(json!(upid))
+}
+
+async fn work(task: TaskContext, plan: Plan) -> Result<(), Failure> {
+    let (auth, node, vmid) = (plan.auth.clone(), plan.node.clone(), plan.vmid);
+    let (start, replaces) = (plan.start, plan.replaces);
+    let lock = task.flock(vmid).await?;
+    match fill(&task, plan).await {
+        Ok(()) => {}
+        Err(Failure::Died) => return Err(Failure::Died),
+        Err(Failure::Error(text)) => {
+            let mut world = task.sim.world();
+            if replaces {
+                if let Ok(container) = existing_mut(&mut world, &node, vmid) {
+                    container.config.remove("lock");
+                }
+            } else {
+                discard(&mut world, &node, vmid);
+            }
+            return Err(Failure::Error(format!("unable to restore CT {vmid} - {text}")));
+        }
+    }
+    drop(lock);
+    if start {
+        super::power::start_hidden(&task.sim, &auth, &node, vmid);
+    }
+    Ok(())
+}
+
+async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
+    let Plan { vmid, node, volid, .. } = &plan;
+    task.log(format!("recovering backed-up configuration from '{volid}'"));
+    let archive = find(task, node, volid)?;
+    let old_disks = {
+        let mut world = task.sim.world();
+        let container = existing_mut(&mut world, node, *vmid)?;
+        if plan.replaces { disks::all_volumes(container) } else { Vec::new() }
+    };
+    // The old disks go before the archive is extracted: from here on a failure loses them.
+    {
+        let mut world = task.sim.world();
+        disks::free(&mut world, node, &old_disks);
+        if plan.replaces
+            && let Ok(container) = existing_mut(&mut world, node, *vmid)
+        {
+            container.snapshots.clear();
+            container.parent = None;
+        }
+    }
+    task.labour().await?;
+    let mut config = archive.config.clone();
+    config.remove("lock");
+    for (key, value) in &plan.overrides {
+        config.insert(key.clone(), value.clone());
+    }
+    if plan.overrides.get("unprivileged").is_some_and(|value| value == "0") {
+        config.remove("unprivileged");
+    }
+    let mut world = task.sim.world();
+    if plan.unique {
+        renew_macs(&mut world, &mut config);
+    }
+    let asked = plan.overrides.get("rootfs").and_then(|value| disks::request("rootfs", value));
+    let request = asked.unwrap_or_else(|| Request {
+        key: "rootfs".to_owned(),
+        storage: plan.storage.clone(),
+        bytes: archive.disk_size,
+    });
+    let lines = disks::allocate(&task.sim, &mut world, node, *vmid, &mut config, &request)?;
+    let container = existing_mut(&mut world, node, *vmid)?;
+    container.config = config;
+    container.image.clone_from(&archive.image);
+    if plan.pool.is_some() {
+        container.pool.clone_from(&plan.pool);
+    }
+    task.sim.record(&mut world, &plan.auth, node, "container.restored", Some(*vmid), Some(volid));
+    drop(world);
+    lines.into_iter().for_each(|line| task.log(line));
+    task.log(format!("restoring '{volid}' now.."));
+    task.log(format!("extracting archive '{}'", file_path(volid)));
+    task.log("Total bytes read: 2140160 (2.1MiB, 311MiB/s)");
+    task.log("merging backed-up and given configuration..");
+    Ok(())
+}
+
+fn find(task: &TaskContext, node: &str, volid: &str) -> Result<Archive, Failure> {
+    let world = task.sim.world();
+    let storage = split_volid(volid).map_or("", |(storage, _)| storage);
+    super::storage::store(&world, node, storage)?
+        .volumes
+        .get(volid)
+        .and_then(|volume| volume.archive.as_deref().cloned())
+        .ok_or_else(|| Failure::Error(format!("volume '{volid}' does not exist")))
+}

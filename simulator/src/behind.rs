@@ -1,0 +1,170 @@
+//! What happens behind the API's back: strangers' containers, edits and moves by an operator.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::power;
+use crate::auth::Auth;
+use crate::error::Error;
+use crate::handle::SimulatorHandle;
+use crate::sim::Sim;
+use crate::world::container::Container;
+use crate::world::storage::{Volume, print_size};
+
+/// A container of somebody else.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Foreign {
+    /// Where; the first node if absent.
+    pub node: Option<String>,
+    /// Its number; the lowest free one if absent.
+    pub vmid: Option<u32>,
+    /// Its hostname.
+    pub hostname: Option<String>,
+    /// Its description.
+    pub description: Option<String>,
+    /// A config lock that it is to bear.
+    pub lock: Option<String>,
+    /// More settings, as they stand in a configuration.
+    pub config: BTreeMap<String, String>,
+    /// The template it claims to be made from; decides its ports.
+    pub image: String,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+impl SimulatorHandle {
+    /// Puts a container of somebody else there, without a call; returns its number.
+    ///
+    /// # Errors
+    /// `Taken` if the number is, `Unknown` if the node is not there.
+    pub async fn plant_container(&self, foreign: Foreign) -> Result<u32, Error> {
+        plant(&self.sim, foreign).await
+    }
+
+    /// Removes a container behind everybody's back, as an operator at the console would.
+    ///
+    /// # Errors
+    /// `Unknown` if it is not there.
+    pub async fn remove_container(&self, vmid: u32) -> Result<(), Error> {
+        let container = {
+            let mut world = self.sim.world();
+            let container = world
+                .containers
+                .remove(&vmid)
+                .ok_or_else(|| Error::Unknown { kind: "container", name: vmid.to_string() })?;
+            let volumes = crate::api::disks::all_volumes(&container);
+            crate::api::disks::free(&mut world, &container.node, &volumes);
+            container
+        };
+        if let Some(running) = container.running {
+            running.guest.halt().await;
+        }
+        Ok(())
+    }
+
+    /// Changes a container's configuration behind everybody's back; `None` takes a setting away.
+    ///
+    /// # Errors
+    /// `Unknown` if the container is not there.
+    pub fn edit_container(&self, vmid: u32, key: &str, value: Option<&str>) -> Result<(), Error> {
+        let mut world = self.sim.world();
+        let container = world
+            .containers
+            .get_mut(&vmid)
+            .ok_or_else(|| Error::Unknown { kind: "container", name: vmid.to_string() })?;
+        match value {
+            Some(value) => container.config.insert(key.to_owned(), value.to_owned()),
+            None => container.config.remove(key),
+        };
+        Ok(())
+    }
+
+    /// Moves a container to another node, as a migration would.
+    ///
+    /// # Errors
+    /// `Unknown` if the container or the node is not there.
+    pub fn move_container(&self, vmid: u32, node: &str) -> Result<(), Error> {
+        let mut world = self.sim.world();
+        if !world.nodes.contains_key(node) {
+            return Err(Error::Unknown { kind: "node", name: node.to_owned() });
+        }
+        let container = world
+            .containers
+            .get_mut(&vmid)
+            .ok_or_else(|| Error::Unknown { kind: "container", name: vmid.to_string() })?;
+        let (from, volumes) =
+            (std::mem::replace(&mut container.node, node.to_owned()), container.volumes());
+        for volid in volumes {
+            let Some((storage, _)) = crate::world::storage::split_volid(&volid) else { continue };
+            let taken = world
+                .nodes
+                .get_mut(&from)
+                .and_then(|entry| entry.stores.get_mut(storage)?.volumes.remove(&volid));
+            let target = world.nodes.get_mut(node).and_then(|n| n.stores.get_mut(storage));
+            if let (Some(volume), Some(store)) = (taken, target) {
+                store.volumes.insert(volid, volume);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn plant(sim: &Arc<Sim>, foreign: Foreign) -> Result<u32, Error> {
+    let now = sim.now();
+    let (vmid, node) = {
+        let mut world = sim.world();
+        let node = foreign.node.unwrap_or_else(|| world.order[0].clone());
+        if !world.nodes.contains_key(&node) {
+            return Err(Error::Unknown { kind: "node", name: node });
+        }
+        let vmid = match foreign.vmid {
+            Some(vmid) if world.containers.contains_key(&vmid) => return Err(Error::Taken(vmid)),
+            Some(vmid) => vmid,
+            None => (100..).find(|id| !world.containers.contains_key(id)).unwrap_or(100),
+        };
+        let mut container = Container::new(vmid, &node);
+        let size: u64 = 4 << 30;
+        let volid = world.nodes.get_mut(&node).and_then(|entry| {
+            let store = entry.stores.values_mut().find(|store| store.takes("rootdir"))?;
+            let volid = store.free_disk(vmid);
+            store.volumes.insert(volid.clone(), Volume::disk(vmid, size, now));
+            Some(volid)
+        });
+        let mut put = |key: &str, value: String| {
+            container.config.insert(key.to_owned(), value);
+        };
+        put("hostname", foreign.hostname.unwrap_or_else(|| format!("stranger-{vmid}")));
+        for (key, value) in [
+            ("arch", "amd64"),
+            ("memory", "512"),
+            ("swap", "512"),
+            ("ostype", "debian"),
+            ("unprivileged", "1"),
+        ] {
+            put(key, value.to_owned());
+        }
+        if let Some(volid) = volid {
+            put("rootfs", format!("{volid},size={}", print_size(size)));
+        }
+        if let Some(description) = foreign.description {
+            put("description", description);
+        }
+        if let Some(lock) = foreign.lock {
+            put("lock", lock);
+        }
+        container.config.extend(foreign.config);
+        container.image = foreign.image;
+        world.containers.insert(vmid, container);
+        (vmid, node)
+    };
+    if foreign.running {
+        let root = Auth { user: "root@pam".to_owned(), token: None };
+        power::bring_up(sim, &root, &node, vmid)
+            .await
+            .map_err(|failure| Error::Config(format!("the guest did not start: {failure:?}")))?;
+    }
+    Ok(vmid)
+}

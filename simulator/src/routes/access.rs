@@ -1,0 +1,142 @@
+//! Routes of login, users, tokens, roles, access lists and pools.
+
+use super::Check::{All, Every};
+use super::{PLAIN, PROTECTED, Route, route, run};
+use crate::api::access;
+use crate::params::{boolean, int, need, opt, text};
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route(
+            "POST /access/ticket",
+            "access.login",
+            PROTECTED,
+            All,
+            vec![
+                opt("new-format", boolean()),
+                opt("otp", text()),
+                need("password", text()),
+                opt("path", text().at_most(64)).requires("privs"),
+                opt("privs", text().at_most(64)).requires("path"),
+                opt("realm", text().at_most(32)),
+                opt("tfa-challenge", text()),
+                need("username", text().at_most(64)),
+            ],
+            run!(access::login),
+        ),
+        route("GET /access/ticket", "access.ticket", PLAIN, All, vec![], run!(access::nothing)),
+        route(
+            "GET /access/permissions",
+            "access.permissions",
+            PLAIN,
+            All,
+            vec![opt("path", text()), opt("userid", text())],
+            run!(access::permissions),
+        ),
+        route(
+            "POST /access/users",
+            "access.user_create",
+            PROTECTED,
+            Every("/access", &["User.Modify"]),
+            vec![
+                need("userid", text().at_most(64)),
+                opt("password", text().at_least(8).at_most(64)),
+                opt("comment", text()),
+                opt("email", text()),
+                opt("enable", boolean()),
+                opt("expire", int().at_least(0)),
+                opt("firstname", text()),
+                opt("lastname", text()),
+                opt("groups", text()),
+                opt("keys", text()),
+            ],
+            run!(access::create_user),
+        ),
+        route(
+            "GET /access/users/{userid}/token",
+            "access.tokens",
+            PLAIN,
+            All,
+            vec![],
+            run!(access::list_tokens),
+        ),
+        route(
+            "GET /access/users/{userid}/token/{tokenid}",
+            "access.token",
+            PLAIN,
+            All,
+            vec![],
+            run!(access::show_token),
+        ),
+        route(
+            "POST /access/users/{userid}/token/{tokenid}",
+            "access.token_create",
+            PROTECTED,
+            All,
+            vec![
+                opt("comment", text()),
+                opt("expire", int().at_least(0)),
+                opt("privsep", boolean()),
+            ],
+            run!(access::create_token),
+        ),
+        route(
+            "DELETE /access/users/{userid}/token/{tokenid}",
+            "access.token_delete",
+            PROTECTED,
+            All,
+            vec![],
+            run!(access::delete_token),
+        ),
+        route("GET /access/roles", "access.roles", PLAIN, All, vec![], run!(access::list_roles)),
+        route(
+            "GET /access/roles/{roleid}",
+            "access.role",
+            PLAIN,
+            All,
+            vec![],
+            run!(access::show_role),
+        ),
+        route(
+            "POST /access/roles",
+            "access.role_create",
+            PROTECTED,
+            Every("/access", &["Sys.Modify"]),
+            vec![opt("privs", text()), need("roleid", text())],
+            run!(access::create_role),
+        ),
+        route(
+            "PUT /access/roles/{roleid}",
+            "access.role_update",
+            PROTECTED,
+            Every("/access", &["Sys.Modify"]),
+            vec![opt("append", boolean()).requires("privs"), opt("privs", text())],
+            run!(access::update_role),
+        ),
+        route(
+            "DELETE /access/roles/{roleid}",
+            "access.role_delete",
+            PROTECTED,
+            Every("/access", &["Sys.Modify"]),
+            vec![],
+            run!(access::delete_role),
+        ),
+        route("GET /access/acl", "access.acl", PLAIN, All, vec![], run!(access::list_acl)),
+        route(
+            "PUT /access/acl",
+            "access.acl_update",
+            PROTECTED,
+            All,
+            vec![
+                opt("delete", boolean()),
+                opt("groups", text()),
+                need("path", text()),
+                opt("propagate", boolean()),
+                need("roles", text()),
+                opt("tokens", text()),
+                opt("users", text()),
+            ],
+            run!(access::update_acl),
+        ),
+    ]
+}
