@@ -16,10 +16,13 @@ use utoipa::ToSchema;
 pub struct App {
     /// `{catalog_id}-{8 hex}`.
     pub id: String,
+    /// The catalog entry that it was made from.
     pub catalog_id: String,
     /// The same as `catalog_id`.
     pub catalog_app_id: String,
+    /// Version of the entry when it was deployed.
     pub catalog_version: String,
+    /// The node that its container is on.
     pub node: String,
     /// The same as `node`.
     pub node_name: String,
@@ -27,7 +30,9 @@ pub struct App {
     pub lxc_id: Option<u32>,
     /// The same as `lxc_id`.
     pub vmid: Option<u32>,
+    /// What a person reads.
     pub name: String,
+    /// Its host name; nobody else has it.
     pub hostname: String,
     /// `deploying`, `cloning`, `adopting`, `running`, `stopped`, `updating`, `removing` or `error`.
     pub status: String,
@@ -35,8 +40,11 @@ pub struct App {
     pub url: Option<String>,
     /// The same page, for the web client's embedded view.
     pub iframe_url: Option<String>,
+    /// The port that it is published on; null when it holds none.
     pub public_port: Option<u16>,
+    /// The port of the embedded view; null when it holds none.
     pub internal_port: Option<u16>,
+    /// The registered host that its container is on.
     pub host_id: i64,
     /// The owner's user id.
     pub owner: i64,
@@ -49,9 +57,13 @@ pub struct App {
     /// The container's port to the published one.
     #[schema(value_type = Object)]
     pub ports: BTreeMap<String, u16>,
+    /// Paths that hold state.
     pub volumes: Vec<String>,
+    /// Address of a picture.
     pub icon: String,
+    /// The catalog entry's category.
     pub category: String,
+    /// The catalog entry's description.
     pub description: String,
     /// RFC 3339.
     pub created_at: String,
@@ -84,6 +96,7 @@ pub struct App {
 /// The operation that runs on an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppOperation {
+    /// Its id, for `/api/operations/{id}`.
     pub id: String,
     /// `deploy`, `delete`, `start`, `stop` or `restart`.
     pub kind: String,
@@ -96,17 +109,23 @@ pub struct AppOperation {
 /// An application's first endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppEndpoint {
+    /// Inside the container.
     pub port: u16,
     /// `http`, `https`, `tcp` or `udp`.
     pub protocol: String,
+    /// Where its page starts.
     pub path: Option<String>,
 }
 
 /// What a container is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppResources {
+    /// CPU cores.
     pub cores: u16,
+    /// MiB.
     pub memory_mb: u32,
+    /// GiB.
     pub disk_gb: u32,
+    /// MiB.
     pub swap_mb: u32,
 }

@@ -16,15 +16,23 @@ pub struct Hosts;
 /// A registered host as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Host {
+    /// 1, 2, 3 …
     pub id: i64,
+    /// What a person reads; unique.
     pub name: String,
     /// Host name or IP address.
     pub host: String,
+    /// Of its API.
     pub port: u16,
+    /// E.g. `root@pam`.
     pub user: String,
+    /// Of its API.
     pub url: String,
+    /// Whether its certificate has to come from a known authority; else it is pinned.
     pub verify_ssl: bool,
+    /// Whether deployments may go there.
     pub is_active: bool,
+    /// Whether deployments go there when no host is named.
     pub is_default: bool,
     /// RFC 3339; when its nodes were last recorded.
     pub last_seen: Option<String>,
@@ -32,12 +40,15 @@ pub struct Host {
     pub fingerprint: Option<String>,
     /// `password` or `token`.
     pub auth: String,
+    /// For later use.
     pub ssh_port: u16,
     /// What makes its VMIDs unique.
     pub cluster: String,
     /// Why it is not active, when it was suspended.
     pub problem: Option<String>,
+    /// Nodes last seen.
     pub total_nodes: usize,
+    /// Those of them that are online.
     pub online_nodes: usize,
     /// Cores of all nodes; not known is null.
     pub total_cpu: Option<u32>,
@@ -47,19 +58,26 @@ pub struct Host {
     pub total_storage: Option<u64>,
     /// How many events it has; the entity tag.
     pub version: u64,
+    /// RFC 3339.
     pub created_at: String,
+    /// RFC 3339.
     pub updated_at: String,
 }
 
 /// A node as the API shows it; what is only known live is the server's to fill.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
+    /// Stable as long as the host is registered.
     pub id: i64,
+    /// The registered host.
     pub host_id: i64,
+    /// The host's name.
     pub host_name: String,
+    /// As Proxmox calls it.
     pub name: String,
     /// `online` or `offline`.
     pub status: String,
+    /// Cores.
     pub cpu_count: Option<u32>,
     /// Share of its cores, 0 to 1.
     pub cpu_usage: Option<f64>,
@@ -73,6 +91,7 @@ pub struct Node {
     pub storage_used: Option<u64>,
     /// Seconds.
     pub uptime: Option<u64>,
+    /// Release of Proxmox VE.
     pub pve_version: Option<String>,
 }
 

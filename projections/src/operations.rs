@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 /// An operation as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Operation {
+    /// A UUID.
     pub id: String,
     /// The application's id.
     pub app: String,
@@ -22,10 +23,15 @@ pub struct Operation {
     pub owner: i64,
     /// `planned`, `running`, `unwinding`, `done`, `undone`, `stuck` or `abandoned`.
     pub state: String,
+    /// The registered host that its guest is on.
     pub host_id: Option<i64>,
+    /// The node that its guest is on.
     pub node: Option<String>,
+    /// The guest's number.
     pub vmid: Option<u32>,
+    /// The application's host name.
     pub hostname: Option<String>,
+    /// In order.
     pub steps: Vec<Step>,
     /// The step that was begun last.
     pub step: Option<String>,
@@ -35,10 +41,13 @@ pub struct Operation {
     pub reason: Option<String>,
     /// What an operator has to do about a stuck one.
     pub instructions: Option<String>,
+    /// Whether someone asked it to unwind.
     pub cancel_requested: bool,
     /// RFC 3339; past it the operation is asked to unwind.
     pub deadline: String,
+    /// RFC 3339.
     pub created_at: String,
+    /// RFC 3339.
     pub updated_at: String,
     /// RFC 3339; null while it is not over.
     pub finished_at: Option<String>,
@@ -49,9 +58,11 @@ pub struct Operation {
 /// One step of an operation, and its compensation if it came to that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
+    /// What it makes sure of.
     pub name: String,
     #[serde(flatten)]
     pub act: Effort,
+    /// Taking it back; null while it was not needed.
     pub compensation: Option<Effort>,
 }
 
@@ -60,6 +71,7 @@ pub struct Step {
 pub struct Effort {
     /// `pending`, `running`, `retrying`, `succeeded` or `failed`.
     pub state: String,
+    /// How often it was tried.
     pub attempts: u32,
     /// RFC 3339, of the first attempt.
     pub started_at: Option<String>,
@@ -86,6 +98,8 @@ pub struct LogLine {
     pub timestamp: String,
     /// `INFO`, `WARNING`, `ERROR` or `SUCCESS`.
     pub level: String,
+    /// A sentence.
     pub message: String,
+    /// The step that it is about.
     pub step: Option<String>,
 }

@@ -23,6 +23,7 @@ pub enum State {
 /// How a projection stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Status {
+    /// Of the projection.
     pub name: String,
     /// The version of the live rows.
     pub version: i32,
@@ -30,6 +31,7 @@ pub struct Status {
     pub position: Position,
     /// Events of the log that its live rows do not hold yet.
     pub lag: Position,
+    /// What it does.
     pub state: State,
     /// Why it stopped, or what is being built and how far it is.
     pub problem: Option<String>,

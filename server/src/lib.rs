@@ -5,3 +5,5 @@ pub mod cli;
 pub mod config;
 pub mod http;
 mod logging;
+mod publish;
+pub mod stores;

@@ -1,10 +1,15 @@
 //! The command line: what can be said, and the exit code that each outcome has.
 #![allow(clippy::print_stdout, reason = "a command's answer goes to the standard output stream")]
 
+mod audit;
 mod catalog;
+mod migrate;
+mod operations;
 mod output;
+mod projections;
 mod serve;
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,9 +17,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use output::Format;
 
+use proximity_eventstore::Store;
+use proximity_projections::Views;
+
+use crate::app::install_tls_provider;
 use crate::config::{self, Config, Sources};
 use crate::http::openapi;
-use crate::logging;
+use crate::{logging, stores};
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
@@ -85,6 +94,17 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
     },
+    /// Bring the database's schema up to date
+    Migrate,
+    /// How the read models stand; build them anew; verify them
+    #[command(subcommand)]
+    Projections(projections::Command),
+    /// The log as it was written
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// What is being carried out
+    #[command(subcommand)]
+    Operations(operations::Command),
     /// What can be deployed
     #[command(subcommand)]
     Catalog(catalog::Command),
@@ -130,9 +150,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let mut sources = sources.clone();
             sources.flags.extend(listen.map(|listen| ("server.listen".to_owned(), listen)));
             let config = config::load(&sources)?;
-            runtime()?.block_on(serve::run(config))
+            block_on(serve::run(config))
         }
         Command::Catalog(command) => catalog::run(&command, &settings()?, cli.output),
+        Command::Migrate => block_on(migrate::run(&settings()?, cli.output)),
+        Command::Projections(command) => {
+            block_on(projections::run(command, &settings()?, cli.output))
+        }
+        Command::Audit(command) => block_on(audit::run(command, &settings()?, cli.output)),
+        Command::Operations(command) => {
+            block_on(operations::run(command, &settings()?, cli.output))
+        }
         Command::Openapi => {
             print!("{}", openapi::render().map_err(anyhow::Error::from)?);
             Ok(())
@@ -165,6 +193,21 @@ impl Cli {
         }
         Ok(sources)
     }
+}
+
+/// Runs one command to its end; quiet unless something is wrong or `RUST_LOG` asks for more.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    logging::start(Some("warn"));
+    install_tls_provider();
+    runtime()?.block_on(command)
+}
+
+/// The log and the views for reading, beside a running server or alone.
+async fn readers(config: &Settings) -> Result<(Store, Views), Failure> {
+    let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
+    let store = stores::open_read_only(config).await.map_err(unavailable)?;
+    let views = stores::views(config, &store).await.map_err(unavailable)?;
+    Ok((store, views))
 }
 
 /// The runtime that everything but HTTP's own threads runs on.

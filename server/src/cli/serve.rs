@@ -23,7 +23,7 @@ pub async fn run(config: Settings) -> Result<(), Failure> {
     app.stop_being_ready();
     let ending = async {
         listening.stop().await;
-        app.drain().await;
+        app.stop().await;
     };
     tokio::select! {
         () = ending => tracing::info!("stopped"),

@@ -43,6 +43,10 @@ pub static KEYS: &[Key] = &[
         c.database_url = text(v).map(Secret::new);
         Ok(())
     }),
+    key!("database.migrate", "true", "bring an older schema up to date at start", |c, v| {
+        c.migrate = boolean(v)?;
+        Ok(())
+    }),
     key!(
         "secrets.master_key_file",
         "",

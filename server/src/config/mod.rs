@@ -54,7 +54,9 @@ pub struct Config {
     pub data: PathBuf,
     /// PostgreSQL; `None` is the embedded store. It may carry a password.
     pub database_url: Option<Secret>,
-    /// 32 random bytes, hexadecimal; `None` is `master.key` in the data directory.
+    /// Whether a server that starts may bring the schema up to date.
+    pub migrate: bool,
+    /// `None` is `master.key` in the data directory.
     pub master_key_file: Option<PathBuf>,
     pub server: Server,
     pub registration: Registration,
@@ -115,11 +117,6 @@ impl Config {
             .create(&self.data)
             .map_err(|source| Error::File { path: self.data.clone(), source })
     }
-
-    /// Where the master key is read from.
-    pub fn master_key_path(&self) -> PathBuf {
-        self.master_key_file.clone().unwrap_or_else(|| self.data.join("master.key"))
-    }
 }
 
 impl Default for Config {
@@ -144,6 +141,7 @@ impl Config {
         Self {
             data: PathBuf::new(),
             database_url: None,
+            migrate: true,
             master_key_file: None,
             server: Server {
                 listen: String::new(),

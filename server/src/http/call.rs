@@ -24,6 +24,8 @@ pub struct Call {
     pub route: &'static str,
     /// The path as it was called.
     pub path: String,
+    /// Name and port under which the client reached us.
+    pub host: String,
     pub presented: Presented,
 }
 

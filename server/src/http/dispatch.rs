@@ -138,6 +138,7 @@ async fn answer(
         body,
         route: route.name,
         path: request.path().to_owned(),
+        host: via.host.clone(),
         presented: presented.rest,
     };
     let minimum = position::wanted(request)?;

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::HttpResponseBuilder;
 use actix_web::cookie::Cookie;
-use actix_web::http::StatusCode;
+pub use actix_web::http::StatusCode;
 use actix_web::http::header;
 use bytes::Bytes;
 use proximity_eventstore::Position;

@@ -1,5 +1,7 @@
 //! Starts a server in this process on a free port, and speaks HTTP with it as any client would.
 
+use std::sync::Arc;
+
 use proximity_server::app::App;
 use proximity_server::config::Config;
 use proximity_server::http::{Listening, serve};
@@ -8,9 +10,37 @@ use serde_json::Value;
 
 /// A running server with a data directory that goes away with it.
 pub struct Server {
+    pub app: Arc<App>,
     pub url: String,
-    _listening: Listening,
+    listening: Listening,
     _data: tempfile::TempDir,
+}
+
+/// Which of the two stores a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// Runs a test on both stores.
+pub async fn on_both(test: impl AsyncFn(Kind)) {
+    test(Kind::Sqlite).await;
+    test(Kind::Postgres).await;
+}
+
+/// A database of its own in the cluster that `make test` started; it goes away with the cluster.
+async fn fresh_database() -> String {
+    use sqlx::Connection as _;
+    let admin = std::env::var("PROXIMITY_TEST_POSTGRES")
+        .expect("PROXIMITY_TEST_POSTGRES names no PostgreSQL: run the tests through `make test`");
+    let name = format!("t{}", uuid::Uuid::new_v4().simple());
+    let mut connection = sqlx::PgConnection::connect(&admin).await.unwrap();
+    sqlx::query(&format!("create database {name}")).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let mut url = url::Url::parse(&admin).unwrap();
+    url.set_path(&name);
+    url.into()
 }
 
 /// An answer with its body, parsed where it is JSON.
@@ -65,15 +95,31 @@ impl Server {
         Self::start_with(|_| {}).await
     }
 
+    /// Starts one on the store that is asked for.
+    pub async fn start_on(kind: Kind) -> Self {
+        let url = match kind {
+            Kind::Sqlite => None,
+            Kind::Postgres => Some(fresh_database().await),
+        };
+        Self::start_with(|config| config.database_url = url.map(Into::into)).await
+    }
+
+    /// Ends it as SIGTERM would.
+    pub async fn stop(self) {
+        self.app.stop_being_ready();
+        self.listening.stop().await;
+        self.app.stop().await;
+    }
+
     /// Starts one with settings changed.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut config = settings(data.path());
         change(&mut config);
         let app = App::start(config).await.unwrap();
-        let listening = serve(app).unwrap();
+        let listening = serve(app.clone()).unwrap();
         let url = format!("http://{}", listening.address);
-        Self { url, _listening: listening, _data: data }
+        Self { app, url, listening, _data: data }
     }
 
     /// One call, with headers and a body as they are given.

@@ -9,7 +9,7 @@ use crate::http::problem::Problem;
 use crate::http::reply::Reply;
 
 /// How the server and what it rests on are.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Health {
     /// `healthy` or `degraded`.
     #[schema(example = "healthy")]
