@@ -14,6 +14,7 @@ use crate::request::{self, Request, call};
 /// - `start` never is: it would start a second task whose id is not returned.
 /// - `onboot` is 1: an application is back after its node's power cut, without anybody's help.
 /// - `storage` is not needed beside a `rootfs` that names one.
+/// - `entrypoint` and `env` are never sent: see [`oci::process`].
 pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, HypervisorError> {
     let refuse =
         |reason: &str| HypervisorError::Permanent { call: call::CREATE, reason: reason.to_owned() };
@@ -50,14 +51,6 @@ pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, Hype
     }
     if let Some(features) = &guest.features {
         request = request.with("features", features);
-    }
-    if let Some(entrypoint) = &guest.entrypoint {
-        request = request.with("entrypoint", entrypoint);
-    }
-    if let Some(env) = oci::environment(&guest.environment)? {
-        request.secrets.extend(guest.environment.values().cloned());
-        request.secrets.push(env.clone());
-        request = request.with("env", env);
     }
     Ok(request)
 }

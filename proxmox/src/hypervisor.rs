@@ -153,6 +153,18 @@ impl Hypervisor for PveClient {
         self.task_for(&create::request(node, guest)?, node, Some(guest.vmid)).await
     }
 
+    async fn set_process(
+        &self,
+        node: &NodeName,
+        guest: &NewGuest,
+        config: &GuestConfig,
+    ) -> Result<(), HypervisorError> {
+        match oci::process(node, guest, config)? {
+            Some(request) => self.done(&request).await,
+            None => Ok(()),
+        }
+    }
+
     async fn start(&self, node: &NodeName, vmid: Vmid) -> Result<Upid, HypervisorError> {
         self.task_for(&request::start(node, vmid), node, Some(vmid)).await
     }

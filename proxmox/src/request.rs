@@ -205,6 +205,11 @@ pub(crate) fn set_description(node: &NodeName, vmid: Vmid, text: &str, digest: &
     guest(call::SET_CONFIG, node, vmid).with("description", text).with("digest", digest)
 }
 
+/// A change of the configuration that its caller fills, made only if it still has this digest.
+pub(crate) fn set_config(node: &NodeName, vmid: Vmid, digest: &str) -> Request {
+    guest(call::SET_CONFIG, node, vmid).with("digest", digest)
+}
+
 /// Never with `force`: a container that runs is not what was meant to be destroyed. `purge` also
 /// takes it out of backup, replication and HA jobs, which would otherwise refuse or go stale.
 pub(crate) fn destroy(node: &NodeName, vmid: Vmid) -> Request {

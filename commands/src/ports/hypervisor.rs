@@ -47,6 +47,16 @@ pub trait Hypervisor: Send + Sync {
 
     /// Creates a container, stopped. `HypervisorError::VmidTaken` when the number is in use.
     async fn create(&self, node: &NodeName, guest: &NewGuest) -> Result<Upid, HypervisorError>;
+    /// Gives an image's container its `entrypoint` and `environment`, before its first start: a
+    /// creation takes both from the image, whatever it was told. Variables stand over the image's own
+    /// of the same names; the others stay. Sends nothing when `config` has it all already, and sets
+    /// nothing when the configuration changed since (`DigestMismatch`).
+    async fn set_process(
+        &self,
+        node: &NodeName,
+        guest: &NewGuest,
+        config: &GuestConfig,
+    ) -> Result<(), HypervisorError>;
     /// Starts it. `HypervisorError::AlreadySo` when it runs.
     async fn start(&self, node: &NodeName, vmid: Vmid) -> Result<Upid, HypervisorError>;
     /// Cuts its power. `AlreadySo` when it is stopped.

@@ -192,9 +192,9 @@ pub struct NewGuest {
     pub unprivileged: bool,
     pub features: Option<String>,
     pub protection: bool,
-    /// Command that an image starts with, when not its own.
+    /// Command that an image starts with, when not its own; set by `Hypervisor::set_process`.
     pub entrypoint: Option<String>,
-    /// Environment of an image's process (`env`, NUL separated on the wire); values may be secrets.
+    /// Environment of an image's process, set by `Hypervisor::set_process`; values may be secrets.
     pub environment: BTreeMap<String, String>,
 }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use proximity_domain::operation::Finding;
 use proximity_domain::plan::{DeployPlan, Source};
-use proximity_domain::{AddressMode, EnvValue};
+use proximity_domain::{AddressMode, EnvValue, NodeName};
 
 use super::guest::{Found, said};
 use super::step::{Step, StepError};
 use super::work::Work;
 use crate::marker::Marker;
-use crate::ports::{GuestAddress, NewGuest};
+use crate::ports::{GuestAddress, GuestConfig, NewGuest};
 
 /// `create_container`.
 pub(super) struct CreateContainer;
@@ -27,8 +27,12 @@ impl Step for CreateContainer {
         if work.recovering {
             work.settle(plan.guest.vmid).await?;
         }
+        let guest = work.new_guest(plan).await?;
         match work.find(&plan.guest).await? {
-            Found::Ours { .. } => return Ok(None),
+            Found::Ours { node, config } => {
+                work.ensure_process(&node, &guest, &config).await?;
+                return Ok(None);
+            }
             Found::Foreign => return Err(StepError::VmidTaken),
             Found::Creating => {
                 return Err(StepError::retryable(
@@ -37,7 +41,6 @@ impl Step for CreateContainer {
             }
             Found::Nothing => {}
         }
-        let guest = work.new_guest(plan).await?;
         let created = work.run(work.hypervisor.create(&plan.guest.node, &guest)).await;
         let ended = match created {
             // Taken a moment after the look: by whom, the next look says.
@@ -45,7 +48,10 @@ impl Step for CreateContainer {
             other => other?,
         };
         match work.find(&plan.guest).await? {
-            Found::Ours { .. } => Ok(None),
+            Found::Ours { node, config } => {
+                work.ensure_process(&node, &guest, &config).await?;
+                Ok(None)
+            }
             Found::Foreign => Err(StepError::VmidTaken),
             Found::Creating | Found::Nothing => {
                 Err(StepError::retryable(format!("no container came of it: {}", said(ended))))
@@ -59,6 +65,20 @@ impl Step for CreateContainer {
 }
 
 impl Work<'_> {
+    /// An image's container is told its process once it is there: its creation takes the image's.
+    async fn ensure_process(
+        &self,
+        node: &NodeName,
+        guest: &NewGuest,
+        config: &GuestConfig,
+    ) -> Result<(), StepError> {
+        if guest.entrypoint.is_none() && guest.environment.is_empty() {
+            return Ok(());
+        }
+        self.before_effect().await?;
+        Ok(self.hypervisor.set_process(node, guest, config).await?)
+    }
+
     async fn new_guest(&self, plan: &DeployPlan) -> Result<NewGuest, StepError> {
         let archive = self.progress.findings.values().find_map(|finding| match finding {
             Finding::Archive { volume, .. } => Some(volume.clone()),

@@ -5,7 +5,7 @@
 //! the check says that it was skipped. The validator's own tests need no file.
 
 mod format;
-mod samples;
+pub(crate) mod samples;
 mod validator;
 
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proximity_commands::ports::{GuestAddress, NewGuest, Upid};
+use proximity_commands::ports::{GuestAddress, GuestConfig, NewGuest, Upid};
 use proximity_domain::{Cores, Gibibytes, Mebibytes, NodeName, Resources, Vmid};
 
 use crate::request::{self, Request};
@@ -11,7 +11,8 @@ use crate::{create, oci};
 /// A request, and the values of its path's placeholders.
 type Sample = (Request, Vec<String>);
 
-fn guest(vmid: Vmid) -> NewGuest {
+/// A container with nothing special about it.
+pub(crate) fn guest(vmid: Vmid) -> NewGuest {
     NewGuest {
         vmid,
         hostname: "web-01".parse().unwrap(),
@@ -112,6 +113,7 @@ pub(super) fn all() -> Vec<Sample> {
     let at_task = || vec![node.to_string(), upid.0.clone()];
     samples.extend([
         (request::task(&node, &upid), at_task()),
+        (request::abort_task(&node, &upid), at_task()),
         (request::task_log(&node, &upid, 0, 50), at_task()),
     ]);
     for storage in ["local", "Nas_2.x-y"] {
@@ -123,8 +125,20 @@ pub(super) fn all() -> Vec<Sample> {
             samples.push((oci::pull(&node, storage, reference, "image_1"), at()));
         }
     }
+    let created = GuestConfig {
+        digest: digest.to_owned(),
+        description: None,
+        hostname: None,
+        lock: None,
+        protection: true,
+        unprivileged: true,
+        rest: BTreeMap::from([("env".to_owned(), "PATH=/bin:/usr/bin\0LANG=C".to_owned())]),
+    };
     for guest in guests() {
         samples.push((create::request(&node, &guest).unwrap(), at_node()));
+        if let Some(request) = oci::process(&node, &guest, &created).unwrap() {
+            samples.push((request, vec![node.to_string(), guest.vmid.to_string()]));
+        }
     }
     samples
 }
