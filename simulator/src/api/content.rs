@@ -263,8 +263,7 @@ pub(crate) async fn pull(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
     let file = pulled_file(&reference, call.params.get("filename"));
     let volid = format!("{storage}:vztmpl/{file}");
     if store(&sim.world(), call.node(), &storage)?.volumes.contains_key(&volid) {
-        let path = file_path(&volid);
-        return Err(Refusal::die(format!("refusing to override existing file '{path}'")));
+        return Err(Refusal::die(format!("refusing to override existing file '{file}'")));
     }
     let url = format!("docker://{reference}");
     Reply::data(json!(fetch(&sim, &call, "ociregistrypull", storage, file, url, 48 << 20)))

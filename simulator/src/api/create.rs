@@ -137,6 +137,8 @@ fn plan(sim: &Sim, call: &Call, image: String, unprivileged: bool) -> Result<Pla
         config.entry(key.to_owned()).or_insert(value);
     }
     if is_oci(&image) {
+        // An entrypoint other than an init breaks the usual console.
+        config.insert("cmode".to_owned(), "console".to_owned());
         config.entry("entrypoint".to_owned()).or_insert_with(|| "/entrypoint".to_owned());
         config.entry("env".to_owned()).or_insert_with(|| {
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
@@ -147,6 +149,10 @@ fn plan(sim: &Sim, call: &Call, image: String, unprivileged: bool) -> Result<Pla
         config.insert("unprivileged".to_owned(), "1".to_owned());
     } else {
         config.remove("unprivileged");
+    }
+    let mounts = config.keys().any(|key| crate::world::container::is_mount(key));
+    if mounts && !config.contains_key("rootfs") {
+        return Err(Refusal::die("mount points configured, but 'rootfs' not set - aborting"));
     }
     let storage = call.params.get("storage").unwrap_or("local");
     let disks = disks::requests(&mut config, storage);

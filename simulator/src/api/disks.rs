@@ -35,6 +35,12 @@ pub(crate) fn request(key: &str, value: &str) -> Option<Request> {
 /// Every volume that a configuration asks for; without a root file system it gets 4 GiB.
 pub(crate) fn requests(config: &mut Config, default_storage: &str) -> Vec<Request> {
     config.entry("rootfs".to_owned()).or_insert_with(|| format!("{default_storage}:4"));
+    for (_, value) in config.iter_mut().filter(|(key, _)| is_mount(key)) {
+        // A bare number stands for a new volume on the default storage.
+        if value.parse::<f64>().is_ok() {
+            *value = format!("{default_storage}:{value}");
+        }
+    }
     config
         .iter()
         .filter(|(key, _)| is_mount(key))
