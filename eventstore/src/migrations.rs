@@ -42,6 +42,8 @@ pub(crate) static SQLITE: &[Migration] = migrations!("sqlite":
     13 "0013_host_connections",
     14 "0014_setup_tokens",
     15 "0015_login_attempts",
+    16 "0016_host_usage",
+    17 "0017_session_users",
 );
 
 pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
@@ -62,6 +64,8 @@ pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
     15 "0015_login_attempts",
     16 "0016_proximity_append",
     17 "0017_proximity_grant",
+    18 "0018_host_usage",
+    19 "0019_session_users",
 );
 
 /// The newest version in a list.

@@ -17,20 +17,24 @@ pub static ALL: &[&Table] = &[
     &KEY_SENTINEL,
     &INSTALLATION,
     &HOST_CONNECTIONS,
+    &HOST_USAGE,
+    &SESSION_USERS,
     &SETUP_TOKENS,
     &LOGIN_ATTEMPTS,
 ];
 
 /// Accounts: identity and role are read from here, never from a projection.
 ///
-/// `username` and `email` are stored folded to lower case; times are microseconds since 1970.
+/// `username` and `email` are folded to lower case, `…_shown` is as it was written; times are microseconds since 1970.
 pub static USERS: Table = Table {
     name: "users",
     key: &["id"],
     columns: &[
         column("id", Text),
         column("username", Text),
+        column("username_shown", Text),
         column("email", Text),
+        column("email_shown", Text),
         column("password_hash", Text),
         column("role", Text),
         column("disabled", Boolean),
@@ -43,22 +47,19 @@ pub static USERS: Table = Table {
 
 /// Logins: tokens are kept as hashes only, and every request looks here.
 ///
-/// Times are microseconds since 1970.
+/// A session that is over has no row; times are microseconds since 1970.
 pub static SESSIONS: Table = Table {
     name: "sessions",
     key: &["id"],
     columns: &[
         column("id", Text),
-        column("family", Text),
         column("user_id", Text),
         column("access_hash", Bytes),
         column("refresh_hash", Bytes),
-        column("csrf", Text),
         column("created_at", Integer),
         column("last_used_at", Integer),
         column("access_expires_at", Integer),
         column("refresh_expires_at", Integer),
-        column("ended_at", Integer),
         column("source", Text),
         column("user_agent", Text),
     ],
@@ -127,11 +128,38 @@ pub static HOST_CONNECTIONS: Table = Table {
         column("port", Integer),
         column("user", Text),
         column("auth", Text),
+        column("token_id", Text),
         column("secret_id", Text),
+        column("cluster", Text),
+        column("is_active", Boolean),
+        column("is_default", Boolean),
+        column("suspended", Text),
         column("fingerprint", Text),
         column("verify_ssl", Boolean),
         column("ssh_port", Integer),
         column("updated_at", Integer),
+    ],
+};
+
+/// Which applications are on which host: a host that is in use cannot be deleted.
+pub static HOST_USAGE: Table = Table {
+    name: "host_usage",
+    key: &["application"],
+    columns: &[column("application", Text), column("host_id", Text)],
+};
+
+/// A session with its user, for reading only: every request is judged by one row of this view.
+pub static SESSION_USERS: Table = Table {
+    name: "session_users",
+    key: &["id"],
+    columns: &[
+        column("id", Text),
+        column("access_hash", Bytes),
+        column("access_expires_at", Integer),
+        column("last_used_at", Integer),
+        column("user_id", Text),
+        column("role", Text),
+        column("disabled", Boolean),
     ],
 };
 

@@ -11,12 +11,12 @@ begin
   foreach name in array array['events', 'appends', 'seals'] loop
     execute format('grant select, insert on %I to %I', name, serving);
   end loop;
-  execute format('grant select on schema_migrations to %I', serving);
+  execute format('grant select on schema_migrations, session_users to %I', serving);
   execute format('grant select, update on meta to %I', serving);
   execute format('grant select, insert, update on claims to %I', serving);
   foreach name in array array[
     'users', 'sessions', 'spent_refresh', 'ownership', 'secrets', 'key_sentinel', 'installation',
-    'host_connections', 'setup_tokens', 'login_attempts'
+    'host_connections', 'host_usage', 'setup_tokens', 'login_attempts'
   ] loop
     execute format('grant select, insert, update, delete on %I to %I', name, serving);
   end loop;

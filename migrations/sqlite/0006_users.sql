@@ -1,14 +1,16 @@
 -- Accounts: identity and role are read from here, never from a projection.
--- `username` and `email` are stored folded to lower case; times are microseconds since 1970.
+-- `username` and `email` are folded to lower case, `…_shown` is as it was written; times are microseconds since 1970.
 create table users (
   id            text not null,
   username      text not null,
+  username_shown text not null,
   email         text,
+  email_shown   text,
   password_hash text not null,
   role          text not null,
   disabled      integer not null check (disabled in (0, 1)),
-  first_name    text,
-  last_name     text,
+  first_name    text not null,
+  last_name     text not null,
   created_at    integer not null,
   updated_at    integer not null,
   constraint users_pkey primary key (id)

@@ -1,23 +1,19 @@
 -- Logins: tokens are kept as hashes only, and every request looks here.
--- Times are microseconds since 1970.
+-- A session that is over has no row; its history is in the log. Times are microseconds since 1970.
 create table sessions (
   id                 text not null,
-  family             text not null,
   user_id            text not null,
   access_hash        blob not null,
   refresh_hash       blob not null,
-  csrf               text not null,
   created_at         integer not null,
   last_used_at       integer not null,
   access_expires_at  integer not null,
   refresh_expires_at integer not null,
-  ended_at           integer,
   source             text not null,
   user_agent         text not null,
   constraint sessions_pkey primary key (id)
 ) strict;
 create unique index sessions_access_hash_key on sessions (access_hash);
 create unique index sessions_refresh_hash_key on sessions (refresh_hash);
-create index sessions_family_idx on sessions (family);
 create index sessions_user_id_idx on sessions (user_id);
 create index sessions_refresh_expires_at_idx on sessions (refresh_expires_at);

@@ -1,4 +1,4 @@
--- Refresh tokens that were exchanged: seeing one again means that its family was stolen.
+-- Refresh tokens that were exchanged: seeing one again means that its family, the session, was stolen.
 create table spent_refresh (
   hash     blob not null,
   family   text not null,

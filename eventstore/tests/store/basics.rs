@@ -19,12 +19,14 @@ fn user(id: &str, name: &str) -> Row {
     vec![
         ("id", text(id)),
         ("username", text(name)),
+        ("username_shown", text(name)),
         ("email", Value::Null),
+        ("email_shown", Value::Null),
         ("password_hash", text("h")),
         ("role", text("user")),
         ("disabled", Value::Boolean(false)),
-        ("first_name", Value::Null),
-        ("last_name", Value::Null),
+        ("first_name", text("")),
+        ("last_name", text("")),
         ("created_at", Value::Integer(1)),
         ("updated_at", Value::Integer(1)),
     ]
@@ -154,14 +156,14 @@ on_both_stores! {
         let update = |from: bool, to: bool| SideWrite::Update {
             table: &tables::USERS,
             set: vec![("disabled", Value::Boolean(to)), ("email", text("a@b"))],
-            filter: vec![("id", text("u1")), ("disabled", Value::Boolean(from)), ("first_name", Value::Null)],
+            filter: vec![("id", text("u1")), ("disabled", Value::Boolean(from)), ("email_shown", Value::Null)],
             guard: Guard::Rows(1),
         };
         store.append(side(update(false, true))).await.unwrap();
         let refused = store.append(side(update(false, true))).await.unwrap_err();
         assert!(matches!(refused, AppendError::SideStale { table: "users" }), "{refused}");
         let row = &store.rows(&tables::USERS, vec![("email", text("a@b"))], 10).await.unwrap()[0];
-        assert_eq!(row[5], ("disabled", Value::Boolean(true)));
+        assert_eq!(row[7], ("disabled", Value::Boolean(true)));
 
         let secret = |ciphertext: &[u8]| SideWrite::Upsert {
             table: &tables::KEY_SENTINEL,
