@@ -7,6 +7,7 @@ use proximity_domain::operation::{
 };
 use proximity_domain::plan::{GuestRef, Holdings, Plan};
 use proximity_domain::{LeaseKey, Vmid};
+use proximity_eventstore::{Guard, SideWrite, tables};
 use rand::Rng as _;
 
 use super::step::StepError;
@@ -15,6 +16,7 @@ use crate::clock::Micros;
 use crate::dispatch::{Refused, Retries, Unit, load};
 use crate::error::Error;
 use crate::ports::Hypervisor;
+use crate::rows::text;
 
 /// How far from the old number a new one is looked for.
 const NEIGHBOURHOOD: u32 = 10_000;
@@ -224,6 +226,17 @@ async fn decide(
     }
 }
 
+/// Whether these decisions are the last ones of an application that held something.
+fn ends_holding(progress: &Progress, decisions: &[Decision]) -> bool {
+    matches!(progress.plan, Plan::Deploy(_) | Plan::Delete(_))
+        && decisions.iter().any(|decision| {
+            matches!(
+                decision,
+                Decision::Application(App::FailDeployment { .. } | App::FinishRemoval { .. })
+            )
+        })
+}
+
 async fn store(
     env: &Env,
     hold: &Hold,
@@ -237,6 +250,14 @@ async fn store(
         let mut unit = Unit::outcome(&env.store, meta, Some(hold.fence()));
         for decision in decisions {
             decide(&mut unit, hold, progress, decision.clone()).await.map_err(StepError::Store)?;
+        }
+        if ends_holding(progress, decisions) {
+            // From here on the host may be removed.
+            unit.write(SideWrite::Delete {
+                table: &tables::HOST_USAGE,
+                filter: vec![("application", text(&progress.application))],
+                guard: Guard::None,
+            });
         }
         match unit.commit().await {
             Ok(_) => return Ok(()),

@@ -1,0 +1,262 @@
+//! Secrets at rest: AES-SIV under a data key for each version, the data key under the master key.
+//!
+//! The associated data of both is table, record, column, version and master key id, so a ciphertext
+//! that was moved to another row, or is given back in another version, does not decrypt.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use aes_siv::siv::Aes256Siv;
+use aes_siv::{Key, KeyInit as _};
+use async_trait::async_trait;
+use proximity_domain::{ApplicationId, SecretId};
+use proximity_eventstore::{Append, AppendError, Guard, Lane, SideWrite, Store, Value, tables};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::clock::Micros;
+use crate::keys::{KeyBytes, KeyError, MasterKeys, fill};
+use crate::ports::SecretReader;
+use crate::rows::{Columns, text, unreadable};
+use crate::{Error, Secret};
+
+/// What a secret belongs to; it opens for nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretOwner {
+    /// E.g. `host_connections`.
+    pub table: &'static str,
+    /// The record's id, e.g. a host id.
+    pub record: String,
+    /// E.g. `credential`, or the name of an environment variable.
+    pub column: String,
+}
+
+/// Seals and opens secrets.
+#[derive(Clone)]
+pub struct Secrets {
+    store: Store,
+    keys: Arc<MasterKeys>,
+}
+
+/// A sentinel is this text, sealed: opening it shows that the key is the right one.
+const SENTINEL: &[u8] = b"this installation's master key";
+
+impl Secrets {
+    /// Whether this database was ever sealed with a master key; asked before keys are loaded.
+    pub async fn is_sealed(store: &Store) -> Result<bool, Error> {
+        let rows = store.rows(&tables::KEY_SENTINEL, vec![], 1).await.map_err(unreadable)?;
+        Ok(!rows.is_empty())
+    }
+
+    /// Checks the keys against the database's sentinels before anything else is written.
+    pub async fn new(store: Store, keys: Arc<MasterKeys>) -> Result<Self, Error> {
+        let secrets = Self { store, keys };
+        let id = match secrets.check_sentinels().await? {
+            Sentinels::Current => return Ok(secrets),
+            // The first one has a fixed id, so that of two servers with different keys one loses.
+            Sentinels::None => "first",
+            Sentinels::Older => secrets.keys.current_id(),
+        };
+        if !secrets.seal_sentinel(id).await? {
+            secrets.check_sentinels().await?;
+        }
+        Ok(secrets)
+    }
+
+    /// The keys, for what is derived from them.
+    pub fn keys(&self) -> &MasterKeys {
+        &self.keys
+    }
+
+    /// Seals one version of a secret. The write belongs into the append whose event names the id.
+    pub fn seal(
+        &self,
+        owner: &SecretOwner,
+        version: i64,
+        secret: &Secret,
+        now: Micros,
+    ) -> Result<(SecretId, SideWrite), Error> {
+        let id = SecretId(Uuid::new_v4());
+        Ok((id, self.seal_as(id, owner, version, secret, now)?))
+    }
+
+    /// The same under an id that was chosen before.
+    pub fn seal_as(
+        &self,
+        id: SecretId,
+        owner: &SecretOwner,
+        version: i64,
+        secret: &Secret,
+        now: Micros,
+    ) -> Result<SideWrite, Error> {
+        let key_id = self.keys.current_id();
+        let master = self.master(key_id)?;
+        let mut data_key = KeyBytes::new([0; 64]);
+        fill(data_key.as_mut_slice()).map_err(unusable)?;
+        let bound = bound_to(owner.table, &owner.record, &owner.column, version, key_id);
+        let ciphertext = encrypt(&data_key, &bound, secret.expose().as_bytes())?;
+        let wrapped_key = encrypt(master, &bound, data_key.as_slice())?;
+        let row = vec![
+            ("id", text(id)),
+            ("record_table", text(owner.table)),
+            ("record_id", text(&owner.record)),
+            ("column_name", text(&owner.column)),
+            ("version", Value::Integer(version)),
+            ("key_id", text(key_id)),
+            ("wrapped_key", Value::Bytes(wrapped_key)),
+            ("ciphertext", Value::Bytes(ciphertext)),
+            ("created_at", Value::Integer(now)),
+        ];
+        Ok(SideWrite::Insert { table: &tables::SECRETS, row })
+    }
+
+    /// Opens a secret for the record that it must belong to.
+    pub async fn unseal(&self, id: SecretId, owner: &SecretOwner) -> Result<Secret, Error> {
+        self.unseal_row(&self.row(id).await?, owner)
+    }
+
+    /// The owner is the one that the caller expects, not the one that the row claims.
+    fn unseal_row(&self, row: &Columns, owner: &SecretOwner) -> Result<Secret, Error> {
+        let key_id = row.text("key_id")?;
+        let version = row.integer("version")?;
+        let bound = bound_to(owner.table, &owner.record, &owner.column, version, key_id);
+        let data_key = decrypt(self.master(key_id)?, &bound, row.bytes("wrapped_key")?)?;
+        let data_key = <[u8; 64]>::try_from(data_key.as_slice())
+            .map(KeyBytes::new)
+            .map_err(|_| does_not_open())?;
+        let plain = decrypt(&data_key, &bound, row.bytes("ciphertext")?)?;
+        let plain = std::str::from_utf8(&plain).map_err(|_| does_not_open())?;
+        Ok(Secret::new(plain.to_owned()))
+    }
+
+    /// The version that a stored secret has; the next one is one more.
+    pub async fn version(&self, id: SecretId) -> Result<i64, Error> {
+        self.row(id).await?.integer("version")
+    }
+
+    /// Deletes a secret.
+    pub fn forget(id: SecretId) -> SideWrite {
+        SideWrite::Delete {
+            table: &tables::SECRETS,
+            filter: vec![("id", text(id))],
+            guard: Guard::None,
+        }
+    }
+
+    async fn row(&self, id: SecretId) -> Result<Columns, Error> {
+        let filter = vec![("id", text(id))];
+        let rows = self.store.rows(&tables::SECRETS, filter, 1).await.map_err(unreadable)?;
+        let missing = || Error::internal("a secret is missing", id.to_string());
+        Ok(Columns(rows.into_iter().next().ok_or_else(missing)?))
+    }
+
+    fn master(&self, id: &str) -> Result<&KeyBytes, Error> {
+        self.keys.by_id(id).ok_or_else(|| unusable(KeyError::Unknown { id: id.to_owned() }))
+    }
+
+    /// Opens every sentinel; one that does not open is an error.
+    async fn check_sentinels(&self) -> Result<Sentinels, Error> {
+        let rows = self.store.rows(&tables::KEY_SENTINEL, vec![], 100).await.map_err(unreadable)?;
+        let mut found = Sentinels::None;
+        for row in rows.into_iter().map(Columns) {
+            let id = row.text("key_id")?;
+            let bound = bound_to("key_sentinel", id, "ciphertext", 1, id);
+            let opened = decrypt(self.master(id)?, &bound, row.bytes("ciphertext")?);
+            if !opened.is_ok_and(|plain| plain.as_slice() == SENTINEL) {
+                return Err(unusable(KeyError::Wrong { id: id.to_owned() }));
+            }
+            if found != Sentinels::Current {
+                let current = id == self.keys.current_id();
+                found = if current { Sentinels::Current } else { Sentinels::Older };
+            }
+        }
+        Ok(found)
+    }
+
+    /// Stores the sentinel of the current key; `false` when another server was faster.
+    async fn seal_sentinel(&self, row_id: &str) -> Result<bool, Error> {
+        let id = self.keys.current_id();
+        let bound = bound_to("key_sentinel", id, "ciphertext", 1, id);
+        let ciphertext = encrypt(self.master(id)?, &bound, SENTINEL)?;
+        let row = vec![
+            ("id", text(row_id)),
+            ("key_id", text(id)),
+            ("ciphertext", Value::Bytes(ciphertext)),
+        ];
+        let append = Append {
+            id: Uuid::now_v7(),
+            lane: Lane::Outcome,
+            streams: vec![],
+            assertions: vec![],
+            side: vec![SideWrite::Insert { table: &tables::KEY_SENTINEL, row }],
+            metadata: crate::Actor::system("keys").metadata("keys.seal_sentinel").to_json(),
+            fence: None,
+            idempotency: None,
+        };
+        match self.store.append(append).await {
+            Ok(_) => Ok(true),
+            Err(AppendError::SideConflict { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The owner of a value of an application's environment.
+pub fn of_application(application: &ApplicationId, name: &str) -> SecretOwner {
+    let record = application.to_string();
+    SecretOwner { table: "applications", record, column: name.to_owned() }
+}
+
+#[async_trait]
+impl SecretReader for Secrets {
+    /// The name of the value is the row's: any value of this application may be opened.
+    async fn open(&self, id: SecretId, application: &ApplicationId) -> Result<Secret, Error> {
+        let row = self.row(id).await?;
+        let owner = of_application(application, row.text("column_name")?);
+        self.unseal_row(&row, &owner)
+    }
+}
+
+/// What the database says about the keys it was sealed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sentinels {
+    /// It was never sealed.
+    None,
+    /// Only by keys that the current one has replaced.
+    Older,
+    Current,
+}
+
+/// The parts are separate inputs of SIV, so no two different lists look the same.
+fn bound_to(table: &str, record: &str, column: &str, version: i64, key_id: &str) -> [Vec<u8>; 6] {
+    [
+        b"proximity secret v1".to_vec(),
+        table.as_bytes().to_vec(),
+        record.as_bytes().to_vec(),
+        column.as_bytes().to_vec(),
+        version.to_be_bytes().to_vec(),
+        key_id.as_bytes().to_vec(),
+    ]
+}
+
+fn encrypt(key: &KeyBytes, bound: &[Vec<u8>], plain: &[u8]) -> Result<Vec<u8>, Error> {
+    let key = Key::<aes_siv::Aes256SivAead>::from_slice(key.as_slice());
+    Aes256Siv::new(key)
+        .encrypt(bound, plain)
+        .map_err(|_| Error::internal("a secret cannot be sealed", "AES-SIV refused it"))
+}
+
+fn decrypt(key: &KeyBytes, bound: &[Vec<u8>], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let key = Key::<aes_siv::Aes256SivAead>::from_slice(key.as_slice());
+    Aes256Siv::new(key).decrypt(bound, sealed).map(Zeroizing::new).map_err(|_| does_not_open())
+}
+
+fn does_not_open() -> Error {
+    Error::internal("a secret does not open", "it was changed, or belongs to another record")
+}
+
+fn unusable(error: KeyError) -> Error {
+    Error::internal("the master key cannot be used", error)
+}
