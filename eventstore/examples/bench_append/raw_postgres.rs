@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proximity_eventstore::{Options, Store};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -11,6 +12,15 @@ use crate::cell::{Cell, EVENT_TYPE, METADATA, PAYLOAD};
 const CALL: &str = "select status, first_position, last_position, item, actual, detail \
     from proximity_append($1::text[]::uuid[], $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
     $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)";
+
+/// As the writer's own connection.
+const PLANNER: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
 
 /// A migrated database of the benchmark's own.
 pub struct Database {
@@ -34,7 +44,8 @@ impl Database {
     }
 
     async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url()).await.unwrap()
+        let options: PgConnectOptions = self.url().parse().unwrap();
+        PgConnection::connect_with(&options.options(PLANNER)).await.unwrap()
     }
 
     pub async fn drop(self) {

@@ -29,6 +29,16 @@ pub(crate) use schema::migrate;
 /// Where `proximity_append` announces the head.
 const CHANNEL: &str = "proximity_head";
 
+/// For the writer's connection: the plans of `proximity_append` are kept, so they must be the ones
+/// that suit large tables, and made once.
+const PLANNER: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 /// An opened database.
 pub(crate) struct Postgres {
     pub reader: Reader,
@@ -70,7 +80,7 @@ impl Postgres {
         let incarnation = schema::incarnation(&pool).await?;
         let writing = writable.then(|| {
             let queue = Arc::new(Queue::new(options.queue, options.batch));
-            let connect = connect.application_name("proximity-writer");
+            let connect = connect.application_name("proximity-writer").options(PLANNER);
             let writer = writer::Writer::new(connect, options.patience, head);
             let task = tokio::spawn(writer.run(Arc::clone(&queue)));
             Writing { queue, task: Mutex::new(Some(task)) }
