@@ -37,7 +37,7 @@ pub struct Options {
     pub queue: usize,
     /// Appends in one transaction.
     pub batch: usize,
-    /// Bytes of events in one append; more is refused as `Invalid`.
+    /// Bytes of events and side rows in one append; more is refused as `Invalid`.
     pub append_bytes: usize,
     /// Connections for reading.
     pub readers: u32,

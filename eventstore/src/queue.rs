@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use crate::append::{Append, AppendError, Lane, Outcome};
+use crate::side::Value;
 
 /// What an append waits for.
 pub(crate) type Answer = Result<Outcome, AppendError>;
@@ -41,6 +42,10 @@ pub(crate) enum Turn<C> {
 
 /// Bytes of events in one batch: it keeps a batch of large appends from holding the lock for long.
 const BATCH_BYTES: usize = 16 << 20;
+/// Bytes that users' appends may keep waiting in memory.
+const QUEUE_BYTES: usize = 128 << 20;
+/// Errands in one turn.
+const ERRANDS: usize = 16;
 
 pub(crate) struct Queue<C> {
     waiting: Mutex<Waiting<C>>,
@@ -59,6 +64,9 @@ struct Waiting<C> {
     /// Whose turn it is; each caller with something waiting stands in it once.
     turns: VecDeque<String>,
     user_jobs: usize,
+    /// Of both lanes.
+    bytes: usize,
+    errands_had_their_turn: bool,
     closed: bool,
     batches: u64,
     appends: u64,
@@ -84,6 +92,8 @@ impl<C> Queue<C> {
                 users: HashMap::new(),
                 turns: VecDeque::new(),
                 user_jobs: 0,
+                bytes: 0,
+                errands_had_their_turn: false,
                 closed: false,
                 batches: 0,
                 appends: 0,
@@ -114,13 +124,15 @@ impl<C> Queue<C> {
                 if waiting.outcomes.len() >= self.limit {
                     return Err(busy);
                 }
+                waiting.bytes += bytes;
                 waiting.outcomes.push_back(Job { append, answer, bytes });
             }
             Lane::User(user) => {
-                if waiting.user_jobs >= self.limit {
+                if waiting.user_jobs >= self.limit || waiting.bytes + bytes > QUEUE_BYTES {
                     return Err(busy);
                 }
                 waiting.user_jobs += 1;
+                waiting.bytes += bytes;
                 let Waiting { users, turns, .. } = &mut *waiting;
                 let lane = users.entry(user).or_insert_with_key(|user| {
                     turns.push_back(user.clone());
@@ -206,6 +218,7 @@ impl<C> Queue<C> {
         waiting.users.clear();
         waiting.turns.clear();
         waiting.user_jobs = 0;
+        waiting.bytes = 0;
     }
 }
 
@@ -216,15 +229,23 @@ enum Step<C> {
 }
 
 impl<C> Waiting<C> {
+    /// A few errands and a batch in turn, so that neither holds the other up for long: each errand
+    /// is a transaction of its own.
     fn step(&mut self, batch: usize) -> Step<C> {
-        if !self.errands.is_empty() {
-            return Step::Do(Turn::Errands(self.errands.drain(..).collect()));
+        if !self.errands.is_empty() && !self.errands_had_their_turn {
+            self.errands_had_their_turn = true;
+            let few = self.errands.len().min(ERRANDS);
+            return Step::Do(Turn::Errands(self.errands.drain(..few).collect()));
         }
+        self.errands_had_their_turn = false;
         let batch = self.take(batch);
         if !batch.is_empty() {
+            self.bytes -= batch.iter().map(|job| job.bytes).sum::<usize>();
             self.batches += 1;
             self.appends += batch.len() as u64;
             Step::Do(Turn::Batch(batch))
+        } else if !self.errands.is_empty() {
+            self.step(0)
         } else if self.closed {
             Step::End
         } else {
@@ -299,12 +320,16 @@ fn identities(append: &Append) -> impl Iterator<Item = Identity> {
     std::iter::once(Identity::Id(append.id)).chain(key)
 }
 
-/// Bytes of an append's events, roughly.
+/// Bytes of an append's events and side rows, roughly.
 pub(crate) fn size(append: &Append) -> usize {
-    append
-        .streams
-        .iter()
-        .flat_map(|stream| &stream.events)
-        .map(|event| event.payload.len() + append.metadata.len() + 128)
-        .sum()
+    let events = append.streams.iter().flat_map(|stream| &stream.events);
+    let values = append.side.iter().flat_map(|write| write.set().iter().chain(write.filter()));
+    events.map(|event| event.payload.len() + append.metadata.len() + 128).sum::<usize>()
+        + values
+            .map(|(_, value)| match value {
+                Value::Text(text) => text.len(),
+                Value::Bytes(bytes) => bytes.len(),
+                Value::Null | Value::Integer(_) | Value::Boolean(_) => 8,
+            })
+            .sum::<usize>()
 }

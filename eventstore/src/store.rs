@@ -136,10 +136,7 @@ impl Store {
         let bytes = queue::size(&append);
         if bytes > self.inner.append_bytes {
             return Err(AppendError::Invalid {
-                reason: format!(
-                    "{bytes} bytes of events, the limit is {}",
-                    self.inner.append_bytes
-                ),
+                reason: format!("{bytes} bytes, the limit is {}", self.inner.append_bytes),
             });
         }
         let answered = match &self.inner.backend {

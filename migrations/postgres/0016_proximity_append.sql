@@ -4,15 +4,16 @@
 -- that hangs between two statements could hold it for ever. Arrays are parallel: `p_ids` to
 -- `p_side_until` have one element per append, `p_check_*` one per stream that an append asserts
 -- or extends (assertions first), `p_event_*` one per event, `p_side_*` one per side write. `…_until` is
--- the index of an append's last element. The caller keeps ids and idempotency keys distinct within a batch.
+-- the index of an append's last element. The caller keeps ids and idempotency keys distinct within
+-- a batch.
 --
 -- Its plans are made while tables are small and kept while they grow: the writer's connection rules
 -- sequential scans, hash and merge joins out for that reason (settings of the function itself would
 -- cost an eighth of a small call).
 --
--- status: stored, known (this id is stored already), replayed, key_reused, fenced, conflict,
--- assertion (item: the check, actual: where the stream stands), side_conflict (detail: the
--- constraint), side_stale (item: the side write), invalid (detail: the reason).
+-- status: stored, known (this id is stored already), replayed, key_reused, fenced, stale (item: the
+-- check, actual: where the stream stands), side_conflict (detail: the constraint),
+-- side_stale (item: the side write), invalid (detail: the reason).
 create function proximity_append(
   p_ids            uuid[],
   p_actors         text[],
@@ -124,7 +125,7 @@ begin
       for c in check_from .. check_to loop
         s := p_check_stream[c];
         if p_check_expected[c] >= 0 and p_check_expected[c] <> heads[s] then
-          statuses[a] := case when p_check_events[c] = 0 then 'assertion' else 'conflict' end;
+          statuses[a] := 'stale';
           items[a] := c;
           actuals[a] := heads[s];
           for undone in check_from .. c - 1 loop

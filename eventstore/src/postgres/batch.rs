@@ -195,17 +195,20 @@ fn answer(
         "fenced" => Err(AppendError::Fenced {
             claim: append.fence.as_ref().map(|fence| fence.claim.clone()).unwrap_or_default(),
         }),
-        "conflict" | "assertion" => {
+        "stale" => {
             let check = item()?;
             let stream = usize::try_from(arguments.check_stream[check] - 1).map_err(encode)?;
             let aggregate_type = arguments.stream_types[stream].to_owned();
             let aggregate_id = arguments.stream_ids[stream].to_owned();
             let expected = arguments.check_expected[check].unsigned_abs();
             let actual = position("actual")?;
-            Err(if status == "conflict" {
-                AppendError::Conflict { aggregate_type, aggregate_id, expected, actual }
-            } else {
+            // An append's assertions are its first checks.
+            let before = if number == 0 { 0 } else { arguments.checks_until[number - 1] };
+            let of_append = check - usize::try_from(before).map_err(encode)?;
+            Err(if of_append < append.assertions.len() {
                 AppendError::AssertionFailed { aggregate_type, aggregate_id, expected, actual }
+            } else {
+                AppendError::Conflict { aggregate_type, aggregate_id, expected, actual }
             })
         }
         "side_conflict" => {

@@ -52,6 +52,13 @@ impl Second {
         serde_json::from_str(&result).unwrap()
     }
 
+    /// Ends it without warning, after everything that it said was read.
+    pub fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.output.lines().map(Result::unwrap).collect()
+    }
+
     /// The rest of the next line that contains `mark`.
     fn line_with(&mut self, mark: &str) -> String {
         loop {
@@ -85,6 +92,7 @@ fn the_second_process() {
             "racers" => crate::races::second_racers(&argument).await,
             "clients" => crate::counting::second_clients(&argument).await,
             "stock" => crate::stock::second_clients(&argument).await,
+            "crash" => crate::crash::append_until_killed(&argument).await,
             "full-disk" => crate::full_disk::on_a_small_disk(&argument).await,
             other => panic!("no role {other}"),
         }

@@ -4,6 +4,7 @@
 mod basics;
 mod child;
 mod counting;
+mod crash;
 mod faults;
 mod full_disk;
 mod proxy;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proximity_eventstore::{AppendError, Expected, Options, Store};
+use proximity_eventstore::{Append, AppendError, Expected, Idempotency, Options, Outcome, Store};
 use rand::Rng as _;
 use serde_json::json;
 use tokio::sync::Barrier;
@@ -115,6 +115,64 @@ on_both_stores! {
         }
     }
 
+    async fn of_callers_with_one_idempotency_key_one_is_stored(home: &Home) {
+        const CALLERS: usize = 100;
+        // On PostgreSQL the callers sit in two stores, as in two servers.
+        let first = home.open().await;
+        let second = if home.is_sqlite() { first.clone() } else { home.open().await };
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|n| {
+                let store = if n % 2 == 0 { first.clone() } else { second.clone() };
+                let append = Append {
+                    idempotency: Some(Idempotency {
+                        actor: "u1".to_owned(),
+                        key: "POST /apps k1".to_owned(),
+                        fingerprint: "f".to_owned(),
+                        answer: Some("{}".to_owned()),
+                    }),
+                    ..one(&format!("app-{n}"), Expected::At(0))
+                };
+                tokio::spawn(async move { store.append(append).await })
+            })
+            .collect();
+        let (mut stored, mut replayed) = (0, 0);
+        for caller in callers {
+            match caller.await.unwrap().unwrap() {
+                Outcome::Stored(_) => stored += 1,
+                Outcome::Replayed { position: 1, answer: Some(_) } => replayed += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        figures!(home, "{CALLERS} callers with one idempotency key: {stored} stored, {replayed} got its answer");
+        assert_eq!((stored, replayed), (1, CALLERS - 1));
+        assert_eq!(first.head().await.unwrap(), 1);
+    }
+
+    async fn errands_and_appends_take_turns(home: &Home) {
+        let store = home.open().await;
+        let plug = Plug::put(home, &store).await;
+        let claims: Vec<_> = (0..200)
+            .map(|n| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    store.claim(&format!("c{n}"), uuid::Uuid::new_v4(), Duration::from_secs(9)).await
+                })
+            })
+            .collect();
+        let append = tokio::spawn({
+            let store = store.clone();
+            async move { store.append(one("a", Expected::At(0))).await }
+        });
+        while store.stats().waiting < 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        plug.pull().await;
+        append.await.unwrap().unwrap();
+        for claim in claims {
+            assert!(claim.await.unwrap().unwrap().is_some());
+        }
+    }
+
     async fn a_polling_reader_misses_nothing(home: &Home) {
         const WRITERS: u64 = 20;
         const EACH: u64 = 500;
@@ -167,13 +225,21 @@ on_both_stores! {
         let callers: Vec<_> = (0..CALLERS)
             .map(|n| {
                 let store = store.clone();
-                // From before the first poll to after the answer, evenly on a logarithmic scale.
-                let pause = Duration::from_micros(2u64.pow(rand::rng().random_range(0..18)));
+                // From before the first poll, evenly on a logarithmic scale; one in ten after the answer.
+                let pause = (n % 10 > 0)
+                    .then(|| Duration::from_micros(2u64.pow(rand::rng().random_range(0..18))));
                 tokio::spawn(async move {
-                    let caller =
-                        tokio::spawn(async move { store.append(one(&format!("c{n}"), Expected::At(0))).await });
-                    if pause > Duration::from_micros(1) {
-                        tokio::time::sleep(pause).await;
+                    let caller = tokio::spawn(async move {
+                        store.append(one(&format!("c{n}"), Expected::At(0))).await
+                    });
+                    match pause {
+                        Some(pause) if pause > Duration::from_micros(1) => {
+                            tokio::time::sleep(pause).await;
+                        }
+                        Some(_) => {}
+                        None => while !caller.is_finished() {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        },
                     }
                     caller.abort();
                     caller.await
