@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cqrs_es::{Aggregate, DomainEvent};
+use proximity_domain::UserId;
 use proximity_domain::application::Application;
 use proximity_domain::host::Host;
 use proximity_domain::lease::Lease;
@@ -166,6 +167,13 @@ impl<'s> Unit<'s> {
             stream.state = Box::new(state);
         }
         Ok(count)
+    }
+
+    /// Says whose thing it is about, once that is known; an admin acts on that user's behalf.
+    pub fn owned_by(&mut self, owner: UserId) {
+        self.metadata.owner = Some(owner);
+        self.metadata.on_behalf_of =
+            self.metadata.actor.user().filter(|actor| *actor != owner).map(|_| owner);
     }
 
     /// A row to be written in the same transaction.

@@ -1,15 +1,22 @@
 //! Commands and sagas: who may do what, which streams it touches, and how it is carried out.
 
 pub mod actor;
+pub mod applications;
 pub mod clock;
+pub mod clusters;
 pub mod directory;
 pub mod dispatch;
 pub mod error;
 pub mod hosts;
 pub mod keys;
+pub mod leases;
 pub mod marker;
+pub mod once;
+pub mod operations;
 pub mod passwords;
+pub mod placement;
 pub mod policy;
+pub mod pools;
 pub mod ports;
 mod rows;
 pub mod saga;
@@ -21,4 +28,5 @@ mod testing;
 
 pub use actor::{Actor, CredentialUsed, Identity, Metadata};
 pub use error::{Error, FieldError};
+pub use once::{Done, OnceKey};
 pub use secret::Secret;

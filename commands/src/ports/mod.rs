@@ -1,10 +1,12 @@
 //! What the sagas need of the outside world; adapters live in other crates.
 
+mod clusters;
 mod connector;
 mod effects;
 mod hypervisor;
 mod types;
 
+pub use clusters::{ClusterView, Clusters, NodeView};
 pub use connector::{ConnectionSpec, Connector, Credential, Trust};
 pub use effects::{Prober, SecretReader};
 pub use hypervisor::{Hypervisor, Hypervisors};

@@ -81,7 +81,7 @@ async fn advance(env: &Env, hold: &Hold, stopping: &CancellationToken) -> Result
             finish::undone(env, hold, progress, &reason, running).await?;
         }
         Move::GiveUp { step, direction, failure } => {
-            if direction == Direction::Undo || past_pivot(progress) {
+            if direction == Direction::Undo || super::is_past_pivot(progress) {
                 finish::stuck(env, hold, progress, &step, direction, &failure).await?;
             } else {
                 let command = Command::Unwind {
@@ -109,21 +109,13 @@ async fn advance(env: &Env, hold: &Hold, stopping: &CancellationToken) -> Result
 /// or its time is over. Never past a pivot.
 fn turn_back(env: &Env, progress: &Progress, next: &Move) -> Option<String> {
     let forward = progress.phase == Phase::Forward && *next != Move::Complete;
-    if !forward || past_pivot(progress) {
+    if !forward || super::is_past_pivot(progress) {
         return None;
     }
     if let Some(reason) = &progress.cancel {
         return Some(format!("cancelled: {reason}"));
     }
     (env.clock.now() > progress.deadline).then(|| "its time is over".to_owned())
-}
-
-fn past_pivot(progress: &Progress) -> bool {
-    progress
-        .begun
-        .iter()
-        .filter_map(|name| super::step(&progress.plan, name))
-        .any(|step| step.is_pivot())
 }
 
 struct Attempt {
@@ -238,7 +230,7 @@ fn next_try(
     let pause = Micros::try_from(config.pause(number).as_micros()).unwrap_or(SECOND);
     let at = env.clock.now().saturating_add(pause);
     // Past a pivot there is no way back, so time alone does not end the tries.
-    (!hopeless && (at <= deadline || past_pivot(progress))).then_some(at)
+    (!hopeless && (at <= deadline || super::is_past_pivot(progress))).then_some(at)
 }
 
 /// Waits for the moment of the next try.

@@ -15,6 +15,7 @@ mod step;
 mod tasks;
 mod work;
 
+use proximity_domain::operation::Progress;
 use proximity_domain::plan::{Plan, Source};
 
 pub use config::SagaConfig;
@@ -50,6 +51,11 @@ pub fn steps(plan: &Plan) -> &'static [&'static dyn Step] {
 /// The names of a plan's steps, in order, as they are stored with it.
 pub fn step_names(plan: &Plan) -> Vec<String> {
     steps(plan).iter().map(|step| step.name().to_owned()).collect()
+}
+
+/// Whether a step was begun from which on the operation only goes forward.
+pub fn is_past_pivot(progress: &Progress) -> bool {
+    progress.begun.iter().filter_map(|name| step(&progress.plan, name)).any(|step| step.is_pivot())
 }
 
 /// A step by the name that is stored.

@@ -1,0 +1,95 @@
+//! What people ask of applications: deploy one, start, stop, restart or delete it.
+
+mod act;
+mod deploy;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proximity_catalog::Library;
+use proximity_domain::application::Error as Refusal;
+use proximity_domain::operation::Error as OperationRefusal;
+use proximity_domain::{ApplicationId, OperationId};
+use proximity_eventstore::Store;
+use serde::{Deserialize, Serialize};
+
+pub use act::Action;
+pub use deploy::DeployRequest;
+
+use crate::clock::{Clock, Micros};
+use crate::error::Error;
+use crate::pools::Pools;
+use crate::ports::Clusters;
+use crate::secrets::Secrets;
+
+/// Everything that commands on applications need.
+pub struct Applications {
+    pub store: Store,
+    pub catalog: Arc<Library>,
+    pub clusters: Arc<dyn Clusters>,
+    pub secrets: Secrets,
+    pub pools: Pools,
+    pub clock: Arc<dyn Clock>,
+    pub limits: Limits,
+}
+
+/// How long operations may take before they are asked to unwind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A deployment, its health check's own patience not counted.
+    pub deploy: Duration,
+    /// Any other operation.
+    pub other: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { deploy: Duration::from_secs(45 * 60), other: Duration::from_secs(30 * 60) }
+    }
+}
+
+/// What was accepted; an operation carries it out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    pub application: ApplicationId,
+    /// `None`: it was so already, and nothing happens.
+    pub operation: Option<OperationId>,
+}
+
+impl Applications {
+    fn deadline(&self, limit: Duration) -> Micros {
+        let limit = Micros::try_from(limit.as_micros()).unwrap_or(Micros::MAX);
+        self.clock.now().saturating_add(limit)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::NotFound => return Self::NotFound,
+            Refusal::AlreadyExists => "application.exists",
+            Refusal::Busy { .. } => "application.busy",
+            Refusal::OnlyDeletable => "application.only_deletable",
+            Refusal::NotRunning => "application.not_running",
+            Refusal::NotThisOperation => "operation.not_current",
+        };
+        Self::conflict(code, refusal.to_string())
+    }
+}
+
+impl From<OperationRefusal> for Error {
+    fn from(refusal: OperationRefusal) -> Self {
+        let code = match refusal {
+            OperationRefusal::NotFound => return Self::NotFound,
+            OperationRefusal::AlreadyPlanned => "operation.exists",
+            OperationRefusal::Ended => "operation.ended",
+            OperationRefusal::NotStuck => "operation.not_stuck",
+            OperationRefusal::IsStuck => "operation.stuck",
+            OperationRefusal::PastPivot => "operation.past_pivot",
+            OperationRefusal::NotNext => "operation.not_next",
+        };
+        Self::conflict(code, refusal.to_string())
+    }
+}

@@ -1,0 +1,147 @@
+//! Start, stop, restart, delete: each is an operation, the only one on its application while it runs.
+
+use std::str::FromStr;
+
+use proximity_domain::application::{Application, Command as App, Live};
+use proximity_domain::operation::{Command as Op, Operation};
+use proximity_domain::plan::{DeletePlan, Kind, Plan, PowerPlan};
+use proximity_domain::{ApplicationId, OperationId, UserId, ValueError};
+use uuid::Uuid;
+
+use super::{Accepted, Applications};
+use crate::dispatch::{Retries, Tried, Unit};
+use crate::error::Error;
+use crate::once::{self, Done, OnceKey};
+use crate::policy::{Owned, give};
+use crate::saga;
+
+/// What can be done with an application that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Start,
+    Stop,
+    Restart,
+    Delete,
+}
+
+impl FromStr for Action {
+    type Err = ValueError;
+
+    /// In any case, as the old client sends it.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.to_ascii_lowercase().as_str() {
+            "start" => Ok(Self::Start),
+            "stop" => Ok(Self::Stop),
+            "restart" => Ok(Self::Restart),
+            "delete" => Ok(Self::Delete),
+            _ => Err(ValueError {
+                code: "action.unknown",
+                message: "an action is one of start, stop, restart, delete".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Action {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Start => Kind::Start,
+            Self::Stop => Kind::Stop,
+            Self::Restart => Kind::Restart,
+            Self::Delete => Kind::Delete,
+        }
+    }
+}
+
+impl Applications {
+    /// Accepts an action. `force`: stop without waiting for a graceful end.
+    pub async fn act(
+        &self,
+        application: &Owned<ApplicationId>,
+        action: Action,
+        force: bool,
+        key: Option<&OnceKey>,
+    ) -> Result<Done<Accepted>, Error> {
+        let mut retries = Retries::default();
+        loop {
+            if let Some(first) = once::kept(&self.store, application.actor(), key).await? {
+                return Ok(first);
+            }
+            match self.attempt_action(application, action, force, key).await {
+                Ok(done) => return Ok(done),
+                Err(tried) => retries.again(tried).await?,
+            }
+        }
+    }
+
+    async fn attempt_action(
+        &self,
+        owned: &Owned<ApplicationId>,
+        action: Action,
+        force: bool,
+        key: Option<&OnceKey>,
+    ) -> Result<Done<Accepted>, Tried> {
+        let (actor, application) = (owned.actor(), owned.id());
+        let operation = OperationId(Uuid::now_v7());
+        let meta = actor.metadata("application.act").correlated(operation);
+        let mut unit = Unit::new(&self.store, meta);
+        let state = unit.load::<Application>(application.as_str()).await?;
+        let (owner, plan) = plan(&state, action, force).ok_or(Error::NotFound)?;
+        unit.owned_by(owner);
+        let begin = App::BeginOperation { operation, kind: action.kind() };
+        let began = unit
+            .apply::<Application>(application.as_str(), begin)
+            .await
+            .map_err(|refused| refused.or_else(Error::from))?;
+        if began == 0 {
+            // It is so already: no event, and nothing to remember under the key.
+            let position = *self.store.watch_head().borrow();
+            let value = Accepted { application: application.clone(), operation: None };
+            return Ok(Done { value, position, replayed: false });
+        }
+        let planned = Op::Plan {
+            application: application.clone(),
+            owner,
+            steps: saga::step_names(&plan),
+            plan: Box::new(plan),
+            deadline: self.deadline(self.limits.other),
+        };
+        unit.apply::<Operation>(&operation.to_string(), planned)
+            .await
+            .map_err(|refused| refused.or_else(Error::from))?;
+        unit.write(give(&operation, owner));
+        let accepted = Accepted { application: application.clone(), operation: Some(operation) };
+        unit.idempotent(once::keep(actor, key, &accepted)?);
+        let committed = unit.commit().await?;
+        Ok(once::done(committed, accepted)?)
+    }
+}
+
+/// Whose it is, and what has to be done; `None` when there is no such application (any more).
+fn plan(state: &Application, action: Action, force: bool) -> Option<(UserId, Plan)> {
+    match state {
+        Application::Absent | Application::Removed => None,
+        Application::Failed(failed) => {
+            let nothing = DeletePlan { guest: None, holdings: None, was_running: false };
+            // Anything but a deletion is refused by the application itself.
+            Some((failed.owner, Plan::Delete(nothing)))
+        }
+        Application::Live(live) => {
+            let plan = match action {
+                Action::Start => Plan::Start(power(live, force)),
+                Action::Stop => Plan::Stop(power(live, force)),
+                Action::Restart => Plan::Restart(power(live, force)),
+                Action::Delete => Plan::Delete(DeletePlan {
+                    guest: Some(live.requested.guest.clone()),
+                    holdings: Some(live.requested.holdings.clone()),
+                    was_running: live.running,
+                }),
+            };
+            Some((live.requested.owner, plan))
+        }
+    }
+}
+
+fn power(live: &Live, force: bool) -> PowerPlan {
+    PowerPlan { guest: live.requested.guest.clone(), force, health: live.requested.health.clone() }
+}
