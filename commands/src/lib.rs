@@ -1,5 +1,6 @@
 //! Commands and sagas: who may do what, which streams it touches, and how it is carried out.
 
+pub mod accounts;
 pub mod actor;
 pub mod applications;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod hosts;
 pub mod keys;
 pub mod leases;
 pub mod marker;
+mod numbers;
 pub mod once;
 pub mod operations;
 pub mod passwords;
@@ -18,10 +20,13 @@ pub mod placement;
 pub mod policy;
 pub mod pools;
 pub mod ports;
+pub mod refusals;
+mod retry;
 mod rows;
 pub mod saga;
 pub mod secret;
 pub mod secrets;
+pub mod sessions;
 pub mod settings;
 #[cfg(test)]
 mod testing;

@@ -7,6 +7,7 @@ pub mod host;
 pub mod lease;
 pub mod operation;
 pub mod plan;
+pub mod refusal;
 pub mod settings;
 pub mod user;
 pub mod value;

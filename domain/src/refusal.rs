@@ -1,0 +1,68 @@
+//! What was refused, counted: a minute of one caller's refusals with one code is one event.
+//!
+//! There is no aggregate: nothing is decided by these streams, they are only read by the audit.
+
+use cqrs_es::DomainEvent;
+use serde::{Deserialize, Serialize};
+
+/// The streams' type; an id is `<caller>/<code>/<minutes since 1970>`.
+pub const STREAM: &str = "refusal";
+
+/// A refusal stream's events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    Counted(Counted),
+}
+
+/// How often something was refused within a minute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// `user/7`, `anonymous/192.0.2.7`, or `others` when there were too many to tell apart.
+    pub caller: String,
+    /// The code of the refusal, e.g. `login.failed`.
+    pub code: String,
+    pub times: u64,
+    /// What was asked for, e.g. `user.login`.
+    pub commands: Vec<String>,
+    /// Accounts that were tried, the first few: `user/7`, or a keyed hash of a name nobody has.
+    pub accounts: Vec<String>,
+    /// The address that it came from last.
+    pub source: Option<String>,
+    /// µs since 1970.
+    pub first_at: i64,
+    /// µs since 1970.
+    pub last_at: i64,
+}
+
+impl DomainEvent for Event {
+    fn event_type(&self) -> String {
+        match self {
+            Self::Counted(_) => "refusal.counted",
+        }
+        .to_owned()
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_refusal_is_stored_as_promised() {
+        crate::fixture::assert_stored_as_promised(&Event::Counted(Counted {
+            caller: "anonymous/192.0.2.7".into(),
+            code: "login.failed".into(),
+            times: 3,
+            commands: vec!["user.login".into()],
+            accounts: vec!["user/7".into()],
+            source: Some("192.0.2.7".into()),
+            first_at: 1_700_000_000_000_000,
+            last_at: 1_700_000_030_000_000,
+        }));
+    }
+}
