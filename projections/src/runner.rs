@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proximity_eventstore::Recorded;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::backend::{Mark, Session, Slot};
@@ -36,7 +36,13 @@ pub struct Runner {
 impl Runner {
     pub(crate) fn start(inner: &Arc<Inner>) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let follower = Follower { inner: Arc::clone(inner), units: Vec::new(), stopping };
+        inner.progress.send_modify(|progress| progress.following = true);
+        let follower = Follower {
+            inner: Arc::clone(inner),
+            units: Vec::new(),
+            stopping,
+            built: Arc::default(),
+        };
         Self { stop, task: tokio::spawn(follower.run()) }
     }
 
@@ -66,6 +72,8 @@ struct Follower {
     inner: Arc<Inner>,
     units: Vec<Unit>,
     stopping: watch::Receiver<bool>,
+    /// A build has ended.
+    built: Arc<Notify>,
 }
 
 impl Follower {
@@ -88,6 +96,7 @@ impl Follower {
                         changed = woken.changed() => if changed.is_err() {
                             tokio::time::sleep(POLL).await;
                         },
+                        () = self.built.notified() => {}
                         () = tokio::time::sleep(POLL) => {}
                     }
                 }
@@ -107,6 +116,7 @@ impl Follower {
                 }
             }
         }
+        self.inner.progress.send_modify(|progress| progress.following = false);
         for unit in &mut self.units {
             if let Some(build) = unit.build.take() {
                 // Left half done, its tables are dropped by whoever builds next.
@@ -286,8 +296,12 @@ impl Follower {
                     let inner = Arc::clone(&self.inner);
                     let index = unit.index;
                     unit.build_after = Instant::now() + BUILD_PAUSE;
+                    let built = Arc::clone(&self.built);
                     unit.build = Some(tokio::spawn(async move {
-                        build(&inner, &[index], &ignore_progress()).await
+                        let result = build(&inner, &[index], &ignore_progress()).await;
+                        // Keeps a permit when nobody waits just now.
+                        built.notify_one();
+                        result
                     }));
                 }
                 Some(task) if !task.is_finished() => unit.build = Some(task),

@@ -48,6 +48,8 @@ pub(crate) struct Known {
 /// What the runner of this process knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
+    /// Whether a runner of this process is at work.
+    pub following: bool,
     pub projections: BTreeMap<String, Known>,
     /// Why the runner makes no progress at the moment.
     pub trouble: Option<String>,
@@ -56,10 +58,11 @@ pub(crate) struct Progress {
 impl Progress {
     /// Whether all rows hold this position; `None` when some will not get there by waiting.
     pub fn reached(&self, position: Position) -> Option<bool> {
-        if self.projections.is_empty() {
+        if !self.following {
             return None;
         }
-        let mut reached = true;
+        // A runner that has just started does not know its checkpoints yet.
+        let mut reached = !self.projections.is_empty();
         for known in self.projections.values() {
             if known.position >= position {
                 continue;

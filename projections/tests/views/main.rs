@@ -1,0 +1,11 @@
+//! Read models on both stores: what they hold, and that they lose nothing and count nothing twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod applications;
+mod builds;
+mod followers;
+mod hosts_and_leases;
+mod operations;
+mod samples;
+mod support;
+mod verification;
