@@ -14,6 +14,7 @@ mod side_sql;
 mod sqlite;
 mod store;
 pub mod tables;
+mod task;
 mod verify;
 
 pub use append::{

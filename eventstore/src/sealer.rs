@@ -9,6 +9,7 @@ use crate::append::Position;
 use crate::error::Error;
 use crate::seal::{BLOCK, PublishedHead, Seal};
 use crate::store::Store;
+use crate::task::blocking;
 
 /// What the sealer works with.
 #[derive(Clone)]
@@ -51,7 +52,7 @@ impl Sealer {
     pub async fn seal(&self, store: &Store) -> Result<Position, Error> {
         let incarnation = store.incarnation();
         let published = match self.publish_dir.clone() {
-            Some(dir) => store_blocking(move || PublishedHead::read(&dir, incarnation)).await?,
+            Some(dir) => blocking(move || PublishedHead::read(&dir, incarnation)).await?,
             None => None,
         };
         let mut previous = store.last_seal().await?;
@@ -81,16 +82,10 @@ impl Sealer {
             && published.is_none_or(|head| head.block < seal.block)
         {
             let head = PublishedHead::of(&seal, incarnation);
-            store_blocking(move || head.write(&dir)).await?;
+            blocking(move || head.write(&dir)).await?;
         }
         Ok(seal.last)
     }
-}
-
-async fn store_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    crate::store::blocking(work).await
 }
 
 fn now_micros() -> i64 {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cqrs_es::persist::{PersistedEventRepository as _, SerializedEvent};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -17,9 +17,10 @@ use crate::postgres::{self, Postgres};
 use crate::queue::{self, Stats};
 use crate::seal::Seal;
 use crate::sealer::Sealer;
-use crate::side::{ColumnType, Row, Table, Value};
+use crate::side::{Row, Table, Value};
 use crate::side_sql;
 use crate::sqlite::{self, Sqlite};
+use crate::task::{advance, blocking};
 
 /// A cheap handle on the log; the last one dropped lets the writer finish and end.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ struct Inner {
     /// Tasks that only ever read, ended with the store.
     helpers: Vec<JoinHandle<()>>,
     sealer: Option<Sealer>,
+    /// When the database last accepted a probe.
+    probed: Mutex<Option<Instant>>,
 }
 
 enum Backend {
@@ -106,7 +109,14 @@ impl Store {
             every: options.seal_every,
         });
         let append_bytes = options.append_bytes;
-        let inner = Inner { backend, head: watched, append_bytes, helpers, sealer: sealer.clone() };
+        let inner = Inner {
+            backend,
+            head: watched,
+            append_bytes,
+            helpers,
+            sealer: sealer.clone(),
+            probed: Mutex::default(),
+        };
         let this = Self { inner: Arc::new(inner) };
         if let Some(sealer) = sealer {
             // It must not keep the store alive, and ends with it by itself.
@@ -267,11 +277,19 @@ impl Store {
     }
 
     /// Writes one row: whether the database accepts writes right now.
+    ///
+    /// A success stands for a second, so that nobody can make the disk busy by asking.
     pub async fn ping_writable(&self) -> Result<(), Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.probe().await,
-            Backend::Postgres(pg) => pg.probe().await,
+        let mut probed = self.inner.probed.lock().await;
+        if probed.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+            return Ok(());
         }
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.probe().await?,
+            Backend::Postgres(pg) => pg.probe().await?,
+        }
+        *probed = Some(Instant::now());
+        Ok(())
     }
 
     /// Counts one failed login in a window (microseconds since 1970); returns the window's count.
@@ -321,9 +339,6 @@ impl Store {
         before: i64,
     ) -> Result<u64, Error> {
         side_sql::check(table, &[(column, Value::Integer(before))])?;
-        debug_assert!(
-            table.columns.iter().any(|c| c.name == column && c.kind == ColumnType::Integer)
-        );
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.prune(table, column, before).await,
             Backend::Postgres(pg) => pg.prune(table, column, before).await,
@@ -380,26 +395,4 @@ impl Drop for Inner {
 /// The file that holds the log on SQLite, for backups and tools.
 pub fn sqlite_file(dir: &std::path::Path) -> PathBuf {
     sqlite::file(dir)
-}
-
-/// Moves the watched head forward, never back.
-pub(crate) fn advance(head: &watch::Sender<Position>, position: Position) {
-    head.send_if_modified(|seen| {
-        let moved = *seen < position;
-        *seen = position.max(*seen);
-        moved
-    });
-}
-
-/// Runs `work` on a thread where it may block; dropping the future does not stop it.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(Error::Closed),
-        },
-    }
 }

@@ -21,7 +21,7 @@ use crate::append::Position;
 use crate::error::Error;
 use crate::options::Options;
 use crate::queue::Queue;
-use crate::store::advance;
+use crate::task::advance;
 
 pub(crate) use read::Reader;
 pub(crate) use schema::migrate;

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::seal::Seal;
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql::{self, Dialect};
-use crate::store::advance;
+use crate::task::advance;
 
 const FEED: &str = "select position, aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload::text, metadata::text, recorded_at \

@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::session::{Backend, Lost, Session};
 use crate::append::{Append, AppendError, Position};
 use crate::queue::{Answer, Job, Queue, Turn};
-use crate::store::advance;
+use crate::task::advance;
 
 /// How often a batch is submitted again that lost a deadlock or was cancelled.
 const AGAIN: u32 = 3;

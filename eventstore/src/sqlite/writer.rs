@@ -11,7 +11,7 @@ use super::batch::{self, Trouble};
 use crate::append::{AppendError, Position};
 use crate::error::Error;
 use crate::queue::{Job, Queue, Turn};
-use crate::store::advance;
+use crate::task::advance;
 
 /// How often a batch whose commit failed in an unclear way is submitted again.
 const RESUBMISSIONS: u32 = 3;
