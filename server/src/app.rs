@@ -1,7 +1,10 @@
 //! The parts of a running server, put together once and shared by all that serve.
 
 mod background;
+pub mod commands;
 mod health;
+mod installation;
+mod prober;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -9,16 +12,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hmac::{Hmac, Mac as _};
 use proximity_catalog::{Library, Origin};
+use proximity_commands::accounts::{Accounts, NewUser, Registration};
+use proximity_commands::clock::SystemClock;
 use proximity_commands::keys::{KeyFile, MasterKeys, Purpose};
+use proximity_commands::marker::Markers;
+use proximity_commands::passwords::{HashingLimits, Passwords};
+use proximity_commands::policy::Admin;
+use proximity_commands::refusals::Refusals;
+use proximity_commands::saga::Env;
+use proximity_commands::secrets::Secrets;
+use proximity_commands::sessions::{Lifetimes, Sessions};
 use proximity_commands::{Actor, Error, Secret};
+use proximity_domain::user::Role;
 use proximity_eventstore::{Position, Store, tables};
 use proximity_projections::Views;
+use sha2::Sha256;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use self::background::Background;
-use crate::config::Config;
+use self::commands::Commands;
+use self::installation::RunnerId;
+use crate::config::{self, Config};
 use crate::http::call::Call;
 use crate::http::csrf::Csrf;
 use crate::http::metrics::Metrics;
@@ -32,6 +50,9 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a write's answer waits for the views.
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The longest token that is looked at: ours have 43 characters.
+const TOKEN: usize = 512;
+
 /// Everything that handlers reach.
 pub struct App {
     pub config: Config,
@@ -40,8 +61,14 @@ pub struct App {
     pub catalog: Arc<Library>,
     pub store: Store,
     pub views: Views,
-    pub keys: MasterKeys,
+    pub keys: Arc<MasterKeys>,
+    pub commands: Commands,
+    pub accounts: Accounts,
+    pub sessions: Sessions,
+    pub refusals: Arc<Refusals>,
     pub published: Problems,
+    installation: String,
+    runner: RunnerId,
     incarnation: String,
     ready: AtomicBool,
     health: health::Cache,
@@ -57,9 +84,15 @@ impl App {
         config.ensure_data()?;
         let catalog = open_catalog(&config)?;
         let store = stores::open(&config).await?;
-        let keys = open_keys(&config, &store).await?;
+        let keys = Arc::new(open_keys(&config, &store).await?);
+        let secrets = Secrets::new(store.clone(), keys.clone()).await?;
+        let installation = installation::id(&store).await?;
         let views = stores::views(&config, &store).await?;
-        let published = Problems::default();
+        let commands = Commands::new(&config, &store, secrets, catalog.clone());
+        let refusals = Arc::new(Refusals::new(store.clone(), commands.clock.clone()));
+        let sessions =
+            Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
+        let accounts = accounts(&config, &store, &keys, &sessions, &refusals)?;
         let app = Self {
             metrics: Metrics::new(),
             csrf: Csrf::new(*keys.derive(Purpose::Csrf).bytes()),
@@ -68,7 +101,13 @@ impl App {
             store,
             views,
             keys,
-            published,
+            commands,
+            accounts,
+            sessions,
+            refusals,
+            published: Problems::default(),
+            installation,
+            runner: RunnerId::take(&config.data)?,
             ready: AtomicBool::new(true),
             health: health::Cache::default(),
             tasks: TaskTracker::new(),
@@ -106,17 +145,69 @@ impl App {
 
     /// The user behind an access token; `None` when it is not valid (any more).
     pub async fn authenticate(
-        &self,
-        _token: Secret,
-        _client: Option<IpAddr>,
-        _request_id: &str,
+        self: &Arc<Self>,
+        token: Secret,
+        client: Option<IpAddr>,
+        request_id: &str,
     ) -> Result<Option<Actor>, Problem> {
-        Ok(None)
+        // Longer than any token of ours: not even hashed.
+        if token.expose().len() > TOKEN {
+            return Ok(None);
+        }
+        let (app, request) = (self.clone(), request_id.to_owned());
+        let work = async move { app.sessions.authenticate(&token, client, Some(request)).await };
+        match self.detached(work.in_current_span()).await {
+            Ok(actor) => Ok(actor?),
+            Err(panic) => {
+                tracing::error!(%panic, "looking up an identity panicked");
+                Err(Problem::internal())
+            }
+        }
+    }
+
+    /// Makes an administrator, as the operator's shell does.
+    pub async fn create_admin(&self, username: &str, password: Secret) -> Result<(), Error> {
+        let asked = NewUser {
+            username: username.to_owned(),
+            password: Some(password),
+            ..NewUser::default()
+        };
+        let shell = Admin::prove(&Actor::system("cli"))?;
+        self.accounts.create_user(&shell, asked, Role::Admin).await.map(drop)
     }
 
     /// Refuses everybody but administrators.
-    pub fn require_admin(&self, _actor: &Actor) -> Result<(), Problem> {
-        Err(Error::forbidden("admin.required", "only an administrator may do this").into())
+    pub fn require_admin(&self, actor: &Actor) -> Result<(), Problem> {
+        Ok(Admin::prove(actor).map(drop)?)
+    }
+
+    /// Tells requests apart without keeping their bodies, which may hold secrets.
+    pub fn fingerprint(&self, parts: &[&[u8]]) -> String {
+        let key = self.keys.derive(Purpose::Idempotency);
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.bytes()) else {
+            return String::new();
+        };
+        for part in parts {
+            mac.update(&part.len().to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Everything that operations are carried out with.
+    fn saga_env(&self) -> Env {
+        let markers = self.keys.derive_all(Purpose::GuestMarker);
+        Env {
+            store: self.store.clone(),
+            hypervisors: self.commands.directory.clone(),
+            markers: Markers::new(self.installation.clone(), markers),
+            secrets: Arc::new(self.commands.secrets.clone()),
+            prober: Arc::new(prober::Knocker),
+            clock: self.commands.clock.clone(),
+            config: self.commands.saga.clone(),
+            runner: self.runner.id,
+            hooks: None,
+        }
     }
 
     /// Waits until the views have seen a position, two seconds at most; one that is not in the log
@@ -182,6 +273,29 @@ impl App {
     }
 }
 
+/// Everything about accounts, over one store.
+pub fn accounts(
+    config: &Config,
+    store: &Store,
+    keys: &MasterKeys,
+    sessions: &Sessions,
+    refusals: &Arc<Refusals>,
+) -> Result<Accounts, Error> {
+    let registration = match config.registration {
+        config::Registration::Closed => Registration::Closed,
+        config::Registration::Open => Registration::Open,
+    };
+    Ok(Accounts::new(
+        store.clone(),
+        SystemClock::shared(),
+        keys,
+        Passwords::new(HashingLimits::default())?,
+        sessions.clone(),
+        refusals.clone(),
+        registration,
+    ))
+}
+
 /// Reads that the database did not answer: the caller may come back.
 pub fn unavailable(error: impl std::error::Error + 'static) -> Problem {
     tracing::error!(error = chain(&error), "a read failed");
@@ -190,7 +304,8 @@ pub fn unavailable(error: impl std::error::Error + 'static) -> Problem {
     problem
 }
 
-fn open_catalog(config: &Config) -> anyhow::Result<Arc<Library>> {
+/// The catalog of the settings; broken files are logged and left out.
+pub fn open_catalog(config: &Config) -> anyhow::Result<Arc<Library>> {
     let origin = config.catalog_dir.clone().map_or(Origin::Embedded, Origin::Directory);
     let catalog = Library::open(origin)?;
     for broken in catalog.current().broken() {

@@ -3,7 +3,11 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+mod control;
+pub mod demo;
 pub mod http;
 mod logging;
+mod moment;
 mod publish;
+mod setup;
 pub mod stores;

@@ -1,8 +1,14 @@
 //! What runs behind the handlers, and how it ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use proximity_commands::saga::{Runner, RunnerHandle};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::App;
+use crate::control;
 use crate::publish::{self, Publisher};
 
 /// Handles of everything that runs; empty before the start and after the end.
@@ -12,12 +18,32 @@ pub struct Background(Mutex<Option<Running>>);
 struct Running {
     views: proximity_projections::Runner,
     publisher: Option<publish::Handle>,
+    operations: RunnerHandle,
+    stopping: CancellationToken,
+    watch: JoinHandle<()>,
+    chores: JoinHandle<()>,
+    control: Option<JoinHandle<()>>,
 }
+
+/// How often every host is looked at.
+const LOOK: Duration = Duration::from_secs(60);
+/// How often refusals are written down and expired sessions removed.
+const CHORES: Duration = Duration::from_secs(30);
 
 impl Background {
     /// Starts everything.
     pub fn start(&self, app: &Arc<App>) {
+        let stopping = CancellationToken::new();
+        let (watch, stopped) = (app.commands.watch.clone(), stopping.clone());
+        // On PostgreSQL the shell goes to the database itself.
+        let embedded = app.config.database_url.is_none();
         let running = Running {
+            control: embedded
+                .then(|| tokio::spawn(control::listen(app.clone(), stopping.clone()))),
+            operations: Runner::start(app.saga_env()),
+            chores: tokio::spawn(chores(app.clone(), stopping.clone())),
+            stopping,
+            watch: tokio::spawn(async move { watch.run(LOOK, stopped).await }),
             views: app.views.follow(),
             publisher: Publisher::start(
                 app.store.clone(),
@@ -33,9 +59,38 @@ impl Background {
     pub async fn stop(&self) {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
+        running.stopping.cancel();
+        running.operations.stop().await;
+        let tasks = [("watch over hosts", running.watch), ("chores", running.chores)];
+        for (what, task) in
+            tasks.into_iter().chain(running.control.map(|control| ("control socket", control)))
+        {
+            if let Err(error) = task.await {
+                tracing::error!(what, %error, "a background task did not end by itself");
+            }
+        }
         if let Some(publisher) = running.publisher {
             publisher.stop().await;
         }
         running.views.stop().await;
+    }
+}
+
+/// Small things that are done now and then; what fails is done the next time.
+async fn chores(app: Arc<App>, stopping: CancellationToken) {
+    while !stopping.is_cancelled() {
+        if let Err(error) = app.refusals.flush().await {
+            tracing::warn!(%error, "refusals are not written down yet");
+        }
+        if let Err(error) = app.sessions.sweep().await {
+            tracing::warn!(%error, "expired sessions are not removed yet");
+        }
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(CHORES) => {}
+        }
+    }
+    if let Err(error) = app.refusals.flush_all().await {
+        tracing::warn!(%error, "the last refusals are not written down");
     }
 }

@@ -3,13 +3,17 @@
 
 mod audit;
 mod catalog;
+mod demo;
+mod doctor;
 mod migrate;
 mod operations;
 mod output;
 mod projections;
 mod serve;
+pub mod user;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -94,6 +98,35 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
     },
+    /// Serve beside a simulated Proxmox VE, ready to try; everything is gone afterwards
+    Demo {
+        /// Address and port, e.g. 127.0.0.1:7800
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<String>,
+        /// Print one line of JSON once it is ready
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a simulated Proxmox VE alone
+    Simulator {
+        /// Where its API is served; loopback only
+        #[arg(long, default_value = "127.0.0.1:8006", value_name = "ADDRESS")]
+        listen: SocketAddr,
+        /// Where its ledger and fault script are served; loopback only
+        #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+        control: SocketAddr,
+        /// Seeds its random choices
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Print one line of JSON once it is ready
+        #[arg(long)]
+        json: bool,
+    },
+    /// Accounts
+    #[command(subcommand)]
+    User(user::Command),
+    /// Look at everything that a server needs, and say what is wrong
+    Doctor,
     /// Bring the database's schema up to date
     Migrate,
     /// How the read models stand; build them anew; verify them
@@ -153,6 +186,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
             block_on(serve::run(config))
         }
         Command::Catalog(command) => catalog::run(&command, &settings()?, cli.output),
+        Command::Demo { listen, json } => {
+            let keep = sources.flags.iter().any(|(key, _)| key == "data.dir");
+            let mut sources = sources.clone();
+            sources.flags.extend(listen.map(|listen| ("server.listen".to_owned(), listen)));
+            block_on(demo::run(config::load(&sources)?, keep, json))
+        }
+        Command::Simulator { listen, control, seed, json } => {
+            block_on(demo::simulator(listen, control, seed, json))
+        }
+        Command::User(command) => block_on(user::run(command, &settings()?, cli.output)),
+        Command::Doctor => block_on(doctor::run(&settings()?, cli.output)),
         Command::Migrate => block_on(migrate::run(&settings()?, cli.output)),
         Command::Projections(command) => {
             block_on(projections::run(command, &settings()?, cli.output))

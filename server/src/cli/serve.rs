@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Settings};
 use crate::app::App;
-use crate::http;
+use crate::{http, setup};
 
 /// Within which the process has ended after it was told to.
 const END_WITHIN: Duration = Duration::from_secs(29);
@@ -15,6 +15,7 @@ const END_WITHIN: Duration = Duration::from_secs(29);
 pub async fn run(config: Settings) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let app = App::start(config).await?;
+    setup::offer(&app.config, &app.accounts).await?;
     let listening = http::serve(app.clone())?;
     tracing::info!(address = %listening.address, "serving");
     stop.wanted().await;

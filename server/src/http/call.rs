@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proximity_commands::Actor;
+use proximity_commands::once::OnceKey;
+use proximity_commands::policy::Admin;
+use proximity_commands::{Actor, Error};
+use proximity_domain::UserId;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
+use super::reply::{self, Reply};
 use crate::app::App;
 
 /// One request, read and authenticated; owned and `Send`, so that it can outlive its connection.
@@ -34,6 +38,8 @@ pub struct Call {
 pub struct Presented {
     pub idempotency_key: Option<String>,
     pub if_match: Option<String>,
+    /// What the client says it is.
+    pub user_agent: Option<String>,
     /// The refresh cookie's value: a secret, so the only door to it hides it.
     pub refresh: Option<proximity_commands::Secret>,
     /// The access token, from the header or the cookie.
@@ -63,6 +69,43 @@ impl Call {
             let detail = if path == "." { reason.to_string() } else { format!("{path}: {reason}") };
             Problem::new("query.malformed", detail)
         })
+    }
+
+    /// The signed-in user.
+    pub fn user(&self) -> Result<UserId, Problem> {
+        self.actor.user().ok_or_else(|| Error::Unauthenticated.into())
+    }
+
+    /// Whose things a list is limited to: the caller's, unless the caller is an administrator.
+    pub fn only_of(&self) -> Option<i64> {
+        if Admin::prove(&self.actor).is_ok() {
+            return None;
+        }
+        // Nobody has the number 0, so a list without an identity is empty.
+        Some(self.actor.user().map_or(0, |user| user.0))
+    }
+
+    /// The caller's idempotency key for this very request.
+    pub fn once(&self) -> Option<OnceKey> {
+        let key = self.presented.idempotency_key.as_deref()?;
+        let parts = [self.path.as_bytes(), self.query.as_bytes(), &self.body];
+        Some(OnceKey {
+            key: format!("{} {key}", self.route),
+            fingerprint: self.app.fingerprint(&parts),
+        })
+    }
+
+    /// Refuses when an `If-Match` header names another state than the present one.
+    pub async fn unchanged_since(
+        &self,
+        now: impl AsyncFnOnce() -> Result<Reply, Problem>,
+    ) -> Result<(), Problem> {
+        let Some(wanted) = &self.presented.if_match else { return Ok(()) };
+        if reply::matches(wanted, &reply::etag_of(now().await?.bytes())) {
+            Ok(())
+        } else {
+            Err(Problem::new("precondition.failed", "it has changed since it was read"))
+        }
     }
 
     /// The body as `T`.

@@ -214,6 +214,7 @@ fn presented(request: &HttpRequest, via: &Via) -> Result<Presentation, Problem> 
         rest: Presented {
             idempotency_key: key,
             if_match: text(request.headers(), &header::IF_MATCH),
+            user_agent: text(request.headers(), &header::USER_AGENT),
             refresh: cookie(cookies::REFRESH),
             access: bearer.clone(),
             forwarded: request.headers().contains_key(header::X_FORWARDED_FOR),

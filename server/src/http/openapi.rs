@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::codes;
-use super::handlers::{catalog, core, health};
+use super::handlers::{
+    apps, auth, catalog, core, health, hosts, operations, settings, users,
+};
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
 use super::routes::ROUTES;
@@ -38,6 +40,16 @@ const SHARED: &[&str] = &[
         core::openapi, core::problem_page, core::system_info,
         catalog::list, catalog::get, catalog::categories, catalog::search, catalog::category,
         catalog::stats, catalog::reload,
+        auth::login, auth::logout, auth::user, auth::put_user, auth::patch_user,
+        auth::registration, auth::refresh, auth::verify, auth::change_password,
+        users::list, users::create, users::change, users::reset_password,
+        apps::list, apps::create, apps::get, apps::delete, apps::action, apps::logs,
+        operations::list, operations::get, operations::resume, operations::cancel,
+        operations::abandon,
+        hosts::list, hosts::create, hosts::get, hosts::change, hosts::delete, hosts::test,
+        hosts::sync_nodes, hosts::nodes,
+        settings::resources, settings::change_resources, settings::network,
+        settings::change_network,
     ),
     components(schemas(Body<'_>, Field)),
 )]

@@ -48,6 +48,11 @@ impl Reply {
         }
     }
 
+    /// The body.
+    pub fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
     /// 202 with JSON: the wish is recorded, an operation fulfils it.
     pub fn accepted(body: &impl Serialize) -> Result<Self, Problem> {
         Ok(Self::json(body)?.status(StatusCode::ACCEPTED))

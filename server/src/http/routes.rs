@@ -1,6 +1,8 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
-use super::handlers::{catalog, core, health};
+use super::handlers::{
+    apps, auth, catalog, core, health, hosts, operations, settings, users,
+};
 use super::route::{Policy, Route, Verb};
 
 macro_rules! routes {
@@ -29,6 +31,20 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/problems/{code}"               Public   core::problem_page: "not_found";
     Get    "/api/core/system/info"          Public   core::system_info;
 
+    Post   "/api/auth/login"                Public   auth::login: "login.failed" "login.limited";
+    Post   "/api/auth/logout"               Optional auth::logout;
+    Get    "/api/auth/user"                 User     auth::user;
+    Put    "/api/auth/user"                 User     auth::put_user: "name.invalid" "email.invalid" "user.email_taken";
+    Patch  "/api/auth/user"                 User     auth::patch_user: "name.invalid" "email.invalid" "user.email_taken";
+    Post   "/api/auth/registration"         Public   auth::registration: "registration.closed" "setup_token.invalid" "username.invalid" "username.missing" "email.invalid" "user.username_taken" "user.email_taken" "password.mismatch";
+    Post   "/api/auth/token/refresh"        Public   auth::refresh: "identity.required";
+    Post   "/api/auth/token/verify"         Public   auth::verify: "identity.required";
+    Post   "/api/auth/password/change"      User     auth::change_password: "password.wrong" "password.mismatch" "password.changed_meanwhile" "login.limited";
+    Get    "/api/users"                     Admin    users::list;
+    Post   "/api/users"                     Admin    users::create: "username.invalid" "email.invalid" "user.username_taken" "user.email_taken";
+    Patch  "/api/users/{id}"                Admin    users::change: "user.last_admin" "user.state";
+    Post   "/api/users/{id}/reset-password" Admin    users::reset_password: "password.changed_meanwhile";
+
     Get    "/api/catalog"                   Public   catalog::list;
     Get    "/api/catalog/categories"        Public   catalog::categories;
     Get    "/api/catalog/search"            Public   catalog::search;
@@ -36,4 +52,31 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/catalog/category/{category}" Public catalog::category;
     Get    "/api/catalog/{id}"              Public   catalog::get: "not_found";
     Post   "/api/catalog/reload"            Admin    catalog::reload;
+
+    Get    "/api/apps"                      User     apps::list: "query.out_of_range";
+    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "node.invalid" "nodes.none_online" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "idempotency_key.reused" "not_available";
+    Get    "/api/apps/{id}"                 Owner    apps::get;
+    Delete "/api/apps/{id}"                 Owner    apps::delete: "application.busy" "precondition.failed" "idempotency_key.reused";
+    Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "precondition.failed" "idempotency_key.reused";
+    Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
+
+    Get    "/api/operations"                User     operations::list: "query.out_of_range";
+    Get    "/api/operations/{id}"           Owner    operations::get;
+    Post   "/api/operations/{id}/resume"    Admin    operations::resume: "operation.not_stuck" "operation.ended" "note.invalid";
+    Post   "/api/operations/{id}/cancel"    Owner    operations::cancel: "operation.ended" "operation.past_pivot" "operation.stuck" "note.invalid";
+    Post   "/api/operations/{id}/abandon"   Admin    operations::abandon: "operation.not_stuck" "operation.ended" "note.invalid";
+
+    Get    "/api/proxmox/hosts"             User     hosts::list;
+    Post   "/api/proxmox/hosts"             Admin    hosts::create: "host.name_taken" "host.cluster_taken" "host.credential_required" "host.credential_invalid" "host.name_invalid" "host.address_invalid" "host.user_invalid" "fingerprint.invalid" "port.invalid" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Get    "/api/proxmox/hosts/{id}"        User     hosts::get;
+    Put    "/api/proxmox/hosts/{id}"        Admin    hosts::change: "host.name_taken" "host.other_cluster" "host.default_must_be_active" "host.credential_required" "host.credential_invalid" "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Delete "/api/proxmox/hosts/{id}"        Admin    hosts::delete: "host.in_use" "precondition.failed";
+    Post   "/api/proxmox/hosts/{id}/test"   Admin    hosts::test: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/proxmox/hosts/{id}/sync-nodes" Admin hosts::sync_nodes: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Get    "/api/proxmox/nodes"             User     hosts::nodes;
+
+    Get    "/api/core/settings/resources"   User     settings::resources;
+    Post   "/api/core/settings/resources"   Admin    settings::change_resources: "cores.invalid" "mebibytes.invalid" "gibibytes.invalid";
+    Get    "/api/core/settings/network"     User     settings::network;
+    Post   "/api/core/settings/network"     Admin    settings::change_network: "subnet.invalid" "gateway.invalid" "gateway.outside_subnet" "dns.invalid" "bridge.invalid";
 };

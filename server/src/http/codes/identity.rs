@@ -51,4 +51,12 @@ pub(super) const CODES: &[Code] = &[
         "Too many attempts",
         "Too many logins failed for this account from this address. Wait for the seconds in `Retry-After`.",
     ),
+    code(422, "username.missing", "A name to sign in with is missing", "Send `username` or `email`."),
+    code(422, "password.wrong", "The present password is wrong", "Send the password with which you signed in as `old_password`."),
+    code(422, "password.mismatch", "The passwords differ", "Send the same password twice."),
+    code(409, "password.changed_meanwhile", "The password was changed meanwhile", "Another request changed it at the same moment. Sign in with the new one and try again."),
+    code(409, "user.username_taken", "The user name is taken", "Another account has this name, in whatever case."),
+    code(409, "user.email_taken", "The e-mail address is taken", "Another account has this address, in whatever case."),
+    code(409, "user.last_admin", "This is the last administrator", "Make someone else an administrator first."),
+    code(409, "user.state", "The account's state does not allow this", "Read the account again; it was changed meanwhile."),
 ];

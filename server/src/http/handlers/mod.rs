@@ -1,5 +1,12 @@
 //! The handlers, one file for each group of calls: parse, call the command or the view, answer.
 
+pub mod apps;
+pub mod auth;
 pub mod catalog;
 pub mod core;
 pub mod health;
+pub mod hosts;
+pub mod operations;
+mod page;
+pub mod settings;
+pub mod users;

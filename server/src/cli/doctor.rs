@@ -1,0 +1,144 @@
+//! `proximity doctor`: looks at everything that a server needs, and says what is wrong.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proximity_commands::Secret;
+use proximity_commands::keys::Purpose;
+use proximity_commands::ports::Hypervisors as _;
+use proximity_commands::secrets::Secrets;
+use proximity_domain::HostId;
+use proximity_projections::State;
+use serde::Serialize;
+
+use super::output::{Format, render};
+use super::{Failure, Settings, readers};
+use crate::app::open_keys;
+use crate::app::commands::Commands;
+use crate::app::open_catalog;
+
+/// A clock that differs more from the database's than this confuses deadlines and sessions.
+const CLOCK: Duration = Duration::from_secs(5);
+
+#[derive(Serialize)]
+struct Finding {
+    check: &'static str,
+    well: bool,
+    found: String,
+}
+
+/// Runs all checks, beside a running server or alone; writes nothing.
+pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
+    let mut findings = Vec::new();
+    let mut note = |check, result: Result<String, String>| {
+        let well = result.is_ok();
+        let found = result.unwrap_or_else(|problem| problem);
+        findings.push(Finding { check, well, found });
+    };
+    match readers(config).await {
+        Err(failure) => note("store", Err(failure.to_string())),
+        Ok((store, views)) => {
+            let head = store.head().await.map_err(anyhow::Error::from)?;
+            note("store", Ok(format!("{head} events, incarnation {}", store.incarnation())));
+            for status in views.status().await.map_err(anyhow::Error::from)? {
+                let text = format!(
+                    "{} is {} events behind{}",
+                    status.name,
+                    status.lag,
+                    status.problem.as_ref().map(|p| format!(": {p}")).unwrap_or_default()
+                );
+                let well = !matches!(status.state, State::Stopped | State::Superseded);
+                note("read model", if well { Ok(text) } else { Err(text) });
+            }
+            note("clock", clock(&store).await);
+            match open_keys(config, &store).await {
+                Err(error) => note("master key", Err(format!("{error:#}"))),
+                Ok(keys) => {
+                    let id = keys.derive(Purpose::Csrf).id;
+                    if !Secrets::is_sealed(&store).await.map_err(anyhow::Error::from)? {
+                        note("master key", Ok("nothing was sealed yet".to_owned()));
+                    }
+                    match Secrets::new(store.clone(), keys.into()).await {
+                        Err(error) => {
+                            let text = crate::http::problem::chain(&error);
+                            note("master key", Err(text));
+                        }
+                        Ok(secrets) => {
+                            note("master key", Ok(format!("{id} opens what was sealed")));
+                            let catalog = open_catalog(config)?;
+                            let commands = Commands::new(config, &store, secrets, catalog);
+                            let hosts = views.hosts().await.map_err(anyhow::Error::from)?;
+                            if hosts.is_empty() {
+                                note("hosts", Ok("none is registered yet".to_owned()));
+                            }
+                            for host in hosts {
+                                let result = reach(&commands, HostId(host.id)).await;
+                                let named = |text: String| format!("{}: {text}", host.name);
+                                note("host", result.map(named).map_err(named));
+                            }
+                        }
+                    }
+                }
+            }
+            views.close().await;
+            store.close().await;
+        }
+    }
+    if config.database_url.as_ref().map(Secret::expose).is_none() {
+        note("data directory", data_directory(config));
+    }
+    print!("{}", render(&findings, &["check", "well", "found"], format)?);
+    match findings.iter().filter(|finding| !finding.well).count() {
+        0 => Ok(()),
+        wrong => Err(Failure::Found(format!("{wrong} of {} checks failed", findings.len()))),
+    }
+}
+
+async fn clock(store: &proximity_eventstore::Store) -> Result<String, String> {
+    let head = store.head().await.map_err(|error| error.to_string())?;
+    let page = store.feed(head.saturating_sub(1), 1).await.map_err(|error| error.to_string())?;
+    let Some(last) = page.last() else { return Ok("nothing to compare with yet".to_owned()) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let last = Duration::from_micros(u64::try_from(last.recorded_at).unwrap_or_default());
+    if last > now + CLOCK {
+        return Err(format!("the last event lies {:?} in the future", last.saturating_sub(now)));
+    }
+    Ok(format!("the last event is {:?} old", now.saturating_sub(last)))
+}
+
+async fn reach(commands: &Commands, host: HostId) -> Result<String, String> {
+    let hypervisor = commands.directory.of(host).await.map_err(|error| error.to_string())?;
+    let version = hypervisor.version().await.map_err(|error| error.to_string())?;
+    let identity = hypervisor.identity().await.map_err(|error| error.to_string())?;
+    let nodes = hypervisor.nodes().await.map_err(|error| error.to_string())?;
+    if nodes.is_empty() {
+        // A role without Sys.Audit sees an empty list where there are nodes.
+        return Err("it lists no node: the role lacks Sys.Audit".to_owned());
+    }
+    for node in nodes.iter().filter(|node| node.online) {
+        let storages = hypervisor.storages(&node.name).await.map_err(|error| error.to_string())?;
+        if storages.is_empty() {
+            return Err(format!("{} lists no storage: the role lacks Datastore.Audit", node.name));
+        }
+    }
+    if !identity.quorate {
+        return Err(format!("the cluster {} has no quorum", identity.cluster));
+    }
+    let online = nodes.iter().filter(|node| node.online).count();
+    Ok(format!(
+        "Proxmox VE {} as {}, {online} of {} nodes online",
+        version.text,
+        identity.cluster,
+        nodes.len()
+    ))
+}
+
+fn data_directory(config: &Settings) -> Result<String, String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = config.data.display();
+    let metadata = std::fs::metadata(&config.data).map_err(|error| format!("{path}: {error}"))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(format!("{path} may be read by others (mode {mode:o}): run chmod 700 on it"));
+    }
+    Ok(format!("{path} is for its owner only"))
+}

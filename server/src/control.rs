@@ -1,0 +1,106 @@
+//! The way from the shell into a running server: a Unix socket that only its owner can open.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::cli;
+use crate::config::Config;
+
+/// Bytes of a request or an answer.
+const MOST: u64 = 64 * 1024;
+/// How long either side waits for the other.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the shell can ask for.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    AddUser { username: String, email: Option<String>, admin: bool, password: String },
+}
+
+fn path(config: &Config) -> PathBuf {
+    config.data.join("control.sock")
+}
+
+/// Listens until it is stopped. The data directory is its owner's only; so is the socket.
+pub async fn listen(app: Arc<App>, stopping: CancellationToken) {
+    let path = path(&app.config);
+    let listener = match bind(&path) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "commands of the shell cannot reach this server");
+            return;
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                if let Err(error) = answer(&app, stream).await {
+                    tracing::warn!(error = format!("{error:#}"), "a command of the shell failed");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a command of the shell was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    if let Err(error) = std::fs::remove_file(&path) {
+        tracing::debug!(%error, "the control socket's file stays");
+    }
+}
+
+fn bind(path: &PathBuf) -> anyhow::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    tokio::time::timeout(PATIENCE, (&mut stream).take(MOST).read_to_end(&mut text)).await??;
+    let request: Request = serde_json::from_slice(&text)?;
+    let accounts = app.accounts.clone();
+    let done = app.detached(async move { cli::user::add(&accounts, request).await }).await?;
+    let answer: Result<i64, String> = done.map_err(|error| error.to_string());
+    let bytes = serde_json::to_vec(&answer)?;
+    tokio::time::timeout(PATIENCE, stream.write_all(&bytes)).await??;
+    Ok(())
+}
+
+/// Asks the server that holds the embedded store; `None` when there is none.
+pub async fn ask(
+    config: &Config,
+    request: &Request,
+) -> anyhow::Result<Option<Result<i64, String>>> {
+    if config.database_url.is_some() {
+        return Ok(None);
+    }
+    let Ok(mut stream) = UnixStream::connect(path(config)).await else { return Ok(None) };
+    stream.write_all(&serde_json::to_vec(request)?).await?;
+    stream.shutdown().await?;
+    let mut text = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.take(MOST).read_to_end(&mut text))
+        .await
+        .context("the server does not answer")??;
+    Ok(Some(serde_json::from_slice(&text).context("the server's answer cannot be read")?))
+}

@@ -1,0 +1,126 @@
+//! Operations: what is being carried out, and what can be done about it.
+
+use proximity_commands::policy::{Admin, Owned};
+use proximity_domain::OperationId;
+use proximity_projections::Operation;
+use proximity_projections::operations::OperationFilter;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::page::Paging;
+use crate::app::unavailable;
+use crate::http::call::Call;
+use crate::http::problem::Problem;
+use crate::http::reply::Reply;
+
+/// Characters of a note.
+const NOTE: usize = 1_000;
+
+/// A page of operations.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OperationList {
+    /// Newest first.
+    pub operations: Vec<Operation>,
+    /// How many there are in all.
+    pub total: u64,
+    /// This page, from 1.
+    pub page: u32,
+    /// How many a page has.
+    pub per_page: u32,
+}
+
+/// Which operations are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OperationsWanted {
+    /// Only those in this state, e.g. `stuck`.
+    pub state: Option<String>,
+    /// Only those of this application.
+    pub app: Option<String>,
+}
+
+/// Why something is done.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct Note {
+    /// At most 1000 characters; it stands in the log for ever.
+    #[serde(default, alias = "reason")]
+    pub note: String,
+}
+
+impl Note {
+    fn checked(self) -> Result<String, Problem> {
+        if self.note.chars().count() > NOTE {
+            let detail = format!("a note has at most {NOTE} characters");
+            return Err(Problem::field("/note", "note.invalid", detail));
+        }
+        Ok(self.note)
+    }
+}
+
+/// The proof that the caller may see and change what the path names: 404 for everybody else.
+async fn owned(call: &Call) -> Result<Owned<OperationId>, Problem> {
+    let id: String = call.param("id")?;
+    Ok(Owned::prove_text(&call.app.store, &call.actor, &id).await?)
+}
+
+async fn row(call: &Call, id: &OperationId) -> Result<Operation, Problem> {
+    let found = call.app.views.operation(&id.to_string()).await.map_err(unavailable)?;
+    found.ok_or_else(Problem::not_found)
+}
+
+/// The caller's operations; an administrator's list shows all.
+#[utoipa::path(get, path = "/api/operations", tag = "operations", params(Paging, OperationsWanted), responses((status = 200, description = "A page of them", body = OperationList)))]
+pub async fn list(call: Call) -> Result<Reply, Problem> {
+    let (page, per_page) = call.query::<Paging>()?.checked()?;
+    let wanted: OperationsWanted = call.query()?;
+    let filter = OperationFilter { owner: call.only_of(), state: wanted.state, app: wanted.app };
+    let found = call.app.views.operations(&filter, page, per_page).await.map_err(unavailable)?;
+    Reply::json(&OperationList { operations: found.items, total: found.total, page, per_page })
+}
+
+/// One operation with its steps, attempts, timings and Proxmox tasks.
+#[utoipa::path(get, path = "/api/operations/{id}", tag = "operations", params(("id" = String, Path, description = "The operation's id")), responses((status = 200, description = "The operation", body = Operation)))]
+pub async fn get(call: Call) -> Result<Reply, Problem> {
+    let owned = owned(&call).await?;
+    Ok(Reply::json(&row(&call, owned.id()).await?)?.tagged())
+}
+
+/// Lets a stuck operation go on.
+#[utoipa::path(post, path = "/api/operations/{id}/resume", tag = "operations", params(("id" = String, Path, description = "The operation's id")), request_body(content = Note, description = "May be left out"), responses((status = 202, description = "It goes on", body = Operation)))]
+pub async fn resume(call: Call) -> Result<Reply, Problem> {
+    let admin = Admin::prove(&call.actor)?;
+    let owned = owned(&call).await?;
+    let note = call.json_or_default::<Note>()?.checked()?;
+    let operations = &call.app.commands.operations;
+    let done = operations.resume(&admin, *owned.id(), note).await?;
+    answer(&call, owned.id(), done.position).await
+}
+
+/// Asks an operation to turn back and take away what it made.
+#[utoipa::path(post, path = "/api/operations/{id}/cancel", tag = "operations", params(("id" = String, Path, description = "The operation's id")), request_body(content = Note, description = "May be left out"), responses((status = 202, description = "It turns back at its next step", body = Operation)))]
+pub async fn cancel(call: Call) -> Result<Reply, Problem> {
+    let owned = owned(&call).await?;
+    let note = call.json_or_default::<Note>()?.checked()?;
+    let operations = &call.app.commands.operations;
+    let done = operations.cancel(&owned, note).await?;
+    answer(&call, owned.id(), done.position).await
+}
+
+/// Gives a stuck operation up; what cannot be proved gone is put in quarantine.
+#[utoipa::path(post, path = "/api/operations/{id}/abandon", tag = "operations", params(("id" = String, Path, description = "The operation's id")), request_body = Note, responses((status = 202, description = "It is over", body = Operation)))]
+pub async fn abandon(call: Call) -> Result<Reply, Problem> {
+    let admin = Admin::prove(&call.actor)?;
+    let owned = owned(&call).await?;
+    let note = call.json::<Note>()?.checked()?;
+    if note.trim().is_empty() {
+        return Err(Problem::field("/note", "note.invalid", "say in a note why it is given up"));
+    }
+    let operations = &call.app.commands.operations;
+    let done = operations.abandon(&admin, *owned.id(), note).await?;
+    answer(&call, owned.id(), done.position).await
+}
+
+async fn answer(call: &Call, id: &OperationId, position: u64) -> Result<Reply, Problem> {
+    call.app.seen(position).await;
+    Ok(Reply::accepted(&row(call, id).await?)?.at(position))
+}
