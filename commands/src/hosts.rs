@@ -1,11 +1,13 @@
 //! Registering, changing, testing and removing Proxmox hosts; an admin's business throughout.
 
 mod input;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::sync::Arc;
 
-use proximity_domain::host::{Auth, Command, Connection, Error as HostError, Host};
+use proximity_domain::host::{Auth, Command, Connection, Error as HostError, Host, Registration};
 use proximity_domain::lease::{Command as LeaseCommand, Holder, Lease};
 use proximity_domain::{HostId, LeaseKey};
 use proximity_eventstore::{Guard, Position, SideWrite, Store, Value, tables};
@@ -117,20 +119,29 @@ impl Hosts {
                  send it again",
             ));
         }
-        if let Some(secret) = &secret {
-            let identity = self.connect(&connection, secret.clone()).await?.identity().await?;
-            if identity.cluster != old.cluster {
-                return Err(Error::conflict(
-                    "host.other_cluster",
-                    format!("this address answers as {}, not as {}", identity.cluster, old.cluster),
-                ));
-            }
-        }
         let is_active = change.is_active.unwrap_or(old.is_active);
+        let shown = match &secret {
+            Some(secret) => Some(secret.clone()),
+            // Leaving a suspended host active releases it: only if it is itself again.
+            None if old.suspended.is_some() && is_active => {
+                Some(self.directory.secret(host, &old.connection).await?)
+            }
+            None => None,
+        };
+        if let Some(secret) = shown {
+            let hypervisor = self.connect(&connection, secret).await?;
+            same_cluster(&hypervisor.identity().await?, &old)?;
+        }
         let is_default = change.is_default.unwrap_or(old.is_default);
         let mut retries = Retries::default();
         loop {
-            let wanted = Wanted { connection: &connection, secret: &secret, is_active, is_default };
+            let wanted = Wanted {
+                from: &old.connection,
+                connection: &connection,
+                secret: &secret,
+                is_active,
+                is_default,
+            };
             match self.try_change(admin, host, wanted).await {
                 Ok(done) => return Ok(done),
                 Err(tried) => retries.again(tried).await?,
@@ -147,6 +158,11 @@ impl Hosts {
         let mut unit = Unit::new(&self.store, admin.actor().metadata("host.change"));
         let state = unit.load::<Host>(&host.to_string()).await?;
         let old = state.registration().ok_or(Error::NotFound)?.clone();
+        if old.connection != *wanted.from {
+            // Half of each change would send one's credential to the other's address.
+            let detail = "the host was changed by someone else at the same moment; look again";
+            return Err(Error::conflict("host.changed_meanwhile", detail).into());
+        }
         let now = self.clock.now();
         let mut connection = wanted.connection.clone();
         if let Some(secret) = wanted.secret {
@@ -198,6 +214,9 @@ impl Hosts {
         judge(&mut unit, host, Command::Remove).await?;
         lease(&mut unit, host, LeaseKey::HostName(fold(&old.connection.name)), false).await?;
         lease(&mut unit, host, LeaseKey::Cluster(old.cluster.clone()), false).await?;
+        if old.is_default {
+            self.pass_default_on(&mut unit, host).await?;
+        }
         // A deployment that was accepted since the look above lets this append fail.
         let guard = Guard::Rows(0);
         unit.write(SideWrite::Delete { table: &tables::HOST_USAGE, filter: filter.clone(), guard });
@@ -213,6 +232,7 @@ impl Hosts {
         let hypervisor = self.stored(host).await?;
         let version = hypervisor.version().await?;
         let identity = hypervisor.identity().await?;
+        same_cluster(&identity, &self.registered(host).await?)?;
         Ok(format!(
             "Proxmox VE {} answers as {} with {} nodes",
             version.text,
@@ -228,16 +248,14 @@ impl Hosts {
         host: HostId,
     ) -> Result<(usize, Option<Position>), Error> {
         let hypervisor = self.stored(host).await?;
+        same_cluster(&hypervisor.identity().await?, &self.registered(host).await?)?;
         let nodes = watch::observe(&*hypervisor).await?;
         let count = nodes.len();
         let meta = admin.actor().metadata("host.sync_nodes");
         Ok((count, watch::record(&self.store, meta, host, nodes).await?))
     }
 
-    async fn registered(
-        &self,
-        host: HostId,
-    ) -> Result<proximity_domain::host::Registration, Error> {
+    async fn registered(&self, host: HostId) -> Result<Registration, Error> {
         let (state, _) = crate::dispatch::load::<Host>(&self.store, &host.to_string()).await?;
         state.registration().cloned().ok_or(Error::NotFound)
     }
@@ -267,6 +285,21 @@ impl Hosts {
         Ok(())
     }
 
+    /// The oldest active host becomes the default when the default one goes.
+    async fn pass_default_on(&self, unit: &mut Unit<'_>, from: HostId) -> Result<(), Error> {
+        let mut others = self.directory.rows(None).await?;
+        others.retain(|row| row.host != from && row.usable);
+        others.sort_by_key(|row| row.host);
+        let Some(heir) = others.first().map(|row| row.host) else { return Ok(()) };
+        let state = unit.load::<Host>(&heir.to_string()).await?;
+        let Some(old) = state.registration().filter(|host| host.is_active) else { return Ok(()) };
+        let connection = old.connection.clone();
+        let now = self.clock.now();
+        unit.write(row(heir, &connection, old.cluster.as_str(), true, true, now));
+        let command = Command::Change { connection, is_active: true, is_default: true };
+        judge(unit, heir, command).await.map(drop)
+    }
+
     /// There is one default: the one before stops being it in the same append.
     async fn take_default(&self, unit: &mut Unit<'_>, host: HostId, now: i64) -> Result<(), Error> {
         for other in self.directory.rows(None).await? {
@@ -291,10 +324,21 @@ impl Hosts {
 /// What a changed host is to be.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
+    /// What the change was made from.
+    from: &'a Connection,
     connection: &'a Connection,
     secret: &'a Option<Secret>,
     is_active: bool,
     is_default: bool,
+}
+
+/// An address that leads to another cluster now is not the host that was registered.
+fn same_cluster(seen: &ClusterIdentity, registered: &Registration) -> Result<(), Error> {
+    if seen.cluster == registered.cluster {
+        return Ok(());
+    }
+    let detail = format!("this address answers as {}, not as {}", seen.cluster, registered.cluster);
+    Err(Error::conflict("host.other_cluster", detail))
 }
 
 fn same_place(a: &Connection, b: &Connection) -> bool {

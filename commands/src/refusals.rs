@@ -2,6 +2,9 @@
 //!
 //! A minute of one caller's refusals with one code is one event in a stream of its own.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,8 @@
 //! The defaults of deployments: read by everyone, changed by admins, used by each deployment.
 
+#[cfg(test)]
+mod tests;
+
 use proximity_domain::settings::{
     Command, NETWORK, RESOURCES, ResourceDefaultsInput, Settings, default_network,
     default_resources,

@@ -128,5 +128,5 @@ impl Accounts {
 /// 10 s after the fifth failure, then doubled with each, a quarter of an hour at most.
 fn delay(failures: u32) -> Micros {
     let doublings = failures.saturating_sub(FREE).min(20);
-    (10 * SECOND << doublings).min(LONGEST)
+    ((10 * SECOND) << doublings).min(LONGEST)
 }
