@@ -4,6 +4,7 @@
 
 mod access;
 mod control;
+mod creation;
 mod faults;
 mod framing;
 mod guests;
