@@ -90,8 +90,7 @@ impl App {
         let views = stores::views(&config, &store).await?;
         let commands = Commands::new(&config, &store, secrets, catalog.clone());
         let refusals = Arc::new(Refusals::new(store.clone(), commands.clock.clone()));
-        let sessions =
-            Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
+        let sessions = Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
         let accounts = accounts(&config, &store, &keys, &sessions, &refusals)?;
         let app = Self {
             metrics: Metrics::new(),

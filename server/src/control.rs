@@ -37,7 +37,10 @@ pub async fn listen(app: Arc<App>, stopping: CancellationToken) {
     let listener = match bind(&path) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "commands of the shell cannot reach this server");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "commands of the shell cannot reach this server"
+            );
             return;
         }
     };
@@ -69,8 +72,8 @@ fn bind(path: &PathBuf) -> anyhow::Result<UnixListener> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }

@@ -38,8 +38,7 @@ impl Background {
         // On PostgreSQL the shell goes to the database itself.
         let embedded = app.config.database_url.is_none();
         let running = Running {
-            control: embedded
-                .then(|| tokio::spawn(control::listen(app.clone(), stopping.clone()))),
+            control: embedded.then(|| tokio::spawn(control::listen(app.clone(), stopping.clone()))),
             operations: Runner::start(app.saga_env()),
             chores: tokio::spawn(chores(app.clone(), stopping.clone())),
             stopping,

@@ -40,15 +40,12 @@ impl Commands {
             ..PveLimits::default()
         };
         let connector: Arc<dyn Connector> = Arc::new(PveConnector::new(limits));
-        let directory =
-            Arc::new(HostDirectory::new(store.clone(), secrets.clone(), connector));
+        let directory = Arc::new(HostDirectory::new(store.clone(), secrets.clone(), connector));
         let hypervisors: Arc<dyn Hypervisors> = directory.clone();
         let clusters =
             Arc::new(LiveClusters::new(store.clone(), hypervisors, Freshness::default()));
-        let saga = SagaConfig {
-            vmids: (config.vmids.first, config.vmids.last),
-            ..SagaConfig::default()
-        };
+        let saga =
+            SagaConfig { vmids: (config.vmids.first, config.vmids.last), ..SagaConfig::default() };
         let applications = Applications {
             store: store.clone(),
             catalog,
@@ -58,11 +55,8 @@ impl Commands {
             clock: clock.clone(),
             limits: Limits::default(),
         };
-        let operations = Operations {
-            store: store.clone(),
-            clock: clock.clone(),
-            quarantine: saga.quarantine,
-        };
+        let operations =
+            Operations { store: store.clone(), clock: clock.clone(), quarantine: saga.quarantine };
         let hosts = Hosts {
             store: store.clone(),
             secrets: secrets.clone(),
@@ -70,17 +64,7 @@ impl Commands {
             clock: clock.clone(),
         };
         let watch = Arc::new(NodeWatch::new(store.clone(), directory.clone(), clock.clone()));
-        Self {
-            applications,
-            operations,
-            hosts,
-            watch,
-            clusters,
-            directory,
-            secrets,
-            clock,
-            saga,
-        }
+        Self { applications, operations, hosts, watch, clusters, directory, secrets, clock, saga }
     }
 }
 

@@ -40,8 +40,7 @@ pub async fn run(config: Settings, keep: bool, as_json: bool) -> Result<(), Fail
 /// What to do next; each line can be pasted into a shell.
 fn instructions(demo: &Demo) -> String {
     let (url, login) = (demo.url(), &demo.login);
-    let credentials =
-        json!({ "username": login.username, "password": login.password }).to_string();
+    let credentials = json!({ "username": login.username, "password": login.password }).to_string();
     let token = format!(
         "$(curl -s {url}/api/auth/login/ -H 'Content-Type: application/json' -d '{credentials}' \
          | sed -E 's/.*\"access\":\"([^\"]+)\".*/\\1/')"

@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::output::{Format, render};
 use super::{Failure, Settings, readers};
-use crate::app::open_keys;
 use crate::app::commands::Commands;
 use crate::app::open_catalog;
+use crate::app::open_keys;
 
 /// A clock that differs more from the database's than this confuses deadlines and sessions.
 const CLOCK: Duration = Duration::from_secs(5);

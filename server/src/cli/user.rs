@@ -86,8 +86,8 @@ async fn direct(config: &Settings, request: Request) -> Result<i64, Failure> {
     let clock = SystemClock::shared();
     let refusals = Arc::new(Refusals::new(store.clone(), clock.clone()));
     let sessions = Sessions::new(store.clone(), clock, Lifetimes::default());
-    let accounts = app::accounts(config, &store, &keys, &sessions, &refusals)
-        .map_err(anyhow::Error::from)?;
+    let accounts =
+        app::accounts(config, &store, &keys, &sessions, &refusals).map_err(anyhow::Error::from)?;
     let made = add(&accounts, request).await;
     store.close().await;
     made.map_err(|error| Failure::Failed(error.into()))
@@ -99,12 +99,8 @@ pub async fn add(
     request: Request,
 ) -> Result<i64, proximity_commands::Error> {
     let Request::AddUser { username, email, admin, password } = request;
-    let asked = NewUser {
-        username,
-        email,
-        password: Some(Secret::new(password)),
-        ..NewUser::default()
-    };
+    let asked =
+        NewUser { username, email, password: Some(Secret::new(password)), ..NewUser::default() };
     let role = if admin { Role::Admin } else { Role::User };
     let shell = Admin::prove(&Actor::system("cli"))?;
     Ok(accounts.create_user(&shell, asked, role).await?.user.id.0)

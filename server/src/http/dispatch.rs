@@ -7,7 +7,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use proximity_commands::{Actor, Secret};
+use proximity_commands::{Actor, Error, Secret};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -117,7 +117,7 @@ async fn answer(
     }
 
     let mut presented = presented(request, via)?;
-    let actor = identity::establish(route.policy, request, app, via, request_id, &mut presented)
+    let actor = identity::establish(route.policy, route.name, app, via, request_id, &mut presented)
         .await
         .map_err(|problem| browser.refused(problem))?;
     browser.session = actor.session().filter(|_| presented.by_cookie);
@@ -158,7 +158,7 @@ async fn run(
     call: Call,
     minimum: Option<position::Wanted>,
 ) -> Result<(super::reply::Reply, Option<header::HeaderValue>), Problem> {
-    let app = call.app.clone();
+    let (app, actor) = (call.app.clone(), call.actor.clone());
     let work = async move {
         let app = call.app.clone();
         if route.verb == Verb::Get {
@@ -168,10 +168,27 @@ async fn run(
         let position = position::header(&app, reply.position);
         Ok((reply, position))
     };
-    app.detached(work.in_current_span()).await.unwrap_or_else(|panic| {
+    let outcome = app.detached(work.in_current_span()).await.unwrap_or_else(|panic| {
         tracing::error!(route = route.name, %panic, "a handler panicked");
         Err(Problem::internal())
-    })
+    });
+    if let Err(problem) = &outcome {
+        note_refusal(&app, route, &actor, problem);
+    }
+    outcome
+}
+
+/// Refusals are audited: rights always, and what a change was refused for. Accounts note their own.
+fn note_refusal(app: &App, route: &Route, actor: &Actor, problem: &Problem) {
+    let told = match problem.status.as_u16() {
+        403 => true,
+        404 | 409 | 412 => !route.verb.is_safe(),
+        _ => false,
+    };
+    if told && !route.path.starts_with("/api/auth/") {
+        let error = Error::Rejected { code: problem.code, detail: String::new() };
+        app.refusals.note(actor, route.name, &error);
+    }
 }
 
 /// Everything the identity and the handlers look at.

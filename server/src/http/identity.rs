@@ -1,6 +1,5 @@
 //! Who calls: the access token of the header or the cookie, looked up on every request.
 
-use actix_web::HttpRequest;
 use actix_web::web;
 use proximity_commands::{Actor, Error};
 
@@ -13,7 +12,7 @@ use crate::app::App;
 /// The actor of this request, or the refusal that the route's policy demands.
 pub async fn establish(
     policy: Policy,
-    _request: &HttpRequest,
+    route: &'static str,
     app: &web::Data<App>,
     via: &Via,
     request_id: &str,
@@ -43,7 +42,10 @@ pub async fn establish(
         (Policy::Optional, None) => Ok(nobody(via, request_id)),
         (_, None) => Err(refused()),
         (Policy::Admin, Some(actor)) => {
-            app.require_admin(&actor)?;
+            app.require_admin(&actor).inspect_err(|problem| {
+                let error = Error::Rejected { code: problem.code, detail: String::new() };
+                app.refusals.note(&actor, route, &error);
+            })?;
             Ok(actor)
         }
         (_, Some(actor)) => Ok(actor),

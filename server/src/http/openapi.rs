@@ -6,9 +6,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::codes;
-use super::handlers::{
-    apps, auth, catalog, core, health, hosts, operations, settings, users,
-};
+use super::handlers::{apps, auth, catalog, core, health, hosts, operations, settings, users};
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
 use super::routes::ROUTES;

@@ -1,8 +1,6 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
-use super::handlers::{
-    apps, auth, catalog, core, health, hosts, operations, settings, users,
-};
+use super::handlers::{apps, auth, catalog, core, health, hosts, operations, settings, users};
 use super::route::{Policy, Route, Verb};
 
 macro_rules! routes {

@@ -1,6 +1,10 @@
 //! The interface as a client sees it: black box over HTTP, a server of its own for each test.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod applications;
 mod harness;
 mod protocol;
+mod rights;
+mod sessions;
 mod stores;
+mod world;

@@ -170,12 +170,7 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
         host_id: body.host_id,
     };
     let key = call.once();
-    let done = call
-        .app
-        .commands
-        .applications
-        .deploy(&call.actor, &request, key.as_ref())
-        .await?;
+    let done = call.app.commands.applications.deploy(&call.actor, &request, key.as_ref()).await?;
     accepted(&call, done, &request.hostname).await
 }
 
@@ -230,12 +225,7 @@ async fn act(
 ) -> Result<Reply, Problem> {
     call.unchanged_since(async || Reply::json(&row(call, owned.id()).await?)).await?;
     let key = call.once();
-    let done = call
-        .app
-        .commands
-        .applications
-        .act(owned, action, force, key.as_ref())
-        .await?;
+    let done = call.app.commands.applications.act(owned, action, force, key.as_ref()).await?;
     call.app.seen(done.position).await;
     let message = match action {
         Action::Start => "The application will be started",

@@ -1,8 +1,6 @@
 //! Signing in and out, registering, and the caller's own account.
 
-use proximity_commands::accounts::{
-    Credentials, NewUser, Profile, ProfileChange, SignedIn,
-};
+use proximity_commands::accounts::{Credentials, NewUser, Profile, ProfileChange, SignedIn};
 use proximity_commands::sessions::Tokens;
 use proximity_commands::{Error, Secret};
 use proximity_domain::user::Role;
@@ -221,11 +219,8 @@ pub async fn user(call: Call) -> Result<Reply, Problem> {
 #[utoipa::path(put, path = "/api/auth/user", tag = "auth", request_body = ProfileWanted, responses((status = 200, description = "As it is now", body = User)))]
 pub async fn put_user(call: Call) -> Result<Reply, Problem> {
     let body: ProfileWanted = call.json()?;
-    let change = ProfileChange {
-        first_name: body.first_name,
-        last_name: body.last_name,
-        email: body.email,
-    };
+    let change =
+        ProfileChange { first_name: body.first_name, last_name: body.last_name, email: body.email };
     let (profile, position) = call.app.accounts.change_profile(&call.actor, change).await?;
     Ok(Reply::json(&User::from(profile))?.at(position))
 }

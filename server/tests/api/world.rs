@@ -1,0 +1,128 @@
+//! A server with a simulated Proxmox VE registered, and people of each kind.
+
+use std::time::{Duration, Instant};
+
+use proximity_server::demo::{generated_password, guest_ports};
+use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Kind, Server};
+
+/// Everything that a test of deployments needs.
+pub struct World {
+    pub server: Server,
+    pub simulator: SimulatorHandle,
+    pub admin: Person,
+    pub owner: Person,
+    pub other: Person,
+}
+
+/// Someone who has signed in.
+#[derive(Clone)]
+pub struct Person {
+    pub name: String,
+    pub token: String,
+}
+
+impl World {
+    /// Starts all of it.
+    pub async fn start(kind: Kind) -> Self {
+        let server = Server::start_on(kind).await;
+        let simulator = Simulator::start(SimulatorConfig {
+            nodes: ["pve1", "pve2"].map(NodeConfig::new).to_vec(),
+            cluster: Some("lab".to_owned()),
+            guest_ports: guest_ports(),
+            ..SimulatorConfig::quick()
+        })
+        .await
+        .unwrap();
+        let password = generated_password();
+        server.app.create_admin("root", password.clone().into()).await.unwrap();
+        let admin = server.sign_in("root", &password).await;
+        let owner = server.new_person(&admin, "ann").await;
+        let other = server.new_person(&admin, "bob").await;
+        let world = Self { server, simulator, admin, owner, other };
+        let host = json!({
+            "name": "lab",
+            "host": "127.0.0.1",
+            "port": world.simulator.address().port(),
+            "password": world.simulator.root_password(),
+            "fingerprint": world.simulator.fingerprint(),
+        });
+        let made = world.post(&world.admin, "/api/proxmox/hosts", &host).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        world
+    }
+
+    pub async fn get(&self, who: &Person, path: &str) -> Answer {
+        self.server.as_person(who, Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, who: &Person, path: &str, body: &Value) -> Answer {
+        self.server.as_person(who, Method::POST, path, Some(body)).await
+    }
+
+    /// Deploys and waits until it runs; its id.
+    pub async fn deployed(&self, who: &Person, hostname: &str) -> String {
+        let body = json!({ "catalog_id": "nginx", "hostname": hostname });
+        let answer = self.post(who, "/api/apps/", &body).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let id = answer.body["id"].as_str().unwrap().to_owned();
+        self.until(&format!("/api/apps/{id}"), |answer| answer.body["status"] == "running").await;
+        id
+    }
+
+    /// Reads as administrator until the answer is as wanted.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let answer = self.get(&self.admin, path).await;
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{path} stays {}", answer.text);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn stop(self) {
+        self.server.stop().await;
+        self.simulator.shutdown().await;
+    }
+}
+
+impl Server {
+    /// A call with a person's token.
+    pub async fn as_person(
+        &self,
+        who: &Person,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        let bearer = format!("Bearer {}", who.token);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let bytes = body.map(|body| body.to_string().into_bytes());
+        self.call(method, path, &headers, bytes.as_deref()).await
+    }
+
+    /// Logs in as a script does.
+    pub async fn sign_in(&self, name: &str, password: &str) -> Person {
+        let body = json!({ "username": name, "password": password }).to_string();
+        let headers = [("content-type", "application/json")];
+        let answer =
+            self.call(Method::POST, "/api/auth/login/", &headers, Some(body.as_bytes())).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let token = answer.body["access"].as_str().unwrap().to_owned();
+        Person { name: name.to_owned(), token }
+    }
+
+    async fn new_person(&self, admin: &Person, name: &str) -> Person {
+        let password = generated_password();
+        let body = json!({ "username": name, "password": password });
+        let made = self.as_person(admin, Method::POST, "/api/users", Some(&body)).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        self.sign_in(name, &password).await
+    }
+}
