@@ -59,6 +59,7 @@ fn words(request: &Request, text: &str, reason: String) -> HypervisorError {
     let already = match call {
         call::START => guest_is(text, "already running"),
         call::STOP | call::SHUTDOWN => guest_is(text, "not running"),
+        call::PULL => has("refusing to override existing file"),
         _ => false,
     };
     if already {
@@ -177,6 +178,9 @@ mod tests {
             let call = request.call;
             assert_eq!(both_ages(&request, 500, "CT 140 not running"), AlreadySo { call });
         }
+        let pull = crate::oci::pull(&node(), "local", "a/b:1", "b_1");
+        let there = "refusing to override existing file 'b_1.tar'";
+        assert_eq!(both_ages(&pull, 500, there), AlreadySo { call: call::PULL });
         let gone = "Configuration file 'nodes/pve1/lxc/140.conf' does not exist";
         let destroy = request::destroy(&node(), vmid());
         assert_eq!(both_ages(&destroy, 500, gone), NoGuest { call: call::DESTROY });

@@ -240,7 +240,7 @@ pub(crate) fn appliances(data: &Value) -> Result<Vec<Appliance>> {
             template: row.text("template")?,
             os: row.opt_text("os")?.unwrap_or_default(),
             version: row.opt_text("version")?.unwrap_or_default(),
-            sha512: row.opt_text("sha512sum")?,
+            sha512: row.opt_text("sha512sum")?.filter(|sum| !sum.is_empty()),
         })
     };
     rows(call::APPLIANCES, data)?.into_iter().map(appliance).collect()

@@ -50,6 +50,9 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, name);
         params.distinguished_name.push(DnType::OrganizationName, "PVE Cluster Manager CA");
+        // An installation makes its authority's name unique by a UUID.
+        let unique = crate::auth::random_secret();
+        params.distinguished_name.push(DnType::OrganizationalUnitName, unique);
         params.not_before = OffsetDateTime::now_utc() - Duration::days(30);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(3650);
         let pem = params.self_signed(&key)?.pem();

@@ -121,6 +121,7 @@ pub trait Hypervisor: Send + Sync {
         template: &str,
     ) -> Result<Upid, HypervisorError>;
     /// Pulls an OCI image as an archive `file_name` (without ending) into a storage (Proxmox VE 9.1 and later).
+    /// `AlreadySo` when the file is there.
     async fn pull_oci_image(
         &self,
         node: &NodeName,
