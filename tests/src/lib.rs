@@ -5,6 +5,7 @@ pub mod checker;
 pub mod database;
 pub mod http;
 pub mod process;
+pub mod rig;
 
 /// Prints one measured figure; `make test` collects these lines at its end.
 #[macro_export]
