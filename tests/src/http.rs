@@ -5,6 +5,20 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+/// The plain HTTP client of all tests: no proxy, no redirects, a deadline.
+pub fn plain() -> reqwest::Client {
+    // Several tests of one process ask for it; the first one installs it.
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        let _first = rustls::crypto::ring::default_provider().install_default();
+    }
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
+}
+
 /// An answer, its body parsed where it is JSON.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -37,13 +51,7 @@ pub struct Client {
 impl Client {
     /// Nobody in particular.
     pub fn anonymous(url: &str) -> Self {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(30))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .unwrap();
-        Self { url: url.to_owned(), bearer: None, http }
+        Self { url: url.to_owned(), bearer: None, http: plain() }
     }
 
     /// Logs in and keeps the access token.

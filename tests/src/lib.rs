@@ -4,6 +4,7 @@
 pub mod checker;
 pub mod database;
 pub mod http;
+pub mod lab;
 pub mod process;
 pub mod rig;
 

@@ -122,7 +122,7 @@ pub struct Server {
 
 impl Server {
     async fn ready(&mut self, url: &str) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = crate::http::plain();
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Ok(answer) = client.get(format!("{url}/readyz")).send().await

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use proximity_commands::clock::{Clock, SystemClock};
+use proximity_commands::clock::SystemClock;
 use proximity_commands::dispatch::{Unit, load};
 use proximity_commands::keys::{MasterKeys, Purpose};
 use proximity_commands::marker::Markers;
@@ -66,8 +66,8 @@ struct Knock;
 impl Prober for Knock {
     async fn http(&self, at: SocketAddr, path: &str) -> Result<u16, String> {
         let url = format!("http://{at}{path}");
-        let client = reqwest::Client::builder().no_proxy().build().map_err(|e| e.to_string())?;
-        let answer = client.get(url).send().await.map_err(|error| error.to_string())?;
+        let answer =
+            crate::http::plain().get(url).send().await.map_err(|error| error.to_string())?;
         Ok(answer.status().as_u16())
     }
 

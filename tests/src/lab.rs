@@ -1,0 +1,148 @@
+//! A laboratory: a simulated cluster in the test's own process, and a server beside it with an admin.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use proximity_eventstore::{Options, Recorded, Store};
+use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
+use serde_json::json;
+
+use crate::checker::{self, Findings};
+use crate::database::Kind;
+use crate::http::Client;
+use crate::process::{Server, Site};
+
+/// The cluster's name in the simulator.
+pub const CLUSTER: &str = "lab";
+
+/// The simulator outlives every kill of the server, as a real cluster would.
+pub struct Lab {
+    pub site: Site,
+    pub simulator: SimulatorHandle,
+    pub admin: String,
+    pub password: String,
+    _folder: tempfile::TempDir,
+}
+
+/// A random password: no constant secret, in tests neither.
+pub fn password() -> String {
+    format!("{}-{}", uuid::Uuid::new_v4(), uuid::Uuid::new_v4())
+}
+
+impl Lab {
+    /// A quick cluster of `nodes` nodes and an empty site with an admin on the store asked for.
+    pub async fn new(kind: Kind, nodes: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = Site::new(kind, &data(folder.path(), "a")).await;
+        site.set("PROXIMITY_PORTS__PUBLIC", "20000-29999");
+        site.set("PROXIMITY_PORTS__INTERNAL", "40000-49999");
+        site.set("PROXIMITY_PUBLISH__ENABLED", "false");
+        let simulator = Simulator::start(SimulatorConfig {
+            cluster: Some(CLUSTER.to_owned()),
+            nodes: (1..=nodes).map(|n| NodeConfig::new(&format!("pve{n}"))).collect(),
+            guest_ports: proximity_server::demo::guest_ports(),
+            ..SimulatorConfig::quick()
+        })
+        .await
+        .unwrap();
+        let password = password();
+        let lab = Self { site, simulator, admin: "root".to_owned(), password, _folder: folder };
+        if kind == Kind::Postgres {
+            lab.site.run(&["migrate"]);
+        }
+        lab.add_admin();
+        lab
+    }
+
+    fn add_admin(&self) {
+        let mut child = self
+            .site
+            .command(&["user", "add", &self.admin, "--admin", "--password-stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, format!("{}\n", self.password).as_bytes()).unwrap();
+        drop(stdin);
+        assert!(child.wait().unwrap().success(), "user add failed");
+    }
+
+    /// A second server's place on the same database.
+    pub fn replica(&self, name: &str) -> Site {
+        self.site.replica(&data(self._folder.path(), name))
+    }
+
+    /// Starts the server, logs the admin in and registers the cluster.
+    pub async fn start(&self) -> (Server, Client) {
+        let server = self.site.serve().await;
+        let client = Client::login(&self.site.url(), &self.admin, &self.password).await;
+        let address = url::Url::parse(&self.simulator.url()).unwrap();
+        let answer = client
+            .post(
+                "/api/proxmox/hosts",
+                json!({
+                    "name": "lab",
+                    "host": address.host_str().unwrap(),
+                    "port": address.port().unwrap(),
+                    "user": "root@pam",
+                    "password": self.simulator.root_password(),
+                    "verify_ssl": false,
+                    "fingerprint": self.simulator.fingerprint(),
+                    "is_default": true,
+                }),
+            )
+            .await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        (server, client)
+    }
+
+    /// The whole log, read beside a server or without one.
+    pub async fn events(&self) -> Vec<Recorded> {
+        let options = match self.site.database_url() {
+            Some(url) => Options::postgres(url),
+            None => Options::sqlite(&self.site.data),
+        };
+        let store = Store::open_read_only(options).await.unwrap();
+        let mut events = Vec::new();
+        loop {
+            let after = events.last().map_or(0, |event: &Recorded| event.position);
+            let page = store.feed(after, 5_000).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            events.extend(page);
+        }
+        store.close().await;
+        events
+    }
+
+    /// `cluster/vmid` of every container that exists.
+    pub fn guests(&self) -> BTreeSet<String> {
+        let ledger = self.simulator.ledger();
+        ledger.containers.iter().map(|guest| format!("{CLUSTER}/{}", guest.vmid)).collect()
+    }
+
+    /// Checks the log against the ledger.
+    pub async fn check(&self) -> Findings {
+        checker::check(&self.events().await, &self.guests())
+    }
+
+    /// Waits until no operation is open (a stuck one is not).
+    pub async fn settle(&self, client: &Client, within: Duration) {
+        for state in ["planned", "running", "unwinding"] {
+            let path = format!("/api/operations?state={state}");
+            client
+                .wait_until(&path, within, |answer| answer.body["total"].as_u64() == Some(0))
+                .await;
+        }
+    }
+}
+
+fn data(folder: &std::path::Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::create_dir(&path).unwrap();
+    path
+}
