@@ -5,7 +5,8 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 
 /// What is told when `RUST_LOG` says nothing.
-const DEFAULT: &str = "info,sqlx=warn,actix_server=warn,actix_http=warn";
+const DEFAULT: &str =
+    "info,sqlx=warn,sqlx::postgres::notice=error,actix_server=warn,actix_http=warn";
 
 /// Starts logging to the standard error stream; a second call changes nothing.
 pub fn start(default: Option<&str>) {
