@@ -63,6 +63,42 @@ pub(super) const CODES: &[Code] = &[
         "The present password is wrong",
         "Send the password with which you signed in as `old_password`.",
     ),
+    code(
+        503,
+        "login.busy",
+        "Too many people sign in at once",
+        "Nothing was tried. Repeat it after the seconds in `Retry-After`.",
+    ),
+    code(
+        422,
+        "password.missing",
+        "A password is missing",
+        "Send `password`, or the same one as `password1` and `password2`.",
+    ),
+    code(
+        422,
+        "password.too_short",
+        "The password is too short",
+        "A password has at least 8 characters.",
+    ),
+    code(
+        422,
+        "password.too_long",
+        "The password is too long",
+        "A password has at most 1,024 bytes.",
+    ),
+    code(
+        422,
+        "password.numeric",
+        "The password is a number",
+        "A password does not consist of digits only.",
+    ),
+    code(
+        422,
+        "password.like_username",
+        "The password is the user name",
+        "Choose one that does not follow from the user name.",
+    ),
     code(422, "password.mismatch", "The passwords differ", "Send the same password twice."),
     code(
         409,
