@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cqrs_es::{Aggregate, DomainEvent};
@@ -92,6 +93,18 @@ pub struct Committed {
     pub replayed: Option<Option<String>>,
 }
 
+/// Lets a test answer an append as a database in trouble would.
+pub trait AppendFaults: Send + Sync {
+    /// An error instead of storing it.
+    fn before(&self, _append: &Append) -> Option<AppendError> {
+        None
+    }
+    /// An error although it was stored.
+    fn after(&self, _append: &Append) -> Option<AppendError> {
+        None
+    }
+}
+
 struct Stream {
     sequence: u64,
     events: Vec<NewEvent>,
@@ -108,6 +121,7 @@ pub struct Unit<'s> {
     lane: Lane,
     fence: Option<Fence>,
     idempotency: Option<Idempotency>,
+    faults: Option<Arc<dyn AppendFaults>>,
 }
 
 impl<'s> Unit<'s> {
@@ -122,12 +136,19 @@ impl<'s> Unit<'s> {
             lane,
             fence: None,
             idempotency: None,
+            faults: None,
         }
     }
 
     /// For what a runner has found out under its claim; served before callers.
     pub fn outcome(store: &'s Store, metadata: Metadata, fence: Option<Fence>) -> Self {
         Self { lane: Lane::Outcome, fence, ..Self::new(store, metadata) }
+    }
+
+    /// Lets a test's faults strike this unit's append.
+    #[must_use]
+    pub fn with_faults(self, faults: Option<Arc<dyn AppendFaults>>) -> Self {
+        Self { faults, ..self }
     }
 
     /// The aggregate as it stands, this unit's own decisions included.
@@ -221,12 +242,13 @@ impl<'s> Unit<'s> {
             fence: self.fence,
             idempotency: self.idempotency,
         };
-        let mut answer = self.store.append(append.clone()).await;
+        let faults = self.faults.as_deref();
+        let mut answer = submit(self.store, faults, &append).await;
         for _ in 0..RETRIES {
             if !matches!(answer, Err(AppendError::Unknown)) {
                 break;
             }
-            answer = self.store.append(append.clone()).await;
+            answer = submit(self.store, faults, &append).await;
         }
         Ok(match answer? {
             Outcome::Stored(appended) => Committed { position: appended.last, replayed: None },
@@ -234,6 +256,21 @@ impl<'s> Unit<'s> {
                 Committed { position, replayed: Some(answer) }
             }
         })
+    }
+}
+
+async fn submit(
+    store: &Store,
+    faults: Option<&dyn AppendFaults>,
+    append: &Append,
+) -> Result<Outcome, AppendError> {
+    if let Some(error) = faults.and_then(|faults| faults.before(append)) {
+        return Err(error);
+    }
+    let answer = store.append(append.clone()).await;
+    match faults.and_then(|faults| faults.after(append)) {
+        Some(error) => Err(error),
+        None => answer,
     }
 }
 

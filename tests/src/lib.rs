@@ -5,6 +5,7 @@ pub mod checker;
 pub mod database;
 pub mod http;
 pub mod lab;
+pub mod matrix;
 pub mod process;
 pub mod rig;
 

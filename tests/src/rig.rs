@@ -27,7 +27,7 @@ use proximity_domain::settings::{default_network, default_resources};
 use proximity_domain::{ApplicationId, HostId, OperationId, SecretId, UserId};
 use proximity_eventstore::{Options, Recorded, Store};
 use proximity_proxmox::{Limits, PveConnector};
-use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
+use proximity_simulator::{GuestPorts, NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
 use uuid::Uuid;
 
 /// The cluster's name.
@@ -95,9 +95,20 @@ pub fn quick() -> SagaConfig {
 impl Rig {
     /// A lone node, a store in `folder`, and the engine's parts; no runner yet.
     pub async fn new(folder: &Path, config: SagaConfig) -> Self {
+        Self::with(folder, config, Duration::from_secs(2), Vec::new()).await
+    }
+
+    /// The same with a client that waits so long for an answer, and guests that serve these ports.
+    pub async fn with(
+        folder: &Path,
+        config: SagaConfig,
+        answer_within: Duration,
+        guest_ports: Vec<GuestPorts>,
+    ) -> Self {
         let simulator = Simulator::start(SimulatorConfig {
             cluster: Some(CLUSTER.to_owned()),
             nodes: vec![NodeConfig::new("pve1")],
+            guest_ports,
             ..SimulatorConfig::quick()
         })
         .await
@@ -105,8 +116,8 @@ impl Rig {
         let store = Store::open(Options::sqlite(folder)).await.unwrap();
         let limits = Limits {
             connect: Duration::from_secs(2),
-            read: Duration::from_secs(2),
-            write: Duration::from_secs(2),
+            read: answer_within,
+            write: answer_within,
             refusal_pause: Duration::ZERO,
             ..Limits::default()
         };
@@ -143,6 +154,20 @@ impl Rig {
 
     /// Appends what a deployment appends: the application, its leases, the operation.
     pub async fn deploy(&self, name: &str, vmid: i64, port: i64) -> (ApplicationId, OperationId) {
+        let source = Source::Template { os: "alpine".to_owned(), version: "3.22".to_owned() };
+        let health = Health { probe: Probe::Running, within_s: 1 };
+        self.deploy_from(name, vmid, port, source, health).await
+    }
+
+    /// The same, made from this source and judged by this check.
+    pub async fn deploy_from(
+        &self,
+        name: &str,
+        vmid: i64,
+        port: i64,
+        source: Source,
+        health: Health,
+    ) -> (ApplicationId, OperationId) {
         let application = ApplicationId::new("alpine", rand::random()).unwrap();
         let operation = OperationId(Uuid::new_v4());
         let guest = GuestRef {
@@ -157,7 +182,6 @@ impl Rig {
             internal_port: (port + 1_000).try_into().unwrap(),
             address: None,
         };
-        let health = Health { probe: Probe::Running, within_s: 1 };
         let mut unit = Unit::new(&self.store, Actor::system("rig").metadata("rig.deploy"));
         let requested = Requested {
             owner: UserId(1),
@@ -189,7 +213,7 @@ impl Rig {
         let plan = Plan::Deploy(Box::new(DeployPlan {
             guest,
             holdings,
-            source: Source::Template { os: "alpine".to_owned(), version: "3.22".to_owned() },
+            source,
             template_storage: "local".to_owned(),
             disk_storage: "local-btrfs".to_owned(),
             resources: default_resources(),

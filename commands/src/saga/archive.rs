@@ -14,7 +14,7 @@ use proximity_domain::plan::Source;
 use super::guest::said;
 use super::step::{Step, StepError};
 use super::work::{Work, metadata};
-use crate::dispatch::{Refused, Retries, Unit};
+use crate::dispatch::{Refused, Retries};
 use crate::ports::HypervisorError;
 use crate::ports::Upid;
 
@@ -56,7 +56,7 @@ impl Step for EnsureTemplate {
     }
 
     async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
-        work.give_back_templates().await
+        work.give_back_turn().await
     }
 }
 
@@ -86,7 +86,7 @@ impl Step for EnsureOciImage {
     }
 
     async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
-        work.give_back_templates().await
+        work.give_back_turn().await
     }
 }
 
@@ -114,8 +114,7 @@ impl Work<'_> {
         file: &str,
         download: impl Future<Output = Result<Upid, HypervisorError>> + Send,
     ) -> Result<String, StepError> {
-        let node = self.deployment()?.guest.node.clone();
-        let key = LeaseKey::Template(node, storage.to_owned(), file.to_owned()).to_string();
+        let key = self.turn()?;
         let holder = Holder::Operation(self.hold.operation);
         self.lease(&key, lease::Command::Acquire { holder: holder.clone() }).await?;
         if let Some(upid) = self.task.as_ref().filter(|_| self.recovering) {
@@ -140,34 +139,29 @@ impl Work<'_> {
         fetched
     }
 
-    /// Whatever a broken-off download still holds.
-    async fn give_back_templates(&self) -> Result<(), StepError> {
+    /// Whatever a broken-off download still holds. Asks nobody, so that it works without the node.
+    async fn give_back_turn(&self) -> Result<(), StepError> {
+        let holder = Holder::Operation(self.hold.operation);
+        self.lease(&self.turn()?, lease::Command::Release { holder }).await
+    }
+
+    /// The lease that lets one deployment download at a time: named by what the plan asks for, since
+    /// which file that is only the node can tell.
+    fn turn(&self) -> Result<String, StepError> {
         let plan = self.deployment()?;
+        let wanted = match &plan.source {
+            Source::Oci { image, .. } => archive_name(image),
+            Source::Template { os, version } => format!("{os}-{version}"),
+        };
         let (node, storage) = (plan.guest.node.clone(), plan.template_storage.clone());
-        let mut files = Vec::new();
-        match &plan.source {
-            Source::Oci { image, .. } => files.push(format!("{}.tar", archive_name(image))),
-            Source::Template { os, version } => {
-                let prefix = format!("{os}-{version}-");
-                let listed = self.hypervisor.appliances(&node).await?;
-                files.extend(
-                    listed.into_iter().map(|a| a.template).filter(|t| t.starts_with(&prefix)),
-                );
-            }
-        }
-        for file in files {
-            let key = LeaseKey::Template(node.clone(), storage.clone(), file).to_string();
-            let holder = Holder::Operation(self.hold.operation);
-            self.lease(&key, lease::Command::Release { holder }).await?;
-        }
-        Ok(())
+        Ok(LeaseKey::Template(node, storage, wanted).to_string())
     }
 
     async fn lease(&self, key: &str, command: lease::Command) -> Result<(), StepError> {
         let mut retries = Retries::default();
         loop {
             let meta = metadata(self.progress, self.hold, "operation.template");
-            let mut unit = Unit::outcome(&self.env.store, meta, Some(self.hold.fence()));
+            let mut unit = self.env.outcome(meta, Some(self.hold.fence()));
             match unit.apply::<Lease>(key, command.clone()).await {
                 // So already, or another's, which is not ours to give back.
                 Ok(0) | Err(Refused::Judged(lease::Error::NotHolder)) => return Ok(()),

@@ -200,10 +200,14 @@ async fn perform(
     step: &dyn Step,
     work: &Work<'_>,
 ) -> Result<Option<proximity_domain::operation::Finding>, StepError> {
+    let hooks = work.env.hooks.as_deref();
+    if hooks.is_some_and(|hooks| hooks.fails(work.step, work.direction)) {
+        return Err(StepError::retryable("a test let it fail"));
+    }
     match work.direction {
         Direction::Act => step.act(work).await,
         Direction::Undo => {
-            if work.env.hooks.as_ref().is_some_and(|hooks| hooks.skips_undo(work.step)) {
+            if hooks.is_some_and(|hooks| hooks.skips_undo(work.step)) {
                 return Ok(None);
             }
             step.undo(work).await.map(|()| None)

@@ -109,7 +109,14 @@ fn instructions(progress: &Progress, step: &str, reason: &str) -> String {
     };
     let GuestRef { node, vmid, .. } = guest;
     let locked = reason.contains("lock");
-    if locked {
+    if reason.contains("creation") {
+        // Unlocked, it would be an empty configuration that says nobody's name.
+        format!(
+            "the creation of container {vmid} on node {node} was broken off; when no task works on it \
+             any more, run `pct unlock {vmid}` and `pct destroy {vmid} --purge`, then resume the \
+             operation"
+        )
+    } else if locked {
         format!(
             "on node {node}, see with `pct config {vmid}` which lock container {vmid} carries; when no \
              task works on it any more, run `pct unlock {vmid}`, then resume the operation"
@@ -247,7 +254,7 @@ async fn store(
     let mut retries = Retries::default();
     loop {
         let meta = metadata(progress, hold, name);
-        let mut unit = Unit::outcome(&env.store, meta, Some(hold.fence()));
+        let mut unit = env.outcome(meta, Some(hold.fence()));
         for decision in decisions {
             decide(&mut unit, hold, progress, decision.clone()).await.map_err(StepError::Store)?;
         }

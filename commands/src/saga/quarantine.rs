@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::work::Env;
 use crate::actor::Actor;
 use crate::clock::Micros;
-use crate::dispatch::Unit;
 use crate::ports::{HypervisorError, TaskState};
 
 /// How long after a look that decided nothing the next one follows.
@@ -110,7 +109,7 @@ async fn look(env: &Env, host: HostId, vmid: Vmid) -> Result<Option<Command>, Hy
 /// Stored at the sequence that is read now; a conflict means that someone else has decided.
 async fn settle(env: &Env, key: &str, command: Command) {
     let meta = Actor::system("quarantine").metadata("lease.clear");
-    let mut unit = Unit::outcome(&env.store, meta, None);
+    let mut unit = env.outcome(meta, None);
     let applied = unit.apply::<Lease>(key, command).await;
     match applied {
         Ok(0) => {}

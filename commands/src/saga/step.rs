@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use proximity_domain::operation::{Direction, Failure, FailureClass, Finding};
 
 use super::work::Work;
+use crate::dispatch::AppendFaults;
 use crate::error::Error;
 use crate::ports::HypervisorError;
 
@@ -82,9 +83,13 @@ pub enum Point {
 
 /// Lets a test end the runner's work on an operation at a chosen moment, as a crash would, or leave
 /// a try or an undo out.
-pub trait Hooks: Send + Sync {
+pub trait Hooks: AppendFaults {
     /// `true` ends the work right here, with nothing recorded and the claim kept.
     fn dies(&self, point: Point, step: &str, direction: Direction) -> bool;
+    /// `true` makes this try fail before it does anything: for steps that ask nobody.
+    fn fails(&self, _step: &str, _direction: Direction) -> bool {
+        false
+    }
     /// `true` takes the step for undone without undoing it: a planted defect.
     fn skips_undo(&self, _step: &str) -> bool {
         false

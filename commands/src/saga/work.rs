@@ -16,7 +16,7 @@ use super::config::SagaConfig;
 use super::step::{Hooks, StepError};
 use crate::actor::{Actor, Metadata};
 use crate::clock::Clock;
-use crate::dispatch::{Retries, Unit};
+use crate::dispatch::{AppendFaults, Retries, Unit};
 use crate::error::Error;
 use crate::marker::Markers;
 use crate::ports::{Hypervisor, Hypervisors, Prober, SecretReader, Upid};
@@ -35,6 +35,14 @@ pub struct Env {
     /// operations up again at once.
     pub runner: Uuid,
     pub hooks: Option<Arc<dyn Hooks>>,
+}
+
+impl Env {
+    /// A unit of work for what was found out.
+    pub(super) fn outcome(&self, metadata: Metadata, fence: Option<Fence>) -> Unit<'_> {
+        let faults = self.hooks.clone().map(|hooks| hooks as Arc<dyn AppendFaults>);
+        Unit::outcome(&self.store, metadata, fence).with_faults(faults)
+    }
 }
 
 /// A runner's hold on one operation.
@@ -189,8 +197,7 @@ pub(super) async fn record(
     let id = hold.operation.to_string();
     let mut retries = Retries::default();
     loop {
-        let mut unit =
-            Unit::outcome(&env.store, metadata(progress, hold, name), Some(hold.fence()));
+        let mut unit = env.outcome(metadata(progress, hold, name), Some(hold.fence()));
         unit.apply::<Operation>(&id, command.clone()).await.map_err(|refused| {
             let context = "the operation refused a record";
             StepError::Store(refused.or_else(|error| Error::internal(context, error)))

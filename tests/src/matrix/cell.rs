@@ -1,0 +1,181 @@
+//! The cells, computed from the lists of steps, and the one expected end of each.
+
+use std::fmt;
+
+use proximity_commands::saga::steps;
+use proximity_domain::plan::{
+    DeletePlan, DeployPlan, GuestRef, Health, Holdings, Plan, Probe, Source,
+};
+use proximity_domain::settings::{default_network, default_resources};
+
+use crate::rig::{CLUSTER, HOST};
+
+/// Faults that strike a step on its way forward.
+pub const FORWARD_FAULTS: u8 = 20;
+/// Faults that strike a step's undo.
+pub const UNDO_FAULTS: u8 = 5;
+
+/// Whose steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saga {
+    /// A deployment from an OS template that has to be downloaded.
+    Template,
+    /// A deployment from an image that has to be pulled, judged by an answer over HTTP.
+    Image,
+    /// The deletion of a running application.
+    Delete,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disturbance {
+    /// 1 to 20.
+    Forward(u8),
+    /// 1 to 5.
+    Undo(u8),
+}
+
+/// One step under one fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    pub saga: Saga,
+    pub step: &'static str,
+    pub disturbance: Disturbance,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { saga, step, disturbance } = self;
+        match disturbance {
+            Disturbance::Forward(fault) => write!(f, "{saga:?} {step} forward {fault:02}"),
+            Disturbance::Undo(fault) => write!(f, "{saga:?} {step} undo {fault}"),
+        }
+    }
+}
+
+/// How a cell has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Done,
+    Undone,
+    /// Stuck, and `done` after the fault is lifted and the operation resumed.
+    StuckThenDone,
+    /// Stuck, and `undone` after the fault is lifted and the operation resumed.
+    StuckThenUndone,
+}
+
+impl Saga {
+    /// What a template is made of: one that the node does not have yet.
+    pub fn source(self) -> Source {
+        match self {
+            Self::Image => {
+                Source::Oci { image: "docker.io/library/nginx:1.29".to_owned(), entrypoint: None }
+            }
+            Self::Template | Self::Delete => {
+                Source::Template { os: "debian".to_owned(), version: "12".to_owned() }
+            }
+        }
+    }
+
+    /// When its application counts as there.
+    pub fn health(self) -> Health {
+        let probe = match self {
+            Self::Image => {
+                let port = 18_080.try_into().unwrap();
+                Probe::Http { port, path: "/".to_owned(), expect: Some(200) }
+            }
+            Self::Template | Self::Delete => Probe::Running,
+        };
+        Health { probe, within_s: 1 }
+    }
+
+    /// The plan whose list of steps counts.
+    fn plan(self) -> Plan {
+        let guest = GuestRef {
+            host: HOST,
+            cluster: CLUSTER.parse().unwrap(),
+            node: "pve1".parse().unwrap(),
+            vmid: 104.try_into().unwrap(),
+        };
+        if self == Self::Delete {
+            return Plan::Delete(DeletePlan {
+                guest: Some(guest),
+                holdings: None,
+                was_running: true,
+            });
+        }
+        Plan::Deploy(Box::new(DeployPlan {
+            guest,
+            holdings: Holdings {
+                hostname: "cell".parse().unwrap(),
+                public_port: 8_100.try_into().unwrap(),
+                internal_port: 9_100.try_into().unwrap(),
+                address: None,
+            },
+            source: self.source(),
+            template_storage: "local".to_owned(),
+            disk_storage: "local-btrfs".to_owned(),
+            resources: default_resources(),
+            network: default_network(),
+            environment: std::collections::BTreeMap::new(),
+            unprivileged: true,
+            features: None,
+            health: self.health(),
+        }))
+    }
+
+    /// The name of the last step that can be taken back: where an unwinding is started from.
+    pub fn last_reversible(self) -> &'static str {
+        let steps = steps(&self.plan());
+        steps.iter().rfind(|step| !step.is_pivot()).unwrap().name()
+    }
+}
+
+/// Every step × 20, and every undo × 5; a pivot has no undo.
+pub fn all() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for saga in [Saga::Template, Saga::Image, Saga::Delete] {
+        for step in steps(&saga.plan()) {
+            let mut add = |disturbance| {
+                cells.push(Cell { saga, step: step.name(), disturbance });
+            };
+            (1..=FORWARD_FAULTS).map(Disturbance::Forward).for_each(&mut add);
+            if !step.is_pivot() {
+                (1..=UNDO_FAULTS).map(Disturbance::Undo).for_each(&mut add);
+            }
+        }
+    }
+    cells
+}
+
+/// The number of cells that the lists of steps ask for, counted apart from [`all`].
+pub fn asked_for() -> usize {
+    [Saga::Template, Saga::Image, Saga::Delete]
+        .into_iter()
+        .map(|saga| {
+            let plan = saga.plan();
+            let pivots = steps(&plan).iter().filter(|step| step.is_pivot()).count();
+            let count = steps(&plan).len();
+            count * usize::from(FORWARD_FAULTS) + (count - pivots) * usize::from(UNDO_FAULTS)
+        })
+        .sum()
+}
+
+/// The one expected end.
+///
+/// A fault that ends by itself is survived. What is refused for good is taken back, and from the
+/// pivot on, where there is no way back, waits for an operator. So does an undo that fails for ever,
+/// and a lock that Proxmox left behind and lets nobody but an operator remove.
+pub fn expected(cell: Cell) -> End {
+    match (cell.step, cell.disturbance) {
+        ("destroy", Disturbance::Forward(1)) => End::StuckThenDone,
+        (_, Disturbance::Forward(1)) => End::Undone,
+        // No address ever: the application does not answer within its time.
+        ("wait_healthy", Disturbance::Forward(9)) => End::Undone,
+        // The worker died and left `lock: create`.
+        ("create_container", Disturbance::Forward(10)) => End::StuckThenUndone,
+        (_, Disturbance::Forward(_)) => End::Done,
+        (_, Disturbance::Undo(5)) => End::StuckThenUndone,
+        (_, Disturbance::Undo(_)) => End::Undone,
+    }
+}
