@@ -116,7 +116,7 @@ async fn a_serving_role_appends_and_changes_nothing() {
         refused += 1;
     }
     println!(
-        "figures: postgres: the serving role was refused {refused} of {} changes",
+        "figure: postgres: the serving role was refused {refused} of {} changes",
         attempts.len()
     );
     let left: i64 =

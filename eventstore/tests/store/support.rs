@@ -173,7 +173,7 @@ pub fn assert_whole(log: &[Recorded]) {
 #[macro_export]
 macro_rules! figures {
     ($home:expr, $($text:tt)*) => {
-        println!("figures: {}: {}", $home.name(), format_args!($($text)*))
+        println!("figure: {}: {}", $home.name(), format_args!($($text)*))
     };
 }
 

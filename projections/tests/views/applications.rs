@@ -155,7 +155,7 @@ on_both! {
             assert_eq!((list.items.len(), list.total), (expected, 1_000));
             assert!(list.items.iter().all(|app| app.operation.is_some()));
         }
-        println!("{:?}: a list of 1, 20, 100 and 0 of 1,000 applications: {spent:?} statements", site.kind);
+        println!("figure: {:?}: a list of 1, 20, 100 and 0 of 1,000 applications: {spent:?} statements", site.kind);
         assert_eq!(spent, [1, 1, 1, 1]);
         // Every application is on exactly one page, newest first.
         let mut all = Vec::new();

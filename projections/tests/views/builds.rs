@@ -44,7 +44,7 @@ on_both! {
         assert_eq!(verdict.rows_compared, 301 + 12_200);
         let seen = seen.lock().unwrap().clone();
         let last = seen.last().unwrap();
-        println!("{:?}: rebuilt {} events in {took:?} beside a live runner, {:.0} events/s folded; rows different: {}",
+        println!("figure: {:?}: rebuilt {} events in {took:?} beside a live runner, {:.0} events/s folded; rows different: {}",
             site.kind, last.events_done, last.rate(), verdict.rows_different);
         assert!(last.events_done >= before && last.events_done == last.events_total);
         assert!(seen.windows(2).all(|two| two[0].events_done < two[1].events_done));
@@ -73,7 +73,7 @@ on_both! {
             let fault = Arc::new(fault);
             let cut = Views::open_with(&site.location, Arc::<Fault>::clone(&fault), counter()).await.unwrap();
             let error = cut.rebuild(&[], silent()).await.expect_err("a short rebuild is no success");
-            println!("{:?}: rebuild {case} after {} of {head} events: {error}", site.kind, fault.read.load(Ordering::Relaxed));
+            println!("figure: {:?}: rebuild {case} after {} of {head} events: {error}", site.kind, fault.read.load(Ordering::Relaxed));
             match case {
                 "cut" => assert!(matches!(error, Error::Feed(_))),
                 _ => assert!(matches!(error, Error::Short { reached: 1_500, .. })),

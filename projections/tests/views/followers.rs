@@ -33,7 +33,7 @@ on_both! {
         caught_up(&two, head).await;
         let counted = counts(&site).await;
         println!(
-            "{:?}: 2 runners, 20 writers, 1,000 appends acknowledged: counted {} in {} rows, {} lines, {:?}",
+            "figure: {:?}: 2 runners, 20 writers, 1,000 appends acknowledged: counted {} in {} rows, {} lines, {:?}",
             site.kind, counted.0, counted.1, counted.2, started.elapsed()
         );
         assert_eq!(counted, (1_000, 10, 1_000));

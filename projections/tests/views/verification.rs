@@ -28,7 +28,7 @@ on_both! {
             assert!(found.is_some(), "{plant}: {:?}", verdict.differences);
         }
         let verdict = views.verify("counter", silent()).await.unwrap();
-        println!("{:?}: planted 6 differences, found {}", site.kind, verdict.rows_different);
+        println!("figure: {:?}: planted 6 differences, found {}", site.kind, verdict.rows_different);
         assert_eq!(verdict.rows_different, 6);
         views.rebuild(&["counter"], silent()).await.unwrap();
         assert_eq!(views.verify("counter", silent()).await.unwrap().rows_different, 0);
