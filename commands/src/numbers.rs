@@ -32,6 +32,11 @@ pub(crate) async fn next(
     Ok(last + 1)
 }
 
+/// The end of an attempt whose number was given to another while it was being used.
+pub(crate) fn taken() -> Tried {
+    Tried::Stale(AppendError::SideStale { table: tables::INSTALLATION.name })
+}
+
 /// Whether another attempt helps: it does when someone else took the number meanwhile.
 pub(crate) fn tried(error: AppendError) -> Tried {
     match error {

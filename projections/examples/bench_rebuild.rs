@@ -62,8 +62,28 @@ async fn measure(kind: Kind, events: u64) {
         .await;
         line(kind, &format!("rebuild of `{name}`"), head, one, bare);
     }
+    read_your_writes(&site, &views).await;
     views.close().await;
     site.end().await;
+}
+
+/// How long after its acknowledgement a deployment can be read by whoever waits for it.
+async fn read_your_writes(site: &Site, views: &proximity_projections::Views) {
+    let runner = views.follow();
+    let mut waits = Vec::new();
+    for number in 0..300 {
+        let position = site.append(Sample::new(3_000_000 + number).deployment()).await;
+        let acknowledged = Instant::now();
+        support::caught_up(views, position).await;
+        waits.push(acknowledged.elapsed());
+    }
+    waits.sort_unstable();
+    let (half, most) = (waits[150], waits[297]);
+    println!(
+        "| {:?} | acknowledged to readable | 300 appends | p50 {half:?} | p99 {most:?} | |",
+        site.kind
+    );
+    runner.stop().await;
 }
 
 async fn best<F: Future<Output = f64>>(times: usize, mut run: impl FnMut() -> F) -> f64 {

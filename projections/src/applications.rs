@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::text::Moment;
+
 /// An application as the API shows it; `url`, `iframe_url` and the metrics are the server's to fill.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct App {
@@ -66,9 +68,11 @@ pub struct App {
     /// The catalog entry's description.
     pub description: String,
     /// RFC 3339.
-    pub created_at: String,
+    #[schema(value_type = String)]
+    pub created_at: Moment,
     /// RFC 3339.
-    pub updated_at: String,
+    #[schema(value_type = String)]
+    pub updated_at: Moment,
     /// Share of the given cores, 0 to 1.
     pub cpu_usage: Option<f64>,
     /// Bytes.

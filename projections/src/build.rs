@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use proximity_eventstore::{Position, Recorded};
 use uuid::Uuid;
 
 use crate::backend::{Mark, Session, Slot};
 use crate::error::{Error, chain};
-use crate::fold::AnyFold;
+use crate::fold::{AnyFold, Changes};
 use crate::pages::Pages;
-use crate::step::{fold, load, write};
+use crate::step::{changes, fold, load, write};
 use crate::views::Inner;
 
 /// How far a rebuild or a verification is.
@@ -52,13 +53,18 @@ struct Unit {
     fold: Box<dyn AnyFold>,
 }
 
-/// Builds these projections with one reading of the log.
+/// Builds these projections with one reading of the log; when `due` is set, only those whose live
+/// rows are of another version or another log, since another process may have built them just now.
 pub(crate) async fn build(
     inner: &Arc<Inner>,
     chosen: &[usize],
+    due: bool,
     on_progress: &OnProgress,
 ) -> Result<(), Error> {
-    let mut units = begin(inner, chosen).await?;
+    let mut units = begin(inner, chosen, due).await?;
+    if units.is_empty() {
+        return Ok(());
+    }
     let built = run(inner, &mut units, on_progress).await;
     if let Err(error) = &built {
         for unit in &units {
@@ -72,18 +78,23 @@ pub(crate) async fn build(
 }
 
 /// Claims the builds and makes their empty tables.
-async fn begin(inner: &Inner, chosen: &[usize]) -> Result<Vec<Unit>, Error> {
+async fn begin(inner: &Inner, chosen: &[usize], due: bool) -> Result<Vec<Unit>, Error> {
     let incarnation = inner.feed.incarnation();
+    let head = inner.feed.head().await?;
     let mut session = inner.backend.begin().await?;
     session.lock_schema().await?;
     let mut units = Vec::new();
     for index in chosen.iter().copied() {
         let projection = inner.projections[index].as_ref();
         let name = projection.name();
-        if let Some(live) = session.mark(name, Slot::Live).await?
-            && live.version > projection.version()
-        {
-            return Err(Error::Superseded { name: name.to_owned() });
+        if let Some(live) = session.mark(name, Slot::Live).await? {
+            if live.version > projection.version() {
+                return Err(Error::Superseded { name: name.to_owned() });
+            }
+            let current = live.version == projection.version() && live.incarnation == incarnation;
+            if due && current && live.position <= head {
+                continue;
+            }
         }
         if let Some(other) = session.mark(name, Slot::Next).await? {
             let silent = session.now().await? - other.updated_at;
@@ -116,9 +127,9 @@ async fn run(
         let head = inner.feed.head().await?;
         while reached < head {
             let page = Arc::new(pages.next(reached, head).await?);
-            for unit in units.iter_mut() {
-                take(inner, None, unit, &page, reached).await?;
-            }
+            // Side by side: each folds on a thread of its own.
+            let takes = units.iter_mut().map(|unit| take(inner, None, unit, &page, reached));
+            all(takes).await?;
             reached += page.len() as u64;
             let elapsed = started.elapsed();
             on_progress(BuildProgress { events_done: reached, events_total: head, elapsed });
@@ -134,10 +145,15 @@ async fn run(
             break;
         }
     }
-    for unit in units {
-        finish(inner, unit, reached).await?;
-    }
-    Ok(())
+    // One transaction each: two switches in one could wait for a reader that waits for both.
+    all(units.iter_mut().map(|unit| finish(inner, unit, reached))).await
+}
+
+/// Waits for every one, so that none is dropped in the middle of a statement; then the first error.
+async fn all(
+    each: impl Iterator<Item = impl Future<Output = Result<(), Error>>>,
+) -> Result<(), Error> {
+    join_all(each).await.into_iter().collect()
 }
 
 /// Folds a page into one projection.
@@ -175,13 +191,12 @@ async fn take(
 
 /// Writes what is in memory when it is much; else only says that the build lives.
 async fn flush(inner: &Inner, unit: &mut Unit, reached: Position, full: bool) -> Result<(), Error> {
-    let mut session = inner.backend.begin().await?;
     let to = if full { reached } else { unit.mark.position };
-    if full {
-        let changes = unit.fold.changes()?;
-        write(session.as_mut(), inner.projections[unit.index].as_ref(), Slot::Next, changes)
-            .await?;
-    }
+    let held = if full { changes(&mut unit.fold).await? } else { Changes::default() };
+    let mut session = inner.backend.begin().await?;
+    let projection = inner.projections[unit.index].as_ref();
+    let fresh = unit.mark.position == 0;
+    write(session.as_mut(), projection, Slot::Next, held, fresh).await?;
     if !session.advance(&unit.mark, to, None).await? {
         return Err(Error::Replaced { name: unit.mark.name.clone() });
     }
@@ -197,9 +212,10 @@ async fn flush(inner: &Inner, unit: &mut Unit, reached: Position, full: bool) ->
 async fn finish(inner: &Arc<Inner>, unit: &mut Unit, mut reached: Position) -> Result<(), Error> {
     let projection = inner.projections[unit.index].as_ref();
     let name = projection.name();
+    let most = changes(&mut unit.fold).await?;
     let mut session = inner.backend.begin().await?;
-    let changes = unit.fold.changes()?;
-    write(session.as_mut(), projection, Slot::Next, changes).await?;
+    let fresh = unit.mark.position == 0;
+    write(session.as_mut(), projection, Slot::Next, most, fresh).await?;
     session.create_indexes(projection, Slot::Next, &unit.mark.generation).await?;
     // From here on the live one waits, so the long part is done before.
     let live = session.mark(name, Slot::Live).await?;
@@ -214,8 +230,8 @@ async fn finish(inner: &Arc<Inner>, unit: &mut Unit, mut reached: Position) -> R
         take(inner, Some(session.as_mut()), unit, &page, reached).await?;
         reached += page.len() as u64;
     }
-    let changes = unit.fold.changes()?;
-    write(session.as_mut(), projection, Slot::Next, changes).await?;
+    let rest = changes(&mut unit.fold).await?;
+    write(session.as_mut(), projection, Slot::Next, rest, false).await?;
     if !session.advance(&unit.mark, reached, None).await? {
         return Err(Error::Replaced { name: name.to_owned() });
     }

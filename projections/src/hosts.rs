@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::cell::{Cell, Column, Table};
 use crate::error::Error;
 use crate::projection::{At, Cannot, Projection};
-use crate::text::moment;
+use crate::text::Moment;
 use crate::views::Views;
 
 /// The projection `hosts`.
@@ -35,7 +35,8 @@ pub struct Host {
     /// Whether deployments go there when no host is named.
     pub is_default: bool,
     /// RFC 3339; when its nodes were last recorded.
-    pub last_seen: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub last_seen: Option<Moment>,
     /// SHA-256 of the pinned certificate.
     pub fingerprint: Option<String>,
     /// `password` or `token`.
@@ -59,9 +60,11 @@ pub struct Host {
     /// How many events it has; the entity tag.
     pub version: u64,
     /// RFC 3339.
-    pub created_at: String,
+    #[schema(value_type = String)]
+    pub created_at: Moment,
     /// RFC 3339.
-    pub updated_at: String,
+    #[schema(value_type = String)]
+    pub updated_at: Moment,
 }
 
 /// A node as the API shows it; what is only known live is the server's to fill.
@@ -137,7 +140,7 @@ impl Projection for Hosts {
     type Row = Row;
 
     fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<Option<Vec<Cell>>, Cannot> {
-        let now = moment(at.recorded_at);
+        let now = Moment(at.recorded_at);
         match (row.as_mut(), event) {
             (None, Event::Registered { connection, cluster, is_default }) => {
                 let id = at.id.parse().map_err(|_| Cannot(format!("{:?} is no host id", at.id)))?;
@@ -165,7 +168,7 @@ impl Projection for Hosts {
                     }
                     Event::NodesObserved { nodes } => {
                         row.observe(nodes);
-                        row.host.last_seen = Some(now.clone());
+                        row.host.last_seen = Some(now);
                     }
                     Event::Suspended { reason } => {
                         row.host.is_active = false;
@@ -190,7 +193,7 @@ impl Projection for Hosts {
     }
 }
 
-fn blank(id: i64, cluster: String, now: String) -> Host {
+fn blank(id: i64, cluster: String, now: Moment) -> Host {
     Host {
         id,
         name: String::new(),
@@ -213,7 +216,7 @@ fn blank(id: i64, cluster: String, now: String) -> Host {
         total_memory: None,
         total_storage: None,
         version: 0,
-        created_at: now.clone(),
+        created_at: now,
         updated_at: now,
     }
 }

@@ -35,5 +35,6 @@ pub use operations::{LogLine, Operation, Operations};
 pub use projection::{AnyProjection, At, Cannot, Projection, boxed};
 pub use runner::Runner;
 pub use status::{State, Status};
+pub use text::Moment;
 pub use verify::{Difference, Verdict};
 pub use views::{Page, Views, standard};

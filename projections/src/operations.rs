@@ -10,6 +10,8 @@ pub use query::OperationFilter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::text::Moment;
+
 /// An operation as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Operation {
@@ -44,13 +46,17 @@ pub struct Operation {
     /// Whether someone asked it to unwind.
     pub cancel_requested: bool,
     /// RFC 3339; past it the operation is asked to unwind.
-    pub deadline: String,
+    #[schema(value_type = String)]
+    pub deadline: Moment,
     /// RFC 3339.
-    pub created_at: String,
+    #[schema(value_type = String)]
+    pub created_at: Moment,
     /// RFC 3339.
-    pub updated_at: String,
+    #[schema(value_type = String)]
+    pub updated_at: Moment,
     /// RFC 3339; null while it is not over.
-    pub finished_at: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Moment>,
     /// How many events it has; the entity tag.
     pub version: u64,
 }
@@ -74,9 +80,11 @@ pub struct Effort {
     /// How often it was tried.
     pub attempts: u32,
     /// RFC 3339, of the first attempt.
-    pub started_at: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub started_at: Option<Moment>,
     /// RFC 3339, of the last outcome.
-    pub finished_at: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Moment>,
     /// From the first attempt to the last outcome.
     pub duration_ms: Option<i64>,
     /// Proxmox task ids.
@@ -84,7 +92,8 @@ pub struct Effort {
     /// What the last failed attempt said.
     pub failure: Option<String>,
     /// RFC 3339 of the next attempt.
-    pub retry_at: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub retry_at: Option<Moment>,
     /// What it learnt: an archive or an address.
     pub found: Option<String>,
 }
@@ -95,7 +104,8 @@ pub struct LogLine {
     /// The event's position in the log.
     pub id: i64,
     /// RFC 3339.
-    pub timestamp: String,
+    #[schema(value_type = String)]
+    pub timestamp: Moment,
     /// `INFO`, `WARNING`, `ERROR` or `SUCCESS`.
     pub level: String,
     /// A sentence.

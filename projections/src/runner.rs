@@ -207,7 +207,7 @@ impl Follower {
                 Err(error) => return Err(error),
             };
             let changes = unit.fold.changes()?;
-            write(session, projection, Slot::Live, changes).await?;
+            write(session, projection, Slot::Live, changes, false).await?;
             if !session.advance(&unit.mark, folded.reached, folded.stopped.as_deref()).await? {
                 return Err(Error::Replaced { name: unit.mark.name.clone() });
             }
@@ -298,7 +298,7 @@ impl Follower {
                     unit.build_after = Instant::now() + BUILD_PAUSE;
                     let built = Arc::clone(&self.built);
                     unit.build = Some(tokio::spawn(async move {
-                        let result = build(&inner, &[index], &ignore_progress()).await;
+                        let result = build(&inner, &[index], true, &ignore_progress()).await;
                         // Keeps a permit when nobody waits just now.
                         built.notify_one();
                         result

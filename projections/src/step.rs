@@ -40,29 +40,43 @@ pub(crate) async fn fold(
         return Ok(fold.fold(page, after));
     }
     let page = Arc::clone(page);
-    let mut taken = std::mem::replace(fold, Box::new(Absent));
-    let folding = tokio::task::spawn_blocking(move || {
-        let folded = taken.fold(&page, after);
-        (taken, folded)
-    });
-    let (taken, folded) = folding.await.map_err(|_| Error::Closed)?;
-    *fold = taken;
-    Ok(folded)
+    elsewhere(fold, move |fold| fold.fold(&page, after)).await
 }
 
-/// Writes what changed.
+/// Takes what changed out of a fold that may hold much.
+pub(crate) async fn changes(fold: &mut Box<dyn AnyFold>) -> Result<Changes, Error> {
+    elsewhere(fold, |fold| fold.changes()).await?
+}
+
+/// Works on a fold off the async threads.
+async fn elsewhere<T: Send + 'static>(
+    fold: &mut Box<dyn AnyFold>,
+    work: impl FnOnce(&mut dyn AnyFold) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let mut taken = std::mem::replace(fold, Box::new(Absent));
+    let working = tokio::task::spawn_blocking(move || {
+        let result = work(taken.as_mut());
+        (taken, result)
+    });
+    let (taken, result) = working.await.map_err(|_| Error::Closed)?;
+    *fold = taken;
+    Ok(result)
+}
+
+/// Writes what changed; `fresh` says that the table holds nothing yet, which is quicker.
 pub(crate) async fn write(
     session: &mut dyn Session,
     projection: &dyn AnyProjection,
     slot: Slot,
     changes: Changes,
+    fresh: bool,
 ) -> Result<(), Error> {
     let tables = projection.tables();
     let rows = &tables[0];
     if !changes.upserts.is_empty() {
-        session.write(rows, &slot.table(rows.name), changes.upserts, true).await?;
+        session.write(rows, &slot.table(rows.name), changes.upserts, !fresh).await?;
     }
-    if !changes.deletes.is_empty() {
+    if !changes.deletes.is_empty() && !fresh {
         session.delete(&slot.table(rows.name), changes.deletes).await?;
     }
     if let Some(journal) = tables.get(1)

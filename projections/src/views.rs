@@ -158,7 +158,7 @@ impl Views {
     pub async fn rebuild(&self, names: &[&str], on_progress: OnProgress) -> Result<(), Error> {
         let chosen = self.inner.chosen(names)?;
         let inner = Arc::clone(&self.inner);
-        let task = tokio::spawn(async move { build(&inner, &chosen, &on_progress).await });
+        let task = tokio::spawn(async move { build(&inner, &chosen, false, &on_progress).await });
         task.await.map_err(|_| Error::Closed)?
     }
 

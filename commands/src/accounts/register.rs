@@ -186,7 +186,7 @@ impl Accounts {
     }
 
     /// Puts a new user into a unit of work: number, name, address, events and row.
-    async fn register_in(&self, unit: &mut Unit<'_>, wanted: &Wanted) -> Result<Profile, Error> {
+    async fn register_in(&self, unit: &mut Unit<'_>, wanted: &Wanted) -> Result<Profile, Tried> {
         let now = self.clock.now();
         let id = UserId(numbers::next(&self.store, unit, USER_NUMBERS).await?);
         take_username(unit, &wanted.username, id).await?;
@@ -199,8 +199,12 @@ impl Accounts {
             role: wanted.role,
             via: wanted.via,
         };
-        let registered = unit.apply::<User>(&id.to_string(), register).await;
-        registered.map_err(|e| e.or_else(|e| Error::internal("a user id was given twice", e)))?;
+        match unit.apply::<User>(&id.to_string(), register).await {
+            Ok(_) => {}
+            // Someone else took the number after it was read here: the append could only be stale.
+            Err(Refused::Judged(_)) => return Err(numbers::taken()),
+            Err(Refused::Failed(error)) => return Err(error.into()),
+        }
         let email_folded = wanted.email.as_ref().map(EmailAddress::folded);
         unit.write(SideWrite::Insert {
             table: &tables::USERS,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{App, AppEndpoint, AppResources};
 use crate::cell::{Cell, Column, Table};
 use crate::projection::{At, Cannot, Projection};
-use crate::text::moment;
+use crate::text::Moment;
 
 /// The projection `applications`.
 pub struct Applications;
@@ -66,7 +66,7 @@ impl Projection for Applications {
             (Some(row), event) => {
                 change(row, event);
                 row.app.version = at.sequence;
-                row.app.updated_at = moment(at.recorded_at);
+                row.app.updated_at = Moment(at.recorded_at);
             }
         }
         Ok(None)
@@ -194,7 +194,7 @@ fn shown(values: &BTreeMap<String, EnvValue>) -> BTreeMap<String, String> {
 fn requested_row(requested: &Requested, at: At<'_>) -> Row {
     let guest = &requested.guest;
     let holdings = &requested.holdings;
-    let now = moment(at.recorded_at);
+    let now = Moment(at.recorded_at);
     let vmid = Some(guest.vmid.get());
     let endpoint = requested.endpoint.as_ref();
     let app = App {
@@ -225,7 +225,7 @@ fn requested_row(requested: &Requested, at: At<'_>) -> Row {
         icon: requested.icon.clone(),
         category: requested.category.clone(),
         description: requested.description.clone(),
-        created_at: now.clone(),
+        created_at: now,
         updated_at: now,
         cpu_usage: None,
         memory_used: None,

@@ -8,7 +8,7 @@ use super::log::{Line, line};
 use super::{Effort, Operation, Step};
 use crate::cell::{Cell, Column, Table};
 use crate::projection::{At, Cannot, Projection};
-use crate::text::moment;
+use crate::text::Moment;
 
 /// The projection `operations`, with the journal `app_logs`.
 pub struct Operations;
@@ -68,7 +68,7 @@ impl Projection for Operations {
             (Some(row), event) => {
                 row.change(event, at)?;
                 row.operation.version = at.sequence;
-                row.operation.updated_at = moment(at.recorded_at);
+                row.operation.updated_at = Moment(at.recorded_at);
             }
         }
         let Some(row) = row.as_ref() else { return Ok(None) };
@@ -99,7 +99,7 @@ impl Projection for Operations {
 fn planned(event: &Event, at: At<'_>) -> Option<Row> {
     let Event::Planned { application, owner, plan, steps, deadline } = event else { return None };
     let pending = || Effort { state: "pending".to_owned(), ..Effort::default() };
-    let now = moment(at.recorded_at);
+    let now = Moment(at.recorded_at);
     let mut operation = Operation {
         id: at.id.to_owned(),
         app: application.to_string(),
@@ -119,8 +119,8 @@ fn planned(event: &Event, at: At<'_>) -> Option<Row> {
         reason: None,
         instructions: None,
         cancel_requested: false,
-        deadline: moment(*deadline),
-        created_at: now.clone(),
+        deadline: Moment(*deadline),
+        created_at: now,
         updated_at: now,
         finished_at: None,
         version: at.sequence,
@@ -152,7 +152,7 @@ impl Row {
                 effort.state = "running".to_owned();
                 effort.attempts = *attempt;
                 effort.retry_at = None;
-                effort.started_at.get_or_insert_with(|| moment(at.recorded_at));
+                effort.started_at.get_or_insert(Moment(at.recorded_at));
                 self.operation.step = Some(step.clone());
                 self.operation.attempt = *attempt;
                 self.go();
@@ -174,7 +174,7 @@ impl Row {
                 let effort = self.effort(step, *direction)?;
                 effort.end(state, *attempt, at);
                 effort.failure = Some(failure.message.clone());
-                effort.retry_at = retry_at.map(moment);
+                effort.retry_at = retry_at.map(Moment);
             }
             Event::PlanChanged { plan, reason: _ } => aim(&mut self.operation, plan),
             Event::CancelRequested { by: _, reason: _ } => self.operation.cancel_requested = true,
@@ -215,7 +215,7 @@ impl Row {
 
     fn finish(&mut self, state: &str, at: At<'_>) {
         state.clone_into(&mut self.operation.state);
-        self.operation.finished_at = Some(moment(at.recorded_at));
+        self.operation.finished_at = Some(Moment(at.recorded_at));
     }
 
     fn effort(&mut self, step: &str, direction: Direction) -> Result<&mut Effort, Cannot> {
@@ -232,12 +232,9 @@ impl Effort {
     fn end(&mut self, state: &str, attempt: u32, at: At<'_>) {
         state.clone_into(&mut self.state);
         self.attempts = attempt;
-        self.finished_at = Some(moment(at.recorded_at));
-        self.duration_ms = self
-            .started_at
-            .as_deref()
-            .and_then(crate::text::micros)
-            .map(|started| (at.recorded_at - started).max(0) / 1_000);
+        self.finished_at = Some(Moment(at.recorded_at));
+        self.duration_ms =
+            self.started_at.map(|started| (at.recorded_at - started.0).max(0) / 1_000);
     }
 }
 

@@ -4,7 +4,7 @@ use super::fold::Row;
 use super::{LogLine, Operation};
 use crate::cell::{Cell, Kind};
 use crate::error::Error;
-use crate::text::moment;
+use crate::text::Moment;
 use crate::views::{Page, Views, count, parse};
 
 /// Which operations a list holds.
@@ -80,7 +80,7 @@ impl Views {
             let [id, at, level, message, step, _] = <[Cell; 6]>::try_from(row).ok()?;
             Some(LogLine {
                 id: id.integer()?,
-                timestamp: moment(at.integer()?),
+                timestamp: Moment(at.integer()?),
                 level: level.text()?,
                 message: message.text()?,
                 step: step.text(),

@@ -247,11 +247,11 @@ pub async fn counts(site: &Site) -> (i64, i64, i64) {
     }
 }
 
-/// Waits for a condition that must come true; panics when it does not within half a minute.
+/// Waits for a condition that must come true; panics when it does not within two minutes.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let started = Instant::now();
     while !holds().await {
-        assert!(started.elapsed() < Duration::from_secs(30), "never happened: {what}");
+        assert!(started.elapsed() < Duration::from_secs(120), "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -259,7 +259,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
 /// Waits until the live rows of all projections hold this position.
 pub async fn caught_up(views: &Views, position: Position) {
     assert!(
-        views.wait_for(position, Duration::from_secs(30)).await,
+        views.wait_for(position, Duration::from_secs(120)).await,
         "not caught up: {:?}",
         views.status().await
     );
