@@ -37,9 +37,10 @@ use self::background::Background;
 use self::commands::Commands;
 use self::installation::RunnerId;
 use crate::config::{self, Config};
+use crate::http::Listening;
 use crate::http::call::Call;
 use crate::http::csrf::Csrf;
-use crate::http::metrics::Metrics;
+use crate::http::metrics::{Figures, Metrics};
 use crate::http::position::Wanted;
 use crate::http::problem::{Problem, chain};
 use crate::publish::Problems;
@@ -80,6 +81,15 @@ pub struct App {
 impl App {
     /// Puts a server together and starts what runs behind it; HTTP is not served yet.
     pub async fn start(config: Config) -> anyhow::Result<Arc<Self>> {
+        let app = Self::assemble(config).await?;
+        app.begin();
+        Ok(app)
+    }
+
+    /// Puts a server together. Its views follow the log; nothing acts by itself before [`begin`].
+    ///
+    /// [`begin`]: Self::begin
+    pub async fn assemble(config: Config) -> anyhow::Result<Arc<Self>> {
         install_tls_provider();
         config.ensure_data()?;
         let catalog = open_catalog(&config)?;
@@ -114,9 +124,13 @@ impl App {
             runtime: Handle::current(),
             config,
         };
-        let app = Arc::new(app);
-        app.background.start(&app);
-        Ok(app)
+        app.background.follow(&app.views);
+        Ok(Arc::new(app))
+    }
+
+    /// Carries operations out, watches hosts, publishes ports; once for a server.
+    pub fn begin(self: &Arc<Self>) {
+        self.background.start(self);
     }
 
     /// Runs work on the main runtime in a task that no caller can cancel; a panic is an error.
@@ -261,14 +275,28 @@ impl App {
         }
     }
 
-    /// Ends what runs behind the server, after HTTP has stopped: operations at their next recorded
-    /// step, then the views, then the log's writer.
-    pub async fn stop(&self) {
+    /// Ends in order: nothing new is accepted and operations end at their next recorded step; what
+    /// is in flight is finished; then the views and the log's writer end.
+    pub async fn stop(&self, listening: Listening) {
+        self.stop_being_ready();
+        tokio::join!(listening.stop(), self.background.stop());
         self.tasks.close();
         self.tasks.wait().await;
-        self.background.stop().await;
+        self.background.unfollow().await;
         self.views.close().await;
         self.store.clone().close().await;
+    }
+
+    /// The figures of this moment, for `/metrics`.
+    pub fn figures(&self) -> Figures {
+        let stats = self.store.stats();
+        Figures {
+            log_position: *self.store.watch_head().borrow(),
+            views_position: self.views.position(),
+            waiting: stats.waiting as u64,
+            batches: stats.batches,
+            appends: stats.appends,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proximity_commands::saga::{Runner, RunnerHandle};
+use proximity_projections::Views;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -13,10 +14,12 @@ use crate::publish::{self, Publisher};
 
 /// Handles of everything that runs; empty before the start and after the end.
 #[derive(Default)]
-pub struct Background(Mutex<Option<Running>>);
+pub struct Background {
+    views: Mutex<Option<proximity_projections::Runner>>,
+    running: Mutex<Option<Running>>,
+}
 
 struct Running {
-    views: proximity_projections::Runner,
     publisher: Option<publish::Handle>,
     operations: RunnerHandle,
     stopping: CancellationToken,
@@ -31,7 +34,12 @@ const LOOK: Duration = Duration::from_secs(60);
 const CHORES: Duration = Duration::from_secs(30);
 
 impl Background {
-    /// Starts everything.
+    /// The views follow the log from now on.
+    pub fn follow(&self, views: &Views) {
+        *self.views.lock().unwrap_or_else(PoisonError::into_inner) = Some(views.follow());
+    }
+
+    /// Starts everything else.
     pub fn start(&self, app: &Arc<App>) {
         let stopping = CancellationToken::new();
         let (watch, stopped) = (app.commands.watch.clone(), stopping.clone());
@@ -43,7 +51,6 @@ impl Background {
             chores: tokio::spawn(chores(app.clone(), stopping.clone())),
             stopping,
             watch: tokio::spawn(async move { watch.run(LOOK, stopped).await }),
-            views: app.views.follow(),
             publisher: Publisher::start(
                 app.store.clone(),
                 app.views.clone(),
@@ -51,27 +58,41 @@ impl Background {
                 app.published.clone(),
             ),
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
     }
 
-    /// Ends everything, the views last, since the others read them.
+    /// Ends everything but the views, which answers in flight still wait for.
     pub async fn stop(&self) {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(running) = running else { return };
-        running.stopping.cancel();
-        running.operations.stop().await;
-        let tasks = [("watch over hosts", running.watch), ("chores", running.chores)];
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            running.stop().await;
+        }
+    }
+
+    /// The views follow the log no more.
+    pub async fn unfollow(&self) {
+        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(views) = views {
+            views.stop().await;
+        }
+    }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.stopping.cancel();
+        self.operations.stop().await;
+        let tasks = [("watch over hosts", self.watch), ("chores", self.chores)];
         for (what, task) in
-            tasks.into_iter().chain(running.control.map(|control| ("control socket", control)))
+            tasks.into_iter().chain(self.control.map(|control| ("control socket", control)))
         {
             if let Err(error) = task.await {
                 tracing::error!(what, %error, "a background task did not end by itself");
             }
         }
-        if let Some(publisher) = running.publisher {
+        if let Some(publisher) = self.publisher {
             publisher.stop().await;
         }
-        running.views.stop().await;
     }
 }
 

@@ -16,6 +16,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -37,6 +38,9 @@ const EXIT_CODES: &str = "Exit codes:
   4  the store, or the server that holds it, is not available
   5  there is no such thing
   6  a check found something (doctor, projections verify, audit verify)";
+
+/// What threads that still block are given at the very end.
+const LAST_BREATH: Duration = Duration::from_millis(500);
 
 /// How a command ended, when not well.
 #[derive(Debug, thiserror::Error)]
@@ -243,7 +247,11 @@ impl Cli {
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     logging::start(Some("warn"));
     install_tls_provider();
-    runtime()?.block_on(command)
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(command);
+    // What is recorded is safe, and what still blocks must not hold the end up.
+    runtime.shutdown_timeout(LAST_BREATH);
+    outcome
 }
 
 /// The log and the views for reading, beside a running server or alone.

@@ -22,10 +22,7 @@ pub async fn run(config: Settings) -> Result<(), Failure> {
 
     tracing::info!("stopping: finishing what is in flight");
     app.stop_being_ready();
-    let ending = async {
-        listening.stop().await;
-        app.stop().await;
-    };
+    let ending = app.stop(listening);
     tokio::select! {
         () = ending => tracing::info!("stopped"),
         () = tokio::time::sleep(END_WITHIN) => {

@@ -55,6 +55,10 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
         Some(answer) => answer.map_err(|problem| Failure::Failed(anyhow::anyhow!(problem)))?,
         None => direct(config, request).await?,
     };
+    if admin {
+        // There is an administrator now: the token of the first start is worth nothing any more.
+        crate::setup::forget(config);
+    }
     let mut row = json!({ "id": id, "username": name, "admin": admin });
     let mut columns = vec!["id", "username", "admin"];
     if generated {

@@ -45,8 +45,10 @@ impl Demo {
         let simulator = Simulator::start(simulator_config(simulated_address(&data)))
             .await
             .context("the simulator cannot be started")?;
-        let app = App::start(config).await?;
+        // Nothing goes on before the host is known at its new address.
+        let app = App::assemble(config).await?;
         let login = seed::seed(&app, &simulator, &data).await?;
+        app.begin();
         let listening = serve(app.clone())?;
         Ok(Self { app, listening, simulator, login, data, _temporary: temporary })
     }
@@ -63,9 +65,7 @@ impl Demo {
 
     /// Ends the server in order, then the simulator.
     pub async fn stop(self) {
-        self.app.stop_being_ready();
-        self.listening.stop().await;
-        self.app.stop().await;
+        self.app.stop(self.listening).await;
         self.simulator.shutdown().await;
     }
 }

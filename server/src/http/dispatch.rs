@@ -110,6 +110,11 @@ async fn answer(
         problem.retry_after = Some(1);
         return Err(problem);
     }
+    if !app.is_ready() && route.policy != Policy::Public {
+        let mut problem = Problem::new("store.closed", "the server is shutting down");
+        problem.retry_after = Some(1);
+        return Err(problem);
+    }
     accept::check(request)?;
     let unsafe_call = !route.verb.is_safe();
     if unsafe_call {

@@ -1,7 +1,6 @@
 //! What `/metrics` shows: requests by route and status, their durations, and how the server stands.
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -32,6 +31,24 @@ pub struct Metrics {
     requests: Family<Labels, Counter>,
     durations: Histograms,
     in_flight: Gauge,
+    log_position: Gauge,
+    views_position: Gauge,
+    waiting: Gauge,
+    batches: Gauge,
+    appends: Gauge,
+}
+
+/// How log and views stand at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    pub log_position: u64,
+    pub views_position: u64,
+    /// Appends that wait.
+    pub waiting: u64,
+    /// Batches written since the start.
+    pub batches: u64,
+    /// Appends in them.
+    pub appends: u64,
 }
 
 impl Metrics {
@@ -45,14 +62,37 @@ impl Metrics {
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register("http_request_seconds", "Time to answer", durations.clone());
         registry.register("http_requests_in_flight", "Being worked on", in_flight.clone());
-        Self { registry: Mutex::new(registry), requests, durations, in_flight }
+        let mut gauge = |name, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let log_position = gauge("log_position", "The last event of the log");
+        let views_position = gauge("views_position", "The last event that the views hold");
+        let waiting = gauge("appends_waiting", "Appends that wait to be written");
+        let batches = gauge("append_batches", "Batches written since the start");
+        let appends = gauge("appends", "Appends written since the start");
+        Self {
+            registry: Mutex::new(registry),
+            requests,
+            durations,
+            in_flight,
+            log_position,
+            views_position,
+            waiting,
+            batches,
+            appends,
+        }
     }
 
-    /// Adds a figure that someone else keeps up to date.
-    pub fn gauge(&self, name: &'static str, help: &'static str) -> Gauge<i64, AtomicI64> {
-        let gauge = Gauge::default();
-        self.lock().register(name, help, gauge.clone());
-        gauge
+    /// Sets what is looked up when it is asked for.
+    pub fn set(&self, figures: Figures) {
+        let number = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
+        self.log_position.set(number(figures.log_position));
+        self.views_position.set(number(figures.views_position));
+        self.waiting.set(number(figures.waiting));
+        self.batches.set(number(figures.batches));
+        self.appends.set(number(figures.appends));
     }
 
     /// Counts a request in; it is counted out when the guard is dropped.

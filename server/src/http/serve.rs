@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::config;
 
 /// Seconds that requests in flight are given when the server stops.
-const DRAIN: u64 = 20;
+const DRAIN: u64 = 15;
 
 /// A server that answers.
 pub struct Listening {

@@ -106,9 +106,7 @@ impl Server {
 
     /// Ends it as SIGTERM would.
     pub async fn stop(self) {
-        self.app.stop_being_ready();
-        self.listening.stop().await;
-        self.app.stop().await;
+        self.app.stop(self.listening).await;
     }
 
     /// Starts one with settings changed.

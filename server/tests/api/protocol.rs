@@ -195,3 +195,27 @@ async fn a_request_that_is_cut_off_leaves_the_server_as_it_was() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_large_or_of_another_kind_is_refused() {
+    let server = Server::start().await;
+    let path = "/api/auth/login/";
+    let large = vec![b' '; 17 * 1024];
+    let answer = server.call(Method::POST, path, &[JSON], Some(&large)).await;
+    answer.problem(413, "body.too_large");
+    for kind in
+        ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"]
+    {
+        let headers = [("content-type", kind)];
+        let answer = server.call(Method::POST, path, &headers, Some(b"{}")).await;
+        answer.problem(415, "body.unsupported");
+    }
+    let packed = [JSON, ("content-encoding", "gzip")];
+    let answer = server.call(Method::POST, path, &packed, Some(b"{}")).await;
+    answer.problem(415, "body.unsupported");
+    let answer = server.call(Method::POST, path, &[JSON], Some(b"{")).await;
+    answer.problem(400, "body.malformed");
+    let answer = server.call(Method::POST, path, &[JSON], Some(b"{\"password\": 7}")).await;
+    answer.problem(422, "value.invalid");
+    assert_eq!(answer.body["errors"][0]["pointer"], "/password");
+}

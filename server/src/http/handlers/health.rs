@@ -56,6 +56,7 @@ pub async fn api_core(call: Call) -> Result<Reply, Problem> {
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 pub async fn metrics(call: Call) -> Result<Reply, Problem> {
     call.app.allow_metrics(&call)?;
+    call.app.metrics.set(call.app.figures());
     let text = call.app.metrics.encode().map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");
         Problem::internal()
