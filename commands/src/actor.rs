@@ -1,10 +1,13 @@
 //! Who acts: carried from the door to the log, where it stands in the metadata of every event.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use proximity_domain::user::Role;
 use proximity_domain::{SessionId, UserId};
 use uuid::Uuid;
+
+use crate::once::Once;
 
 /// The one on whose behalf something is done, and how the request came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct Actor {
     pub source: Option<IpAddr>,
     /// The id under which the request's log lines are found.
     pub request: Option<String>,
+    /// The idempotency key of the request: the first unit of work that is stored takes it.
+    pub once: Option<Arc<Once>>,
 }
 
 /// Who it is.
@@ -37,12 +42,19 @@ pub enum CredentialUsed {
 impl Actor {
     /// A part of the program itself.
     pub fn system(name: &'static str) -> Self {
-        Self { identity: Identity::System(name), source: None, request: None }
+        Self { identity: Identity::System(name), source: None, request: None, once: None }
     }
 
     /// Someone who has not signed in.
     pub fn anonymous(source: Option<IpAddr>, request: Option<String>) -> Self {
-        Self { identity: Identity::Anonymous, source, request }
+        Self { identity: Identity::Anonymous, source, request, once: None }
+    }
+
+    /// The same caller without the request's idempotency key: for what is noted beside a refusal,
+    /// which must not count as the key's one effect.
+    #[must_use]
+    pub fn aside(&self) -> Self {
+        Self { once: None, ..self.clone() }
     }
 
     /// The user, unless it is nobody or a part of the program.
@@ -61,7 +73,7 @@ impl Actor {
         }
     }
 
-    /// The name in the log and in the idempotency table: `user/7`, `system/reconciler`, `anonymous`.
+    /// The name in the log: `user/7`, `system/reconciler`, `anonymous`.
     pub fn name(&self) -> String {
         match self.identity {
             Identity::Anonymous => "anonymous".to_owned(),
@@ -70,7 +82,8 @@ impl Actor {
         }
     }
 
-    /// Tells callers apart for the writer's fair turns: strangers share one turn per address.
+    /// Tells callers apart for the writer's fair turns and for idempotency keys: strangers share one
+    /// turn, and one set of keys, per address.
     pub fn lane(&self) -> String {
         match (&self.identity, self.source) {
             (Identity::Anonymous, Some(source)) => format!("anonymous/{source}"),

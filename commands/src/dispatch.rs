@@ -232,6 +232,9 @@ impl<'s> Unit<'s> {
                 });
             }
         }
+        let once = self.metadata.actor.once.clone();
+        let chosen = self.idempotency.is_some();
+        let marked = once.as_ref().and_then(|once| once.mark(&self.metadata.actor));
         let append = Append {
             id: Uuid::now_v7(),
             lane: self.lane,
@@ -240,7 +243,7 @@ impl<'s> Unit<'s> {
             side: self.side,
             metadata: self.metadata.to_json(),
             fence: self.fence,
-            idempotency: self.idempotency,
+            idempotency: self.idempotency.or(marked),
         };
         let faults = self.faults.as_deref();
         let mut answer = submit(self.store, faults, &append).await;
@@ -250,12 +253,19 @@ impl<'s> Unit<'s> {
             }
             answer = submit(self.store, faults, &append).await;
         }
-        Ok(match answer? {
-            Outcome::Stored(appended) => Committed { position: appended.last, replayed: None },
-            Outcome::Replayed { position, answer } => {
-                Committed { position, replayed: Some(answer) }
+        match answer? {
+            Outcome::Stored(appended) => {
+                if let Some(once) = once {
+                    once.take();
+                }
+                Ok(Committed { position: appended.last, replayed: None })
             }
-        })
+            Outcome::Replayed { position, answer } if chosen => {
+                Ok(Committed { position, replayed: Some(answer) })
+            }
+            // Another request of the same key was faster. What this one decided did not happen.
+            Outcome::Replayed { .. } => Err(AppendError::KeyUsed),
+        }
     }
 }
 

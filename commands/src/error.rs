@@ -153,6 +153,10 @@ impl From<AppendError> for Error {
                 "idempotency_key.reused",
                 "this Idempotency-Key was used with another request",
             ),
+            AppendError::KeyUsed => Self::conflict(
+                "idempotency_key.answer_gone",
+                "this request was carried out before; its answer is not kept",
+            ),
             AppendError::SideConflict { .. }
             | AppendError::Fenced { .. }
             | AppendError::Invalid { .. }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod actor;
+pub mod answers;
 pub mod applications;
 pub mod clock;
 pub mod clusters;

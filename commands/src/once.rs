@@ -1,5 +1,7 @@
 //! Idempotency keys: the same request again gets the first answer again, and has no second effect.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use proximity_eventstore::{AppendError, Idempotency, KeptAnswer, Position, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +18,48 @@ pub struct OnceKey {
     /// Keyed fingerprint of the request's body.
     pub fingerprint: String,
 }
+
+/// The key of one request on its way: the first unit of work that is stored takes it along, so that
+/// whatever the command is, it has one effect.
+#[derive(Debug)]
+pub struct Once {
+    pub key: OnceKey,
+    taken: AtomicBool,
+}
+
+impl Once {
+    /// Nothing is stored under it by this request yet.
+    pub fn new(key: OnceKey) -> Self {
+        Self { key, taken: AtomicBool::new(false) }
+    }
+
+    /// Whether this very request has stored something under the key.
+    pub fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take(&self) {
+        self.taken.store(true, Ordering::Release);
+    }
+
+    /// What is stored beside the append while the key is free; the answer is kept later.
+    pub(crate) fn mark(&self, actor: &Actor) -> Option<Idempotency> {
+        (!self.is_taken()).then(|| Idempotency {
+            actor: actor.lane(),
+            key: self.key.key.clone(),
+            fingerprint: self.key.fingerprint.clone(),
+            answer: None,
+        })
+    }
+}
+
+impl PartialEq for Once {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Once {}
 
 /// A command that is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +80,7 @@ pub async fn kept<T: DeserializeOwned>(
 ) -> Result<Option<Done<T>>, Error> {
     let Some(key) = key else { return Ok(None) };
     let kept = store
-        .idempotent(&actor.name(), &key.key)
+        .idempotent(&actor.lane(), &key.key)
         .await
         .map_err(|error| Error::internal("an idempotency key cannot be looked up", error))?;
     kept.map(|kept| again(kept, key)).transpose()
@@ -52,7 +96,7 @@ pub fn keep<T: Serialize>(
     let answer = serde_json::to_string(answer)
         .map_err(|error| Error::internal("an answer has no JSON form", error))?;
     Ok(Some(Idempotency {
-        actor: actor.name(),
+        actor: actor.lane(),
         key: key.key.clone(),
         fingerprint: key.fingerprint.clone(),
         answer: Some(answer),
@@ -77,12 +121,7 @@ fn again<T: DeserializeOwned>(kept: KeptAnswer, key: &OnceKey) -> Result<Done<T>
 }
 
 fn read<T: DeserializeOwned>(answer: Option<String>) -> Result<T, Error> {
-    let Some(answer) = answer else {
-        return Err(Error::conflict(
-            "idempotency_key.answer_gone",
-            "this request was carried out; its answer showed a secret once and is not kept",
-        ));
-    };
+    let Some(answer) = answer else { return Err(AppendError::KeyUsed.into()) };
     serde_json::from_str(&answer)
         .map_err(|error| Error::internal("a kept answer cannot be read", error))
 }

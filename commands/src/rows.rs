@@ -48,6 +48,14 @@ impl Columns {
         }
     }
 
+    pub(crate) fn optional_bytes(&self, name: &'static str) -> Result<Option<&[u8]>, Error> {
+        match self.get(name) {
+            Some(Value::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(Value::Null) => Ok(None),
+            _ => Err(malformed(name)),
+        }
+    }
+
     /// A text column that parses as a value of ours.
     pub(crate) fn parsed<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, Error> {
         self.text(name)?.parse().map_err(|_| malformed(name))

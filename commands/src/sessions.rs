@@ -92,7 +92,7 @@ impl Sessions {
             role: role(row.text("role")?)?,
             credential: CredentialUsed::Session(session),
         };
-        Ok(Some(Actor { identity, source, request }))
+        Ok(Some(Actor { identity, source, request, once: None }))
     }
 
     /// Exchanges a refresh token. One that was exchanged before has leaked: its session ends.
@@ -239,7 +239,8 @@ impl Sessions {
             let (session, user): (SessionId, UserId) =
                 (row.parsed("family")?, row.parsed("user_id")?);
             tracing::warn!(%session, %user, "a refresh token was used twice; its session is ended");
-            self.end(actor, session, user, EndReason::RefreshReused).await?;
+            // The caller is refused: a key that was sent along stays unused.
+            self.end(&actor.aside(), session, user, EndReason::RefreshReused).await?;
         }
         Err(Error::Unauthenticated)
     }

@@ -131,6 +131,10 @@ pub enum AppendError {
     /// The idempotency key was used with another request.
     #[error("idempotency key was used with another request")]
     KeyReused,
+    /// The key's one effect has happened before, and its answer is kept elsewhere: given by callers
+    /// that keep answers themselves, never by the writer.
+    #[error("the request of this idempotency key was carried out before")]
+    KeyUsed,
     /// The database refuses these bytes, now and always.
     #[error("the database refuses this append: {reason}")]
     Invalid { reason: String },

@@ -26,3 +26,10 @@ pub struct KeptAnswer {
 pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
+
+/// The lowest id of version 7 of a moment (microseconds since 1970): ids begin with their time, so
+/// the primary key finds old appends.
+pub(crate) fn lowest_id_at(micros: i64) -> uuid::Uuid {
+    let millis = u64::try_from(micros / 1_000).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+}

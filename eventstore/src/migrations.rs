@@ -44,6 +44,7 @@ pub(crate) static SQLITE: &[Migration] = migrations!("sqlite":
     15 "0015_login_attempts",
     16 "0016_host_usage",
     17 "0017_session_users",
+    18 "0018_kept_answers",
 );
 
 pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
@@ -66,6 +67,9 @@ pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
     17 "0017_proximity_grant",
     18 "0018_host_usage",
     19 "0019_session_users",
+    20 "0020_kept_answers",
+    21 "0021_forget_appends",
+    22 "0022_proximity_grant",
 );
 
 /// The newest version in a list.

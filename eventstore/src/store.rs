@@ -345,6 +345,16 @@ impl Store {
         }
     }
 
+    /// Forgets how appends stored before a time (microseconds since 1970) were identified: their
+    /// events stay, their idempotency keys may be used anew. Ids that are not of version 7 stay, and
+    /// PostgreSQL keeps a day's whatever it is asked. Returns how many.
+    pub async fn forget_appends(&self, before: i64) -> Result<u64, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.forget_appends(before).await,
+            Backend::Postgres(pg) => pg.forget_appends(before).await,
+        }
+    }
+
     /// The newest block of the sealed chain.
     pub async fn last_seal(&self) -> Result<Option<Seal>, Error> {
         match &self.inner.backend {

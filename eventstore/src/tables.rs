@@ -21,6 +21,7 @@ pub static ALL: &[&Table] = &[
     &SESSION_USERS,
     &SETUP_TOKENS,
     &LOGIN_ATTEMPTS,
+    &KEPT_ANSWERS,
 ];
 
 /// Accounts: identity and role are read from here, never from a projection.
@@ -184,5 +185,24 @@ pub static LOGIN_ATTEMPTS: Table = Table {
         column("source", Text),
         column("window_start", Integer),
         column("failures", Integer),
+    ],
+};
+
+/// First answers under idempotency keys, to be given again.
+///
+/// `body` is null when the answer showed a one-time secret; times are microseconds since 1970.
+pub static KEPT_ANSWERS: Table = Table {
+    name: "kept_answers",
+    key: &["actor", "key"],
+    columns: &[
+        column("actor", Text),
+        column("key", Text),
+        column("fingerprint", Text),
+        column("status", Integer),
+        column("content_type", Text),
+        column("body", Bytes),
+        column("location", Text),
+        column("position", Integer),
+        column("recorded_at", Integer),
     ],
 };

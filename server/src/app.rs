@@ -15,6 +15,7 @@ use std::time::Duration;
 use hmac::{Hmac, Mac as _};
 use proximity_catalog::{Library, Origin};
 use proximity_commands::accounts::{Accounts, NewUser, Registration};
+use proximity_commands::answers::Answers;
 use proximity_commands::clock::SystemClock;
 use proximity_commands::keys::{KeyFile, MasterKeys, Purpose};
 use proximity_commands::marker::Markers;
@@ -66,6 +67,7 @@ pub struct App {
     pub commands: Commands,
     pub accounts: Accounts,
     pub sessions: Sessions,
+    pub answers: Answers,
     pub refusals: Arc<Refusals>,
     pub published: Problems,
     installation: String,
@@ -101,6 +103,7 @@ impl App {
         let commands = Commands::new(&config, &store, secrets, catalog.clone());
         let refusals = Arc::new(Refusals::new(store.clone(), commands.clock.clone()));
         let sessions = Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
+        let answers = Answers::new(store.clone(), commands.clock.clone());
         let accounts = accounts(&config, &store, &keys, &sessions, &refusals)?;
         let app = Self {
             metrics: Metrics::new(),
@@ -113,6 +116,7 @@ impl App {
             commands,
             accounts,
             sessions,
+            answers,
             refusals,
             published: Problems::default(),
             installation,

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::Postgres;
-use crate::claim::{Claim, micros};
+use crate::claim::{Claim, lowest_id_at, micros};
 use crate::error::Error;
 use crate::seal::Seal;
 use crate::side::Table;
@@ -125,5 +125,14 @@ impl Postgres {
     ) -> Result<u64, Error> {
         let sql = format!("delete from \"{}\" where \"{column}\" < $1", table.name);
         Ok(sqlx::query(&sql).bind(before).execute(self.pool()?).await?.rows_affected())
+    }
+
+    pub async fn forget_appends(&self, before: i64) -> Result<u64, Error> {
+        let row = sqlx::query("select proximity_forget_appends($1::uuid, $2)")
+            .bind(lowest_id_at(before).to_string())
+            .bind(before)
+            .fetch_one(self.pool()?)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
     }
 }

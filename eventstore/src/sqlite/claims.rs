@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use super::batch::now_micros;
-use crate::claim::{Claim, micros};
+use crate::claim::{Claim, lowest_id_at, micros};
 use crate::error::Error;
 use crate::seal::Seal;
 use crate::side::Table;
@@ -135,6 +135,18 @@ impl Sqlite {
         let sql = format!("delete from \"{}\" where \"{column}\" < ?1", table.name);
         self.with_writer(move |writer| {
             let touched = writer.connection.prepare_cached(&sql)?.execute([before])?;
+            Ok(u64::try_from(touched).unwrap_or(u64::MAX))
+        })
+        .await
+    }
+
+    pub async fn forget_appends(&self, before: i64) -> Result<u64, Error> {
+        let below = lowest_id_at(before);
+        self.with_writer(move |writer| {
+            let touched = writer
+                .connection
+                .prepare_cached("delete from appends where append_id < ?1 and recorded_at < ?2")?
+                .execute((below.as_bytes().as_slice(), before))?;
             Ok(u64::try_from(touched).unwrap_or(u64::MAX))
         })
         .await

@@ -105,6 +105,9 @@ async fn chores(app: Arc<App>, stopping: CancellationToken) {
         if let Err(error) = app.sessions.sweep().await {
             tracing::warn!(%error, "expired sessions are not removed yet");
         }
+        if let Err(error) = app.answers.sweep().await {
+            tracing::warn!(%error, "old idempotency keys are not forgotten yet");
+        }
         tokio::select! {
             () = stopping.cancelled() => {}
             () = tokio::time::sleep(CHORES) => {}

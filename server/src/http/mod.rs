@@ -10,6 +10,7 @@ mod dispatch;
 pub mod handlers;
 mod identity;
 pub mod metrics;
+mod once;
 pub mod openapi;
 mod origin;
 pub mod position;

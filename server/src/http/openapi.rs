@@ -107,6 +107,18 @@ fn complete(operation: &mut Map<String, Value>, route: &Route) {
     let description = if old.is_empty() { note.to_owned() } else { format!("{old}\n\n{note}") };
     operation.insert("description".into(), json!(description));
 
+    if !route.verb.is_safe() {
+        let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
+        if let Value::Array(parameters) = parameters {
+            parameters.push(json!({
+                "name": "Idempotency-Key", "in": "header", "required": false,
+                "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+                "description": "Makes this the one effect of the key: the same request again gets \
+                    the first answer again, for a day at least.",
+            }));
+        }
+    }
+
     let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for name in codes_of(route) {
         if let Some(entry) = codes::find(name) {
@@ -147,6 +159,7 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
         codes.extend(["query.malformed", "position.unknown"]);
     } else {
         codes.extend(["csrf.failed", "origin.refused", "value.invalid", "store.busy"]);
+        codes.extend(["idempotency_key.reused", "idempotency_key.answer_gone"]);
         codes.extend(["store.closed", "store.contended"]);
     }
     codes.extend(route.codes);

@@ -1,11 +1,14 @@
 //! What a handler gives back: a status, a body, and the few headers that carry meaning here.
 
+use std::borrow::Cow;
+
 use actix_web::HttpResponse;
 use actix_web::HttpResponseBuilder;
 use actix_web::cookie::Cookie;
 pub use actix_web::http::StatusCode;
 use actix_web::http::header;
 use bytes::Bytes;
+use proximity_commands::answers::Answer;
 use proximity_eventstore::Position;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -16,25 +19,55 @@ use super::problem::Problem;
 #[derive(Debug)]
 pub struct Reply {
     status: StatusCode,
-    content_type: &'static str,
+    content_type: Cow<'static, str>,
     body: Bytes,
     location: Option<String>,
     pub(super) position: Option<Position>,
     cookies: Vec<Cookie<'static>>,
     etag: Option<String>,
+    shows_secret: bool,
 }
 
 impl Reply {
     fn with(status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
         Self {
             status,
-            content_type,
+            content_type: content_type.into(),
             body,
             location: None,
             position: None,
             cookies: Vec::new(),
             etag: None,
+            shows_secret: false,
         }
+    }
+
+    /// Says that the body or a cookie shows a secret this one time: it is never kept.
+    #[must_use]
+    pub fn secret(mut self) -> Self {
+        self.shows_secret = true;
+        self
+    }
+
+    /// What is kept of it under an idempotency key; of a secret only that there was one.
+    pub(super) fn kept(&self) -> Answer {
+        Answer {
+            status: self.status.as_u16(),
+            content_type: self.content_type.to_string(),
+            body: (!self.shows_secret).then(|| self.body.to_vec()),
+            location: self.location.clone(),
+            position: self.position.unwrap_or(0),
+        }
+    }
+
+    /// A kept answer given again; `None` when it showed a secret.
+    pub(super) fn again(answer: Answer) -> Option<Self> {
+        let status = StatusCode::from_u16(answer.status).ok()?;
+        let mut reply = Self::with(status, "", answer.body?.into());
+        reply.content_type = answer.content_type.into();
+        reply.location = answer.location;
+        reply.position = Some(answer.position).filter(|position| *position > 0);
+        Some(reply)
     }
 
     /// 200 with JSON.
@@ -127,7 +160,7 @@ impl Reply {
         if self.status == StatusCode::NO_CONTENT {
             return response.finish();
         }
-        response.insert_header((header::CONTENT_TYPE, self.content_type));
+        response.insert_header((header::CONTENT_TYPE, self.content_type.into_owned()));
         response.body(self.body)
     }
 }

@@ -52,10 +52,10 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/catalog/reload"            Admin    catalog::reload;
 
     Get    "/api/apps"                      User     apps::list: "query.out_of_range";
-    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "node.invalid" "nodes.none_online" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "idempotency_key.reused" "not_available";
+    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "node.invalid" "nodes.none_online" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "not_available";
     Get    "/api/apps/{id}"                 Owner    apps::get;
-    Delete "/api/apps/{id}"                 Owner    apps::delete: "application.busy" "precondition.failed" "idempotency_key.reused";
-    Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "precondition.failed" "idempotency_key.reused";
+    Delete "/api/apps/{id}"                 Owner    apps::delete: "application.busy" "precondition.failed";
+    Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "precondition.failed";
     Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
 
     Get    "/api/operations"                User     operations::list: "query.out_of_range";

@@ -4,6 +4,7 @@
 mod applications;
 mod ending;
 mod harness;
+mod idempotency;
 mod protocol;
 mod rights;
 mod sessions;

@@ -225,6 +225,6 @@ pub(super) const CODES: &[Code] = &[
         409,
         "idempotency_key.answer_gone",
         "The first answer is not kept",
-        "The request was carried out; its answer showed a secret once and is not kept.",
+        "The request under this `Idempotency-Key` was carried out, and its answer cannot be given again: it showed a secret once, or the server ended before it could keep the answer. Read the state; use a new key for a new request.",
     ),
 ];

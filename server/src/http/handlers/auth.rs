@@ -179,7 +179,7 @@ fn signed_in(call: &Call, done: SignedIn) -> Result<Reply, Problem> {
         refresh: done.tokens.refresh.expose().to_owned(),
         user: done.user.into(),
     };
-    Ok(cookies_of(Reply::json(&body)?, call, &done.tokens).at(done.position))
+    Ok(cookies_of(Reply::json(&body)?, call, &done.tokens).at(done.position).secret())
 }
 
 /// Opens a session.
@@ -274,7 +274,7 @@ pub async fn refresh(call: Call) -> Result<Reply, Problem> {
         access: tokens.access.expose().to_owned(),
         refresh: tokens.refresh.expose().to_owned(),
     };
-    Ok(cookies_of(Reply::json(&body)?, &call, &tokens))
+    Ok(cookies_of(Reply::json(&body)?, &call, &tokens).secret())
 }
 
 /// Whether an access token is good.

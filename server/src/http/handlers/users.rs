@@ -121,5 +121,5 @@ pub async fn reset_password(call: Call) -> Result<Reply, Problem> {
     let admin = Admin::prove(&call.actor)?;
     let done = call.app.accounts.reset_password(&admin, call.param("id")?).await?;
     let password = done.password.expose().to_owned();
-    Ok(Reply::json(&NewPassword { password })?.at(done.position))
+    Ok(Reply::json(&NewPassword { password })?.at(done.position).secret())
 }

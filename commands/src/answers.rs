@@ -1,0 +1,203 @@
+//! First answers under idempotency keys: kept beside the log for two days, and given again.
+//!
+//! The append itself stores that a key has had its effect; the answer follows in a write of its own.
+//! A crash between the two leaves a key that is used and has no answer: at most one effect, always.
+
+use std::sync::Arc;
+
+use proximity_eventstore::{
+    Append, AppendError, Lane, Position, Row, SideWrite, Store, Value, tables,
+};
+use uuid::Uuid;
+
+use crate::actor::Actor;
+use crate::clock::{Clock, Micros, SECOND};
+use crate::error::Error;
+use crate::once::OnceKey;
+use crate::rows::{Columns, optional, text, unreadable};
+
+/// How long a key and its answer are kept: twice what is promised.
+pub const KEEP: Micros = 48 * 3_600 * SECOND;
+
+/// An answer as it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    pub content_type: String,
+    /// `None`: it showed a one-time secret and cannot be given again.
+    pub body: Option<Vec<u8>>,
+    pub location: Option<String>,
+    /// Where the log stood after the write; 0 when the call wrote nothing.
+    pub position: Position,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It is free.
+    Nothing,
+    /// It has had its effect, and there is no answer (yet): the first request may still be on its way.
+    Used,
+    /// The command keeps its own answer beside the append, and gives it when it is asked again.
+    WithCommand,
+    /// The first answer.
+    Answer(Answer),
+}
+
+/// All kept answers.
+#[derive(Clone)]
+pub struct Answers {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl Answers {
+    /// Answers beside this log.
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// What is known of a caller's key; one that was used with another request is refused.
+    pub async fn find(&self, actor: &Actor, key: &OnceKey) -> Result<Found, Error> {
+        if let Some(row) = self.row(actor, key).await? {
+            check(row.text("fingerprint")?, key)?;
+            return Ok(Found::Answer(answer(&row)?));
+        }
+        let marked = self.store.idempotent(&actor.lane(), &key.key).await.map_err(unreadable)?;
+        let Some(marked) = marked else { return Ok(Found::Nothing) };
+        check(&marked.fingerprint, key)?;
+        Ok(if marked.answer.is_some() { Found::WithCommand } else { Found::Used })
+    }
+
+    /// Keeps an answer; returns the earlier one if there was one already, which is then the answer.
+    pub async fn keep(
+        &self,
+        actor: &Actor,
+        key: &OnceKey,
+        answer: &Answer,
+    ) -> Result<Option<Found>, Error> {
+        let append = Append {
+            id: Uuid::now_v7(),
+            lane: Lane::User(actor.lane()),
+            streams: vec![],
+            assertions: vec![],
+            side: vec![SideWrite::Insert {
+                table: &tables::KEPT_ANSWERS,
+                row: self.columns(actor, key, answer),
+            }],
+            metadata: "{}".to_owned(),
+            fence: None,
+            idempotency: None,
+        };
+        match self.store.append(append).await {
+            Ok(_) => Ok(None),
+            Err(AppendError::SideConflict { .. }) => self.find(actor, key).await.map(Some),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Forgets what is older than two days; returns how many answers. Call it now and then.
+    pub async fn sweep(&self) -> Result<u64, Error> {
+        let before = self.clock.now() - KEEP;
+        self.store.forget_appends(before).await.map_err(unreadable)?;
+        let answers = self.store.prune(&tables::KEPT_ANSWERS, "recorded_at", before).await;
+        answers.map_err(unreadable)
+    }
+
+    async fn row(&self, actor: &Actor, key: &OnceKey) -> Result<Option<Columns>, Error> {
+        let filter = vec![("actor", text(actor.lane())), ("key", text(&key.key))];
+        let rows = self.store.rows(&tables::KEPT_ANSWERS, filter, 1).await.map_err(unreadable)?;
+        Ok(rows.into_iter().next().map(Columns))
+    }
+
+    fn columns(&self, actor: &Actor, key: &OnceKey, answer: &Answer) -> Row {
+        let body = answer.body.clone().map_or(Value::Null, Value::Bytes);
+        vec![
+            ("actor", text(actor.lane())),
+            ("key", text(&key.key)),
+            ("fingerprint", text(&key.fingerprint)),
+            ("status", Value::Integer(answer.status.into())),
+            ("content_type", text(&answer.content_type)),
+            ("body", body),
+            ("location", optional(answer.location.as_deref())),
+            ("position", Value::Integer(i64::try_from(answer.position).unwrap_or(i64::MAX))),
+            ("recorded_at", Value::Integer(self.clock.now())),
+        ]
+    }
+}
+
+fn check(fingerprint: &str, key: &OnceKey) -> Result<(), Error> {
+    if fingerprint == key.fingerprint { Ok(()) } else { Err(AppendError::KeyReused.into()) }
+}
+
+fn answer(row: &Columns) -> Result<Answer, Error> {
+    let number = |column| -> Result<u64, Error> { Ok(row.integer(column)?.unsigned_abs()) };
+    Ok(Answer {
+        status: u16::try_from(number("status")?)
+            .map_err(|error| Error::internal("a kept answer is malformed", error))?,
+        content_type: row.text("content_type")?.to_owned(),
+        body: row.optional_bytes("body")?.map(<[u8]>::to_vec),
+        location: row.optional_text("location")?.map(str::to_owned),
+        position: number("position")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::testing::{Site, Stopped, a_user};
+
+    fn key(name: &str, fingerprint: &str) -> OnceKey {
+        OnceKey { key: name.to_owned(), fingerprint: fingerprint.to_owned() }
+    }
+
+    fn an_answer(body: &[u8]) -> Answer {
+        Answer {
+            status: 201,
+            content_type: "application/json".to_owned(),
+            body: Some(body.to_vec()),
+            location: Some("/there".to_owned()),
+            position: 7,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_answer_stays_the_answer_for_its_caller_and_request() {
+        let site = Site::open().await;
+        let answers = Answers::new(site.store.clone(), Stopped::at(SECOND));
+        let (ann, bob) = (a_user(1), a_user(2));
+        let once = key("POST /x k", "f");
+        assert_eq!(answers.find(&ann, &once).await.unwrap(), Found::Nothing);
+        let first = an_answer(b"first");
+        assert_eq!(answers.keep(&ann, &once, &first).await.unwrap(), None);
+        let kept = Some(Found::Answer(first.clone()));
+        assert_eq!(answers.keep(&ann, &once, &an_answer(b"second")).await.unwrap(), kept);
+        assert_eq!(answers.find(&ann, &once).await.unwrap(), Found::Answer(first));
+        assert_eq!(answers.find(&bob, &once).await.unwrap(), Found::Nothing);
+        let other = answers.find(&ann, &key("POST /x k", "g")).await.unwrap_err();
+        assert_eq!(other.code(), "idempotency_key.reused");
+    }
+
+    #[tokio::test]
+    async fn what_is_older_than_two_days_is_forgotten_and_nothing_younger() {
+        let site = Site::open().await;
+        // The database notes the real time of an append, so the clock begins there.
+        let now = crate::clock::SystemClock::shared().now();
+        let clock = Stopped::at(now);
+        let answers = Answers::new(site.store.clone(), clock.clone());
+        let ann = a_user(1);
+        answers.keep(&ann, &key("a", "f"), &an_answer(b"a")).await.unwrap();
+        clock.advance(KEEP - 60 * SECOND);
+        answers.keep(&ann, &key("b", "f"), &an_answer(b"b")).await.unwrap();
+        assert_eq!(answers.sweep().await.unwrap(), 0);
+        clock.advance(120 * SECOND);
+        assert_eq!(answers.sweep().await.unwrap(), 1);
+        assert_eq!(answers.find(&ann, &key("a", "f")).await.unwrap(), Found::Nothing);
+        let Found::Answer(_) = answers.find(&ann, &key("b", "f")).await.unwrap() else {
+            panic!("the younger one is gone");
+        };
+    }
+}

@@ -1,0 +1,115 @@
+//! `Idempotency-Key`: on every call that changes something, the same request again gets the first
+//! answer again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proximity_commands::answers::Found;
+use proximity_commands::once::{Once, OnceKey};
+use proximity_commands::policy::Owned;
+use proximity_commands::{Actor, Error};
+use proximity_domain::{ApplicationId, OperationId};
+use proximity_eventstore::AppendError;
+
+use super::call::Call;
+use super::problem::Problem;
+use super::reply::Reply;
+use super::route::{Policy, Route};
+
+/// How long the answer of a request that is being carried out elsewhere is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks for it.
+const PAUSE: Duration = Duration::from_millis(25);
+/// The largest answer that is kept, in bytes: those of calls that change something are small.
+const LARGEST: usize = 256 * 1024;
+
+/// Calls the handler, or gives the first answer again.
+pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Problem> {
+    let Some(key) = call.once().filter(|_| !route.verb.is_safe()) else {
+        return (route.handler)(call).await;
+    };
+    if let Some(reply) = recalled(route, &call, &key).await? {
+        return Ok(reply);
+    }
+    let once = Arc::new(Once::new(key.clone()));
+    call.actor.once = Some(once.clone());
+    let outcome = (route.handler)(call.clone()).await;
+    match outcome {
+        Ok(reply) => Ok(keep(&call, &key, reply).await),
+        // Not refused for what it asks, but because another request of this key did it just now.
+        Err(problem) if problem.status.is_client_error() && !once.is_taken() => {
+            match recalled(route, &call, &key).await? {
+                Some(reply) => Ok(reply),
+                // It keeps its own answer, and finds it now.
+                None if call.app.answers.find(&call.actor, &key).await? == Found::WithCommand => {
+                    (route.handler)(call).await
+                }
+                None => Err(problem),
+            }
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The answer to give again; `None` when nothing has happened under the key yet, or the command
+/// itself knows what did.
+async fn recalled(route: &Route, call: &Call, key: &OnceKey) -> Result<Option<Reply>, Problem> {
+    let answers = &call.app.answers;
+    let mut found = answers.find(&call.actor, key).await?;
+    let begun = tokio::time::Instant::now();
+    while found == Found::Used && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(PAUSE).await;
+        found = answers.find(&call.actor, key).await?;
+    }
+    match found {
+        Found::Nothing | Found::WithCommand => Ok(None),
+        Found::Used => Err(gone()),
+        Found::Answer(answer) => {
+            still_allowed(route, call).await?;
+            Reply::again(answer).ok_or_else(gone).map(Some)
+        }
+    }
+}
+
+fn gone() -> Problem {
+    Error::from(AppendError::KeyUsed).into()
+}
+
+/// Keeps the answer. When that fails the answer is right all the same: the key has had its effect,
+/// and whoever repeats it learns that much.
+async fn keep(call: &Call, key: &OnceKey, reply: Reply) -> Reply {
+    let answer = reply.kept();
+    if reply.bytes().len() > LARGEST {
+        return reply;
+    }
+    match call.app.answers.keep(&call.actor, key, &answer).await {
+        Ok(Some(Found::Answer(first))) => Reply::again(first).unwrap_or(reply),
+        Ok(_) => reply,
+        Err(error) => {
+            tracing::warn!(%error, "an answer could not be kept under its idempotency key");
+            reply
+        }
+    }
+}
+
+/// Rights are those of now: what became someone else's is not found, what is gone is no secret to
+/// whoever was answered about it before.
+async fn still_allowed(route: &Route, call: &Call) -> Result<(), Problem> {
+    if route.policy != Policy::Owner {
+        return Ok(());
+    }
+    let id: String = call.param("id")?;
+    let store = &call.app.store;
+    let proved = async |actor: &Actor| match route.path.split('/').nth(2) {
+        Some("operations") => Owned::<OperationId>::prove_text(store, actor, &id).await.map(drop),
+        _ => Owned::<ApplicationId>::prove_text(store, actor, &id).await.map(drop),
+    };
+    match proved(&call.actor).await {
+        Err(Error::NotFound) => match proved(&Actor::system("idempotency")).await {
+            Err(Error::NotFound) => Ok(()),
+            Ok(()) => Err(Problem::not_found()),
+            Err(error) => Err(error.into()),
+        },
+        other => Ok(other?),
+    }
+}
