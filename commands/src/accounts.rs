@@ -148,6 +148,11 @@ impl Fields {
         }
     }
 
+    /// Whether nothing was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All that was found.
     pub(crate) fn into_error(self) -> Error {
         Error::Invalid(self.0)

@@ -36,7 +36,18 @@ pub enum Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialUsed {
     Session(SessionId),
-    ApiToken(Uuid),
+    ApiToken { id: Uuid, may: Scopes },
+}
+
+/// What an API token may be used for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scopes {
+    /// Calls that change nothing.
+    pub read: bool,
+    /// Calls that change something.
+    pub write: bool,
+    /// The rights of an administrator, as long as the user is one.
+    pub admin: bool,
 }
 
 impl Actor {
@@ -73,6 +84,14 @@ impl Actor {
         }
     }
 
+    /// What the API token that was used may do; `None` when it was none.
+    pub fn scopes(&self) -> Option<Scopes> {
+        match self.identity {
+            Identity::User { credential: CredentialUsed::ApiToken { may, .. }, .. } => Some(may),
+            _ => None,
+        }
+    }
+
     /// The name in the log: `user/7`, `system/reconciler`, `anonymous`.
     pub fn name(&self) -> String {
         match self.identity {
@@ -97,7 +116,7 @@ impl Actor {
             Identity::User { credential: CredentialUsed::Session(id), .. } => {
                 Some(format!("session/{id}"))
             }
-            Identity::User { credential: CredentialUsed::ApiToken(id), .. } => {
+            Identity::User { credential: CredentialUsed::ApiToken { id, .. }, .. } => {
                 Some(format!("token/{id}"))
             }
             Identity::Anonymous | Identity::System(_) => None,

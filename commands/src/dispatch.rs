@@ -12,7 +12,7 @@ use proximity_domain::host::Host;
 use proximity_domain::lease::Lease;
 use proximity_domain::operation::Operation;
 use proximity_domain::settings::Settings;
-use proximity_domain::user::{Session, User};
+use proximity_domain::user::{ApiToken, Session, User};
 use proximity_eventstore::{
     Append, AppendError, Assertion, Expected, Fence, Idempotency, Lane, NewEvent, Outcome,
     Position, SideWrite, Store, StreamAppend,
@@ -41,7 +41,7 @@ macro_rules! judge {
         })*
     };
 }
-judge!(Application, Host, Lease, Operation, Session, Settings, User);
+judge!(ApiToken, Application, Host, Lease, Operation, Session, Settings, User);
 
 /// Why a command was not judged well: by the aggregate, or because it could not be asked.
 #[derive(Debug)]

@@ -31,6 +31,7 @@ pub mod sessions;
 pub mod settings;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 
 pub use actor::{Actor, CredentialUsed, Identity, Metadata};
 pub use error::{Error, FieldError};

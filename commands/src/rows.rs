@@ -34,6 +34,14 @@ impl Columns {
         }
     }
 
+    pub(crate) fn optional_integer(&self, name: &'static str) -> Result<Option<i64>, Error> {
+        match self.get(name) {
+            Some(Value::Integer(number)) => Ok(Some(*number)),
+            Some(Value::Null) => Ok(None),
+            _ => Err(malformed(name)),
+        }
+    }
+
     pub(crate) fn boolean(&self, name: &'static str) -> Result<bool, Error> {
         match self.get(name) {
             Some(Value::Boolean(yes)) => Ok(*yes),

@@ -54,6 +54,22 @@ pub struct Tokens {
     pub refresh_expires_in: i64,
 }
 
+/// A session as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionInfo {
+    pub id: SessionId,
+    /// µs since 1970.
+    pub created_at: Micros,
+    /// µs since 1970, to ten minutes.
+    pub last_used_at: Micros,
+    /// µs since 1970: when it ends unless it is refreshed.
+    pub expires_at: Micros,
+    /// The address that the login came from.
+    pub source: String,
+    /// What the client said it is.
+    pub user_agent: String,
+}
+
 /// Opens, checks, refreshes and ends sessions.
 #[derive(Clone)]
 pub struct Sessions {
@@ -165,6 +181,41 @@ impl Sessions {
             }
         }
         Ok(())
+    }
+
+    /// The caller's sessions that live, the one used last first.
+    pub async fn list(&self, actor: &Actor) -> Result<Vec<SessionInfo>, Error> {
+        let user = actor.user().ok_or(Error::Unauthenticated)?;
+        let filter = vec![("user_id", text(user))];
+        let rows = self.store.rows(&tables::SESSIONS, filter, MANY).await.map_err(unreadable)?;
+        let now = self.clock.now();
+        let mut sessions = Vec::new();
+        for row in rows.into_iter().map(Columns) {
+            let session = SessionInfo {
+                id: row.parsed("id")?,
+                created_at: row.integer("created_at")?,
+                last_used_at: row.integer("last_used_at")?,
+                expires_at: row.integer("refresh_expires_at")?,
+                source: row.text("source")?.to_owned(),
+                user_agent: row.text("user_agent")?.to_owned(),
+            };
+            if session.expires_at > now {
+                sessions.push(session);
+            }
+        }
+        sessions.sort_by_key(|session| std::cmp::Reverse((session.last_used_at, session.id)));
+        Ok(sessions)
+    }
+
+    /// Ends one of the caller's own sessions; its tokens are dead from then on.
+    pub async fn end_one(&self, actor: &Actor, session: SessionId) -> Result<(), Error> {
+        let user = actor.user().ok_or(Error::Unauthenticated)?;
+        let filter = vec![("id", text(session)), ("user_id", text(user))];
+        let rows = self.store.rows(&tables::SESSIONS, filter, 1).await.map_err(unreadable)?;
+        if rows.is_empty() {
+            return Err(Error::NotFound);
+        }
+        self.end(actor, session, user, EndReason::EndedByUser).await
     }
 
     /// Removes rows of what has expired; the log keeps their history. Call it now and then.

@@ -5,12 +5,16 @@
 //!                               └──────disable─────▲
 //! ```
 
+mod api_token;
 mod event;
 mod name;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub use api_token::{
+    ApiToken, ApiTokenCommand, ApiTokenError, ApiTokenEvent, RevokeReason, Scope, TokenName,
+};
 pub use event::*;
 pub use name::{EmailAddress, PersonalName, Username};
 pub use session::{Session, SessionCommand, SessionError};

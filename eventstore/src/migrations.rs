@@ -45,6 +45,7 @@ pub(crate) static SQLITE: &[Migration] = migrations!("sqlite":
     16 "0016_host_usage",
     17 "0017_session_users",
     18 "0018_kept_answers",
+    19 "0019_api_tokens",
 );
 
 pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
@@ -70,6 +71,7 @@ pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
     20 "0020_kept_answers",
     21 "0021_forget_appends",
     22 "0022_proximity_grant",
+    23 "0023_api_tokens",
 );
 
 /// The newest version in a list.

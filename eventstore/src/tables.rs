@@ -22,6 +22,8 @@ pub static ALL: &[&Table] = &[
     &SETUP_TOKENS,
     &LOGIN_ATTEMPTS,
     &KEPT_ANSWERS,
+    &API_TOKENS,
+    &API_TOKEN_USERS,
 ];
 
 /// Accounts: identity and role are read from here, never from a projection.
@@ -204,5 +206,39 @@ pub static KEPT_ANSWERS: Table = Table {
         column("location", Text),
         column("position", Integer),
         column("recorded_at", Integer),
+    ],
+};
+
+/// What programs use in a user's name: hashes only; one that was revoked has no row.
+///
+/// Times are microseconds since 1970.
+pub static API_TOKENS: Table = Table {
+    name: "api_tokens",
+    key: &["id"],
+    columns: &[
+        column("id", Text),
+        column("user_id", Text),
+        column("hash", Bytes),
+        column("name", Text),
+        column("scopes", Text),
+        column("created_at", Integer),
+        column("expires_at", Integer),
+        column("last_used_at", Integer),
+    ],
+};
+
+/// A token with its user, for reading only: every request is judged by one row of this view.
+pub static API_TOKEN_USERS: Table = Table {
+    name: "api_token_users",
+    key: &["id"],
+    columns: &[
+        column("id", Text),
+        column("hash", Bytes),
+        column("scopes", Text),
+        column("expires_at", Integer),
+        column("last_used_at", Integer),
+        column("user_id", Text),
+        column("role", Text),
+        column("disabled", Boolean),
     ],
 };

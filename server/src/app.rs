@@ -25,6 +25,7 @@ use proximity_commands::refusals::Refusals;
 use proximity_commands::saga::Env;
 use proximity_commands::secrets::Secrets;
 use proximity_commands::sessions::{Lifetimes, Sessions};
+use proximity_commands::tokens::ApiTokens;
 use proximity_commands::{Actor, Error, Secret};
 use proximity_domain::user::Role;
 use proximity_eventstore::{Position, Store, tables};
@@ -67,6 +68,7 @@ pub struct App {
     pub commands: Commands,
     pub accounts: Accounts,
     pub sessions: Sessions,
+    pub tokens: ApiTokens,
     pub answers: Answers,
     pub refusals: Arc<Refusals>,
     pub published: Problems,
@@ -103,6 +105,7 @@ impl App {
         let commands = Commands::new(&config, &store, secrets, catalog.clone());
         let refusals = Arc::new(Refusals::new(store.clone(), commands.clock.clone()));
         let sessions = Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
+        let tokens = ApiTokens::new(store.clone(), commands.clock.clone());
         let answers = Answers::new(store.clone(), commands.clock.clone());
         let accounts = accounts(&config, &store, &keys, &sessions, &refusals)?;
         let app = Self {
@@ -116,6 +119,7 @@ impl App {
             commands,
             accounts,
             sessions,
+            tokens,
             answers,
             refusals,
             published: Problems::default(),
@@ -172,7 +176,13 @@ impl App {
             return Ok(None);
         }
         let (app, request) = (self.clone(), request_id.to_owned());
-        let work = async move { app.sessions.authenticate(&token, client, Some(request)).await };
+        let work = async move {
+            if ApiTokens::looks_like_one(&token) {
+                app.tokens.authenticate(&token, client, Some(request)).await
+            } else {
+                app.sessions.authenticate(&token, client, Some(request)).await
+            }
+        };
         match self.detached(work.in_current_span()).await {
             Ok(actor) => Ok(actor?),
             Err(panic) => {

@@ -1,7 +1,7 @@
 //! What admins do about users: list them, change role and state, give a new password.
 
 use proximity_domain::UserId;
-use proximity_domain::user::{self, EndReason, Role, User};
+use proximity_domain::user::{self, EndReason, RevokeReason, Role, User};
 use proximity_eventstore::{Guard, Position, SideWrite, Value, tables};
 
 use super::profile::refused;
@@ -11,7 +11,7 @@ use crate::policy::Admin;
 use crate::retry::retrying;
 use crate::rows::{Columns, text, unreadable};
 use crate::sessions::{random_token, role_text};
-use crate::{Error, Secret};
+use crate::{Error, Secret, tokens};
 
 /// Users that are listed at most.
 const MANY: usize = 10_000;
@@ -78,6 +78,8 @@ impl Accounts {
         unit.apply::<User>(&key, command).await.map_err(refused)?;
         if disabled && !before.disabled {
             self.sessions.end_all_in(&mut unit, id, None, EndReason::Disabled).await?;
+            let reason = RevokeReason::Disabled;
+            tokens::revoke_all_in(&self.store, &mut unit, id, reason).await?;
         }
         unit.write(SideWrite::Update {
             table: &tables::USERS,
@@ -93,7 +95,7 @@ impl Accounts {
         Ok((self.profile(id).await?, position))
     }
 
-    /// Gives a user a new random password and ends all sessions of theirs.
+    /// Gives a user a new random password; ends all sessions and revokes all API tokens of theirs.
     pub async fn reset_password(&self, admin: &Admin, id: UserId) -> Result<ResetPassword, Error> {
         let row = self.row(id).await?;
         let password = random_token()?;

@@ -1,7 +1,7 @@
 //! What users change about themselves: names, mail address and password.
 
 use proximity_domain::lease::{self, Holder, Lease};
-use proximity_domain::user::{self, EmailAddress, EndReason, PersonalName, User};
+use proximity_domain::user::{self, EmailAddress, EndReason, PersonalName, RevokeReason, User};
 use proximity_domain::{LeaseKey, UserId};
 use proximity_eventstore::{AppendError, Guard, Position, SideWrite, Value, tables};
 
@@ -10,7 +10,7 @@ use super::{Accounts, Fields, Profile, profile_of};
 use crate::dispatch::{Refused, Unit};
 use crate::retry::retrying;
 use crate::rows::{Columns, optional, text};
-use crate::{Actor, Error, Secret, passwords};
+use crate::{Actor, Error, Secret, passwords, tokens};
 
 /// What is to change; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,6 +106,11 @@ impl Accounts {
             let keep = if actor.user() == Some(id) { actor.session() } else { None };
             let reason = EndReason::PasswordChanged;
             self.sessions.end_all_in(&mut unit, id, keep, reason).await?;
+            if actor.user() != Some(id) {
+                // Whoever knew the old password may have made tokens with it.
+                let reason = RevokeReason::PasswordReset;
+                tokens::revoke_all_in(&self.store, &mut unit, id, reason).await?;
+            }
             unit.write(SideWrite::Update {
                 table: &tables::USERS,
                 set: vec![

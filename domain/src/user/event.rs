@@ -55,6 +55,8 @@ pub enum EndReason {
     PasswordChanged,
     Disabled,
     RevokedByAdmin,
+    /// Its user ended it from another session.
+    EndedByUser,
 }
 
 impl DomainEvent for Event {

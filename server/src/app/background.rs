@@ -105,6 +105,9 @@ async fn chores(app: Arc<App>, stopping: CancellationToken) {
         if let Err(error) = app.sessions.sweep().await {
             tracing::warn!(%error, "expired sessions are not removed yet");
         }
+        if let Err(error) = app.tokens.sweep().await {
+            tracing::warn!(%error, "API tokens that expired long ago are not removed yet");
+        }
         if let Err(error) = app.answers.sweep().await {
             tracing::warn!(%error, "old idempotency keys are not forgotten yet");
         }

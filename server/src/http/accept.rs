@@ -9,6 +9,9 @@ use super::problem::Problem;
 pub fn check(request: &HttpRequest) -> Result<(), Problem> {
     let ours: &[&str] = match request.path() {
         "/metrics" => &["text/*", "text/plain", "application/openmetrics-text", "application/*"],
+        "/api/docs" => &["text/html", "text/*"],
+        "/api/docs/page.js" => &["text/javascript", "text/*"],
+        "/api/docs/page.css" => &["text/css", "text/*"],
         path if path.starts_with("/problems/") => &["text/*", "text/markdown"],
         _ => &["application/json", "application/problem+json", "application/*"],
     };

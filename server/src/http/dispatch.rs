@@ -122,7 +122,7 @@ async fn answer(
     }
 
     let mut presented = presented(request, via)?;
-    let actor = identity::establish(route.policy, route.name, app, via, request_id, &mut presented)
+    let actor = identity::establish(route, app, via, request_id, &mut presented)
         .await
         .map_err(|problem| browser.refused(problem))?;
     browser.session = actor.session().filter(|_| presented.by_cookie);

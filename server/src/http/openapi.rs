@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::codes;
-use super::handlers::{apps, auth, catalog, core, health, hosts, operations, settings, users};
+use super::handlers::{
+    access, apps, auth, catalog, core, docs, health, hosts, operations, settings, users,
+};
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
 use super::routes::ROUTES;
@@ -35,11 +37,13 @@ const SHARED: &[&str] = &[
     servers((url = "/")),
     paths(
         health::alive, health::ready, health::metrics, health::api, health::api_core,
-        core::openapi, core::problem_page, core::system_info,
+        docs::page, docs::script, docs::style, core::openapi, core::problem_page, core::system_info,
         catalog::list, catalog::get, catalog::categories, catalog::search, catalog::category,
         catalog::stats, catalog::reload,
         auth::login, auth::logout, auth::user, auth::put_user, auth::patch_user,
         auth::registration, auth::refresh, auth::verify, auth::change_password,
+        access::sessions, access::end_session, access::tokens, access::create_token,
+        access::revoke_token,
         users::list, users::create, users::change, users::reset_password,
         apps::list, apps::create, apps::get, apps::delete, apps::action, apps::logs,
         operations::list, operations::get, operations::resume, operations::cancel,
@@ -95,6 +99,10 @@ fn complete(operation: &mut Map<String, Value>, route: &Route) {
         Policy::Public => (json!([]), "Anybody may call this."),
         Policy::Optional => (json!([{}, {"bearer": []}, {"cookie": []}]), "Anybody may call this."),
         Policy::User => (json!([{"bearer": []}, {"cookie": []}]), "Any user may call this."),
+        Policy::Person => (
+            json!([{"bearer": []}, {"cookie": []}]),
+            "Any user who has signed in may call this; API tokens may not.",
+        ),
         Policy::Owner => (
             json!([{"bearer": []}, {"cookie": []}]),
             "For the owner and administrators; to anybody else it does not exist (404).",
@@ -148,6 +156,10 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
     }
     if !matches!(route.policy, Policy::Public | Policy::Optional) {
         codes.push("identity.required");
+        codes.push(match route.policy {
+            Policy::Person => "api_token.not_accepted",
+            _ => "api_token.scope_missing",
+        });
     }
     if route.policy == Policy::Admin {
         codes.push("admin.required");

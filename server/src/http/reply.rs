@@ -26,6 +26,7 @@ pub struct Reply {
     cookies: Vec<Cookie<'static>>,
     etag: Option<String>,
     shows_secret: bool,
+    policy: Option<&'static str>,
 }
 
 impl Reply {
@@ -39,7 +40,15 @@ impl Reply {
             cookies: Vec::new(),
             etag: None,
             shows_secret: false,
+            policy: None,
         }
+    }
+
+    /// What the page may load, as a `Content-Security-Policy`; without one a browser loads nothing.
+    #[must_use]
+    pub fn policy(mut self, policy: &'static str) -> Self {
+        self.policy = Some(policy);
+        self
     }
 
     /// Says that the body or a cookie shows a secret this one time: it is never kept.
@@ -153,6 +162,9 @@ impl Reply {
         }
         if let Some(tag) = self.etag {
             response.insert_header((header::ETAG, tag));
+        }
+        if let Some(policy) = self.policy {
+            response.insert_header((header::CONTENT_SECURITY_POLICY, policy));
         }
         for cookie in self.cookies {
             response.cookie(cookie);

@@ -44,6 +44,8 @@ pub enum Policy {
     Optional,
     /// Any user who is signed in.
     User,
+    /// Any user who has signed in as a person: an API token is not enough, or it could beget others.
+    Person,
     /// Any user who is signed in; whose thing it is, the command's proof decides: 404 for others.
     Owner,
     /// Administrators.

@@ -1,6 +1,8 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
-use super::handlers::{apps, auth, catalog, core, health, hosts, operations, settings, users};
+use super::handlers::{
+    access, apps, auth, catalog, core, docs, health, hosts, operations, settings, users,
+};
 use super::route::{Policy, Route, Verb};
 
 macro_rules! routes {
@@ -26,18 +28,26 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/health"                    Public   health::api;
     Get    "/api/core/health"               Public   health::api_core;
     Get    "/api/openapi.json"              Public   core::openapi;
+    Get    "/api/docs"                      Public   docs::page;
+    Get    "/api/docs/page.js"              Public   docs::script;
+    Get    "/api/docs/page.css"             Public   docs::style;
     Get    "/problems/{code}"               Public   core::problem_page: "not_found";
     Get    "/api/core/system/info"          Public   core::system_info;
 
     Post   "/api/auth/login"                Public   auth::login: "login.failed" "login.limited";
     Post   "/api/auth/logout"               Optional auth::logout;
     Get    "/api/auth/user"                 User     auth::user;
-    Put    "/api/auth/user"                 User     auth::put_user: "name.invalid" "email.invalid" "user.email_taken";
-    Patch  "/api/auth/user"                 User     auth::patch_user: "name.invalid" "email.invalid" "user.email_taken";
+    Put    "/api/auth/user"                 Person    auth::put_user: "name.invalid" "email.invalid" "user.email_taken";
+    Patch  "/api/auth/user"                 Person    auth::patch_user: "name.invalid" "email.invalid" "user.email_taken";
     Post   "/api/auth/registration"         Public   auth::registration: "registration.closed" "setup_token.invalid" "username.invalid" "username.missing" "email.invalid" "user.username_taken" "user.email_taken" "password.mismatch";
     Post   "/api/auth/token/refresh"        Public   auth::refresh: "identity.required";
     Post   "/api/auth/token/verify"         Public   auth::verify: "identity.required";
-    Post   "/api/auth/password/change"      User     auth::change_password: "password.wrong" "password.mismatch" "password.changed_meanwhile" "login.limited";
+    Post   "/api/auth/password/change"      Person    auth::change_password: "password.wrong" "password.mismatch" "password.changed_meanwhile" "login.limited";
+    Get    "/api/auth/sessions"             Person   access::sessions;
+    Delete "/api/auth/sessions/{id}"        Person   access::end_session;
+    Get    "/api/auth/tokens"               Person   access::tokens;
+    Post   "/api/auth/tokens"               Person   access::create_token: "api_token.name_invalid" "api_token.scope_invalid" "api_token.expiry_invalid" "api_token.too_many" "admin.required";
+    Delete "/api/auth/tokens/{id}"          Person   access::revoke_token;
     Get    "/api/users"                     Admin    users::list;
     Post   "/api/users"                     Admin    users::create: "username.invalid" "email.invalid" "user.username_taken" "user.email_taken";
     Patch  "/api/users/{id}"                Admin    users::change: "user.last_admin" "user.state";

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod applications;
+mod docs;
 mod ending;
 mod harness;
 mod idempotency;
@@ -9,4 +10,5 @@ mod protocol;
 mod rights;
 mod sessions;
 mod stores;
+mod tokens;
 mod world;

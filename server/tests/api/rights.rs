@@ -16,9 +16,12 @@ enum Who {
     Other,
     Owner,
     Admin,
+    /// A program with the owner's token that may only read.
+    Reader,
 }
 
-const EVERYBODY: [Who; 5] = [Who::Nobody, Who::Garbage, Who::Other, Who::Owner, Who::Admin];
+const EVERYBODY: [Who; 6] =
+    [Who::Nobody, Who::Garbage, Who::Other, Who::Owner, Who::Admin, Who::Reader];
 
 struct Ids {
     application: String,
@@ -45,13 +48,14 @@ fn path(route: &Route, ids: Option<&Ids>) -> String {
 }
 
 /// Calls so that nothing is changed by whoever may: the body is no JSON, or nothing matches.
-async fn call(world: &World, route: &Route, path: &str, who: Who) -> Answer {
+async fn call(world: &World, reader: &Person, route: &Route, path: &str, who: Who) -> Answer {
     let method = Method::from_bytes(route.verb.as_str().as_bytes()).unwrap();
     let person: Option<&Person> = match who {
         Who::Nobody | Who::Garbage => None,
         Who::Other => Some(&world.other),
         Who::Owner => Some(&world.owner),
         Who::Admin => Some(&world.admin),
+        Who::Reader => Some(reader),
     };
     let bearer = match (who, person) {
         (Who::Garbage, _) => Some(format!("Bearer {}", uuid::Uuid::new_v4())),
@@ -91,12 +95,16 @@ async fn every_route_refuses_whom_it_must_and_nobody_else() {
         let operations = world.get(&world.owner, "/api/operations").await;
         let operation = operations.body["operations"][0]["id"].as_str().unwrap().to_owned();
         let ids = Ids { application, operation };
+        let body = serde_json::json!({ "name": "reader", "scopes": ["read"] });
+        let made = world.post(&world.owner, "/api/auth/tokens", &body).await;
+        let token = made.body["token"].as_str().unwrap().to_owned();
+        let reader = Person { name: "reader".to_owned(), token };
         let head = world.server.app.store.head().await.unwrap();
         let (mut cells, mut wrong) = (0, Vec::new());
         for route in ROUTES {
             for who in EVERYBODY {
                 cells += 1;
-                let answer = call(&world, route, &path(route, Some(&ids)), who).await;
+                let answer = call(&world, &reader, route, &path(route, Some(&ids)), who).await;
                 let status = answer.status.as_u16();
                 let signed_in = !matches!(who, Who::Nobody | Who::Garbage);
                 let well = match (route.policy, who) {
@@ -106,15 +114,26 @@ async fn every_route_refuses_whom_it_must_and_nobody_else() {
                     }
                     (Policy::Public | Policy::Optional, _) => !matches!(status, 401 | 403),
                     (_, Who::Nobody | Who::Garbage) => status == 401,
+                    (Policy::Person, Who::Reader) => {
+                        status == 403 && answer.body["code"] == "api_token.not_accepted"
+                    }
+                    (Policy::Admin, Who::Reader) => {
+                        status == 403 && answer.body["code"] == "api_token.scope_missing"
+                    }
+                    (_, Who::Reader) if !route.verb.is_safe() => {
+                        status == 403 && answer.body["code"] == "api_token.scope_missing"
+                    }
                     (Policy::Admin, Who::Other | Who::Owner) => {
                         status == 403 && answer.body["code"] == "admin.required"
                     }
                     (Policy::Owner, Who::Other) => {
-                        let never = call(&world, route, &path(route, None), who).await;
+                        let never = call(&world, &reader, route, &path(route, None), who).await;
                         status == 404 && bare(&answer) == bare(&never)
                     }
                     (Policy::Owner, _) => !matches!(status, 401 | 403 | 404),
-                    (Policy::User | Policy::Admin, _) => signed_in && !matches!(status, 401 | 403),
+                    (Policy::User | Policy::Person | Policy::Admin, _) => {
+                        signed_in && !matches!(status, 401 | 403)
+                    }
                 };
                 if !well || status >= 500 {
                     wrong.push(format!("{} by {who:?}: {status} {}", route.name, answer.text));

@@ -130,4 +130,40 @@ pub(super) const CODES: &[Code] = &[
         "The account's state does not allow this",
         "Read the account again; it was changed meanwhile.",
     ),
+    code(
+        403,
+        "api_token.scope_missing",
+        "The API token lacks a scope",
+        "A token of scope `read` may make calls that change nothing, `write` those that change something, and `admin` those for administrators, each by itself. Make a token with the scope that the detail names.",
+    ),
+    code(
+        403,
+        "api_token.not_accepted",
+        "API tokens may not do this",
+        "Whoever changes how an account is reached signs in: an API token that leaked must not be able to make another one. Log in with user name and password.",
+    ),
+    code(
+        422,
+        "api_token.name_invalid",
+        "The token's name is not acceptable",
+        "A token's name has 1 to 100 printable characters.",
+    ),
+    code(
+        422,
+        "api_token.scope_invalid",
+        "There is no such scope",
+        "Send at least one of `read`, `write` and `admin` in `scopes`.",
+    ),
+    code(
+        422,
+        "api_token.expiry_invalid",
+        "The token's time is out of range",
+        "`expires_in_days` lies between 1 and 366.",
+    ),
+    code(
+        409,
+        "api_token.too_many",
+        "There are too many API tokens",
+        "A user has at most 50 tokens. Revoke one first.",
+    ),
 ];

@@ -1,9 +1,11 @@
 //! The handlers, one file for each group of calls: parse, call the command or the view, answer.
 
+pub mod access;
 pub mod apps;
 pub mod auth;
 pub mod catalog;
 pub mod core;
+pub mod docs;
 pub mod health;
 pub mod hosts;
 pub mod operations;
