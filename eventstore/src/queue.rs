@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -46,6 +46,9 @@ const BATCH_BYTES: usize = 16 << 20;
 const QUEUE_BYTES: usize = 128 << 20;
 /// Errands in one turn.
 const ERRANDS: usize = 16;
+
+/// How long the writer's thread looks for more before it sleeps.
+const LOOK_AGAIN: Duration = Duration::from_micros(60);
 
 pub(crate) struct Queue<C> {
     waiting: Mutex<Waiting<C>>,
@@ -179,13 +182,20 @@ impl<C> Queue<C> {
         }
     }
 
-    /// As [`next`](Self::next), for a thread.
+    /// As [`next`](Self::next), for a thread. It looks again for a moment before it sleeps: a caller
+    /// who was just answered often has something next, and waking a thread takes longer than that.
     pub fn next_blocking(&self) -> Option<Turn<C>> {
         let mut waiting = self.waiting();
+        let begun = Instant::now();
         loop {
             match waiting.step(self.batch) {
                 Step::Do(turn) => return Some(turn),
                 Step::End => return None,
+                Step::Wait if begun.elapsed() < LOOK_AGAIN => {
+                    drop(waiting);
+                    std::thread::yield_now();
+                    waiting = self.waiting();
+                }
                 Step::Wait => {
                     waiting =
                         self.arrived_blocking.wait(waiting).unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,11 @@
 //! The task that seals: at most `Options::seal_every` behind, one block after another.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::SigningKey;
+use tokio::sync::Mutex;
 
 use crate::append::Position;
 use crate::error::Error;
@@ -17,6 +19,8 @@ pub(crate) struct Sealer {
     pub key: SigningKey,
     pub publish_dir: Option<PathBuf>,
     pub every: Duration,
+    /// Held while sealing; whether it has ended.
+    pub ended: Arc<Mutex<bool>>,
 }
 
 impl Sealer {
@@ -29,6 +33,10 @@ impl Sealer {
             let Some(store) = store() else { return };
             if sealed == Some(*store.watch_head().borrow()) {
                 continue;
+            }
+            let ended = self.ended.lock().await;
+            if *ended {
+                return;
             }
             match self.seal(&store).await {
                 Ok(position) => {
@@ -45,11 +53,18 @@ impl Sealer {
         }
     }
 
+    /// Seals for the last time, after a sealing that is under way.
+    pub async fn end(&self, store: &Store) -> Result<Position, Error> {
+        let mut ended = self.ended.lock().await;
+        *ended = true;
+        self.seal(store).await
+    }
+
     /// Seals everything that is stored; returns the last sealed position.
     ///
     /// Refuses when the chain in the database is not the one that was published: extending it would
     /// cover up that somebody cut or rewrote it.
-    pub async fn seal(&self, store: &Store) -> Result<Position, Error> {
+    async fn seal(&self, store: &Store) -> Result<Position, Error> {
         let incarnation = store.incarnation();
         let published = match self.publish_dir.clone() {
             Some(dir) => blocking(move || PublishedHead::read(&dir, incarnation)).await?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cqrs_es::persist::{PersistedEventRepository as _, SerializedEvent};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -70,10 +71,10 @@ impl Store {
         let mut helpers = Vec::new();
         let backend = match options.location.clone() {
             Location::Sqlite { dir } => {
-                let (opening, sender) = (options.clone(), head.clone());
+                let (opening, sender, callers) = (options.clone(), head.clone(), Handle::current());
                 let sqlite = blocking(move || {
                     if writable {
-                        Sqlite::open(&dir, &opening, sender)
+                        Sqlite::open(&dir, &opening, sender, callers)
                     } else {
                         Sqlite::open_read_only(&dir, &opening)
                     }
@@ -107,6 +108,7 @@ impl Store {
             key,
             publish_dir: options.publish_dir,
             every: options.seal_every,
+            ended: Arc::default(),
         });
         let append_bytes = options.append_bytes;
         let inner = Inner {
@@ -383,7 +385,7 @@ impl Store {
     /// and ends the writer. What was appended in between is sealed by the next start.
     pub async fn close(self) {
         if let Some(sealer) = &self.inner.sealer
-            && let Err(error) = sealer.seal(&self).await
+            && let Err(error) = sealer.end(&self).await
         {
             tracing::error!(%error, "the log cannot be sealed");
         }

@@ -1,6 +1,7 @@
 //! One figure of the benchmark, and how the writer's own figures are taken.
 
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use proximity_eventstore::{Append, Expected, Lane, NewEvent, Store, StreamAppend};
@@ -13,6 +14,7 @@ pub const METADATA: &str = r#"{"actor":"0190d3f0-6a5e-7c11-9d2e-000000000001","r
 pub const EVENT_TYPE: &str = "operation.step_intended";
 
 /// Appends counted over a time.
+#[derive(Default)]
 pub struct Cell {
     pub appends: u64,
     pub batches: u64,
@@ -29,6 +31,14 @@ impl Cell {
     pub fn batch(&self) -> usize {
         let mean = (self.appends + self.batches / 2) / self.batches.max(1);
         usize::try_from(mean).unwrap().max(1)
+    }
+}
+
+impl AddAssign for Cell {
+    fn add_assign(&mut self, other: Self) {
+        self.appends += other.appends;
+        self.batches += other.batches;
+        self.time += other.time;
     }
 }
 

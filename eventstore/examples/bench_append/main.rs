@@ -1,7 +1,7 @@
 //! Appends per second through the writer, beside a raw loop over the same SQL and the same batch sizes.
 //!
 //! `PROXIMITY_TEST_POSTGRES` names a superuser's URL; without it only SQLite is measured. `--seconds N`
-//! sets how long each cell runs (3 by default). All rows of a table come from one run.
+//! sets how long each cell runs (5 by default). All rows of a table come from one run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod cell;
@@ -26,7 +26,7 @@ struct Line {
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let mut seconds = 3.0;
+    let mut seconds = 5.0;
     while let Some(argument) = arguments.next() {
         match (argument.as_str(), arguments.next()) {
             ("--seconds", Some(value)) => seconds = value.parse().expect("--seconds N"),
@@ -41,40 +41,60 @@ async fn main() {
     }
 }
 
+/// The ways are measured in turns, so that a machine that grows slower does so for all of them.
+const TURNS: u32 = 5;
+
 async fn sqlite(time: Duration) {
-    let [mut writer, mut raw, mut single, mut insert] =
-        lines("one thread, one row per transaction");
+    let mut lines = lines("one thread, one row per transaction");
+    let turn = time / TURNS;
     for callers in CALLERS {
         let dir = TempDir::new().unwrap();
         let store = Store::open(Options::sqlite(dir.path())).await.unwrap();
-        let cell = through_the_writer(&store, callers, time).await;
+        let mut cells = lines.each_ref().map(|_| Cell::default());
+        for _ in 0..TURNS {
+            let cell = through_the_writer(&store, callers, turn).await;
+            let batch = cell.batch();
+            cells[0] += cell;
+            cells[1] += raw_sqlite::batches(batch, turn);
+            cells[2] += raw_sqlite::one_per_transaction(callers, turn);
+            cells[3] += raw_sqlite::bare_inserts(turn);
+        }
         store.close().await;
-        let batch = cell.batch();
-        writer.cells.push(cell);
-        raw.cells.push(raw_sqlite::batches(batch, time));
-        single.cells.push(raw_sqlite::one_per_transaction(callers, time));
-        insert.cells.push(raw_sqlite::bare_inserts(time));
+        add(&mut lines, cells);
     }
-    print("SQLite", &[writer, raw, single, insert]);
+    print("SQLite", &lines);
 }
 
 async fn postgres(admin: &str, time: Duration) {
-    let [mut writer, mut raw, mut single, mut insert] = lines("pgbench, one row per transaction");
+    let mut lines = lines("pgbench, one row per transaction");
+    let turn = time / TURNS;
     for callers in CALLERS {
         let database = raw_postgres::Database::create(admin).await;
         let store = Store::open(Options::postgres(database.url())).await.unwrap();
-        let cell = through_the_writer(&store, callers, time).await;
+        let mut cells = lines.each_ref().map(|_| Cell::default());
+        for _ in 0..TURNS {
+            let cell = through_the_writer(&store, callers, turn).await;
+            let batch = cell.batch();
+            cells[0] += cell;
+            cells[1] += raw_postgres::batches(&database, batch, turn).await;
+            cells[2] += raw_postgres::one_per_transaction(&database, callers, turn).await;
+        }
         store.close().await;
-        let batch = cell.batch();
-        writer.cells.push(cell);
-        raw.cells.push(raw_postgres::batches(&database, batch, time).await);
-        single.cells.push(raw_postgres::one_per_transaction(&database, callers, time).await);
         if let Some(cell) = pgbench::run(&database, callers, time) {
-            insert.cells.push(cell);
+            cells[3] = cell;
         }
         database.drop().await;
+        add(&mut lines, cells);
     }
-    print("PostgreSQL", &[writer, raw, single, insert]);
+    print("PostgreSQL", &lines);
+}
+
+fn add(lines: &mut [Line; 4], cells: [Cell; 4]) {
+    for (line, cell) in lines.iter_mut().zip(cells) {
+        if cell.batches > 0 {
+            line.cells.push(cell);
+        }
+    }
 }
 
 fn lines(bare: &'static str) -> [Line; 4] {

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OpenFlags};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::append::{AppendError, Position};
@@ -76,13 +77,14 @@ impl Sqlite {
         dir: &Path,
         options: &Options,
         head: watch::Sender<Position>,
+        callers: Handle,
     ) -> Result<Self, Error> {
         let lock = Lock::take(dir)?;
         let path = dir.join(FILE);
         let mut connection = open_writable(&path)?;
         schema::migrate(&mut connection)?;
         let mut this = Self::open_readers(&path, options)?;
-        let writer = Writer::new(connection, head, lock)?;
+        let writer = Writer::new(connection, head, callers, lock)?;
         let queue = Arc::new(Queue::new(options.queue, options.batch));
         let thread = std::thread::Builder::new()
             .name("eventstore-writer".to_owned())

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::Lock;
@@ -21,17 +22,24 @@ pub(crate) struct Writer {
     pub connection: Connection,
     pub unique_names: HashMap<String, String>,
     head: watch::Sender<Position>,
+    callers: Handle,
     _lock: Lock,
 }
 
+/// Up to so many answers are given by the writer itself, which is sooner by one change of threads;
+/// of more it would wake so many callers that the next batch waited for it.
+const FEW_ANSWERS: usize = 2;
+
 impl Writer {
+    /// `callers` is the runtime on which answers are awaited.
     pub fn new(
         connection: Connection,
         head: watch::Sender<Position>,
+        callers: Handle,
         lock: Lock,
     ) -> Result<Self, Error> {
         let unique_names = super::schema::unique_names(&connection)?;
-        Ok(Self { connection, unique_names, head, _lock: lock })
+        Ok(Self { connection, unique_names, head, callers, _lock: lock })
     }
 
     /// Works until the queue is closed and empty.
@@ -65,8 +73,16 @@ impl Writer {
             match batch::store(self, &jobs, careful) {
                 Ok((answers, head)) => {
                     advance(&self.head, head);
-                    for (job, answer) in jobs.into_iter().zip(answers) {
-                        job.answer(answer);
+                    let few = jobs.len() <= FEW_ANSWERS;
+                    let give = move || {
+                        for (job, answer) in jobs.into_iter().zip(answers) {
+                            job.answer(answer);
+                        }
+                    };
+                    if few {
+                        give();
+                    } else {
+                        self.callers.spawn(async move { give() });
                     }
                     return;
                 }
