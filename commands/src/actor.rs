@@ -8,6 +8,7 @@ use proximity_domain::{SessionId, UserId};
 use uuid::Uuid;
 
 use crate::once::Once;
+use crate::preview::Preview;
 
 /// The one on whose behalf something is done, and how the request came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Actor {
     pub request: Option<String>,
     /// The idempotency key of the request: the first unit of work that is stored takes it.
     pub once: Option<Arc<Once>>,
+    /// Nothing is to be stored: what would be is left here.
+    pub preview: Option<Arc<Preview>>,
 }
 
 /// Who it is.
@@ -51,14 +54,19 @@ pub struct Scopes {
 }
 
 impl Actor {
+    /// Someone whose request has no idempotency key and is meant.
+    pub fn new(identity: Identity, source: Option<IpAddr>, request: Option<String>) -> Self {
+        Self { identity, source, request, once: None, preview: None }
+    }
+
     /// A part of the program itself.
     pub fn system(name: &'static str) -> Self {
-        Self { identity: Identity::System(name), source: None, request: None, once: None }
+        Self::new(Identity::System(name), None, None)
     }
 
     /// Someone who has not signed in.
     pub fn anonymous(source: Option<IpAddr>, request: Option<String>) -> Self {
-        Self { identity: Identity::Anonymous, source, request, once: None }
+        Self::new(Identity::Anonymous, source, request)
     }
 
     /// The same caller without the request's idempotency key: for what is noted beside a refusal,

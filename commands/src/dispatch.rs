@@ -213,7 +213,15 @@ impl<'s> Unit<'s> {
     }
 
     /// Stores all of it. An outcome that cannot be learnt is asked for again under the same id.
+    ///
+    /// In a dry run nothing is stored, and the events are left with the caller.
     pub async fn commit(self) -> Result<Committed, AppendError> {
+        if let Some(preview) = &self.metadata.actor.preview {
+            preview.leave(
+                self.streams.iter().map(|((kind, id), stream)| (*kind, &**id, &*stream.events)),
+            );
+            return Err(AppendError::DryRun);
+        }
         let mut streams = Vec::new();
         let mut assertions = Vec::new();
         for ((aggregate_type, aggregate_id), stream) in self.streams {

@@ -157,6 +157,10 @@ impl From<AppendError> for Error {
                 "idempotency_key.answer_gone",
                 "this request was carried out before; its answer is not kept",
             ),
+            AppendError::DryRun => Self::conflict(
+                "dry_run.unsupported",
+                "nothing was stored: it was only asked what would be",
+            ),
             AppendError::SideConflict { .. }
             | AppendError::Fenced { .. }
             | AppendError::Invalid { .. }

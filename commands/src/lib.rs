@@ -21,6 +21,7 @@ pub mod placement;
 pub mod policy;
 pub mod pools;
 pub mod ports;
+pub mod preview;
 pub mod refusals;
 mod retry;
 mod rows;

@@ -108,7 +108,7 @@ impl Sessions {
             role: role(row.text("role")?)?,
             credential: CredentialUsed::Session(session),
         };
-        Ok(Some(Actor { identity, source, request, once: None }))
+        Ok(Some(Actor::new(identity, source, request)))
     }
 
     /// Exchanges a refresh token. One that was exchanged before has leaked: its session ends.

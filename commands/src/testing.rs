@@ -57,12 +57,7 @@ impl Site {
 fn signed_in(id: i64, role: Role) -> Actor {
     let credential = CredentialUsed::Session(SessionId(Uuid::new_v4()));
     let identity = Identity::User { id: UserId(id), role, credential };
-    Actor {
-        identity,
-        source: Some([192, 0, 2, 7].into()),
-        request: Some("request".into()),
-        once: None,
-    }
+    Actor::new(identity, Some([192, 0, 2, 7].into()), Some("request".into()))
 }
 
 pub(crate) fn a_user(id: i64) -> Actor {

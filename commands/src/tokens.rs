@@ -113,7 +113,7 @@ impl ApiTokens {
         }
         let credential = CredentialUsed::ApiToken { id, may };
         let identity = Identity::User { id: row.parsed("user_id")?, role, credential };
-        Ok(Some(Actor { identity, source, request, once: None }))
+        Ok(Some(Actor::new(identity, source, request)))
     }
 
     /// Makes a token for the caller, who has to have signed in: a token cannot beget another one.

@@ -135,6 +135,9 @@ pub enum AppendError {
     /// that keep answers themselves, never by the writer.
     #[error("the request of this idempotency key was carried out before")]
     KeyUsed,
+    /// Nothing was to be stored: given by callers that only ask what would be, never by the writer.
+    #[error("nothing was stored: it was only asked what would be")]
+    DryRun,
     /// The database refuses these bytes, now and always.
     #[error("the database refuses this append: {reason}")]
     Invalid { reason: String },

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::client::PveClient;
 use crate::request::{Request, call};
 use crate::row::malformed;
-use crate::{create, decode, identity, oci, request, upid};
+use crate::{create, decode, identity, oci, request, upid, usage};
 
 /// How many ended tasks of a number are looked at on each node; the newest come first.
 const TASKS: u64 = 500;
@@ -106,6 +106,15 @@ impl Hypervisor for PveClient {
 
     async fn guests(&self) -> Result<Vec<Guest>, HypervisorError> {
         decode::guests(&self.read(&request::guests()).await?)
+    }
+
+    async fn usage(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        span: Span,
+    ) -> Result<Vec<UsageSample>, HypervisorError> {
+        usage::read(&self.read(&usage::request(node, vmid, span)).await?)
     }
 
     async fn vmid_is_free(&self, vmid: Vmid) -> Result<bool, HypervisorError> {

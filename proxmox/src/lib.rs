@@ -28,6 +28,7 @@ mod schema;
 mod tls;
 mod transport;
 mod upid;
+mod usage;
 
 pub use client::PveClient;
 pub use connector::PveConnector;

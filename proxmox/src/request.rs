@@ -16,6 +16,7 @@ pub(crate) mod call {
     pub const STORAGES: &str = "GET /nodes/{node}/storage";
     pub const CONFIG: &str = "GET /nodes/{node}/lxc/{vmid}/config";
     pub const STATUS: &str = "GET /nodes/{node}/lxc/{vmid}/status/current";
+    pub const RRDDATA: &str = "GET /nodes/{node}/lxc/{vmid}/rrddata";
     pub const INTERFACES: &str = "GET /nodes/{node}/lxc/{vmid}/interfaces";
     pub const CREATE: &str = "POST /nodes/{node}/lxc";
     pub const START: &str = "POST /nodes/{node}/lxc/{vmid}/status/start";
@@ -129,7 +130,7 @@ pub(crate) fn encode(part: &str) -> Cow<'_, str> {
     Cow::Owned(encoded)
 }
 
-fn guest(call: &'static str, node: &NodeName, vmid: Vmid) -> Request {
+pub(crate) fn guest(call: &'static str, node: &NodeName, vmid: Vmid) -> Request {
     Request::new(call, &[node.as_str(), &vmid.to_string()])
 }
 

@@ -4,23 +4,28 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use proximity_domain::HostId;
 use proximity_domain::host::{Command, Host, ObservedNode};
+use proximity_domain::{HostId, Vmid};
 use proximity_eventstore::{Guard, Position, SideWrite, Store, Value, tables};
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Metadata};
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros, SECOND};
 use crate::directory::HostDirectory;
 use crate::dispatch::{Refused, Retries, Unit, load};
 use crate::error::Error;
-use crate::ports::{Hypervisor, HypervisorError, Hypervisors as _, Node};
+use crate::ports::{Guest, Hypervisor, HypervisorError, Hypervisors as _, Node};
 use crate::rows::text;
 
-/// The last figures of a host's nodes.
+/// Figures older than this are no longer those of now: two looks and a half.
+const FRESH: Micros = 150 * SECOND;
+
+/// The last figures of a host's nodes and guests.
 #[derive(Debug, Clone, Default)]
 pub struct NodeFigures {
     pub nodes: Vec<Node>,
+    /// By number, those that its node could tell of.
+    pub guests: HashMap<Vmid, Guest>,
     /// µs since 1970.
     pub seen_at: i64,
 }
@@ -42,6 +47,16 @@ impl NodeWatch {
     pub fn figures(&self, host: HostId) -> NodeFigures {
         let figures = self.figures.read().unwrap_or_else(PoisonError::into_inner);
         figures.get(&host).cloned().unwrap_or_default()
+    }
+
+    /// What a container of a host used a moment ago; `None` when that is not known: its host or its
+    /// node did not answer, or was not looked at since it was made.
+    pub fn guest(&self, host: HostId, vmid: Vmid) -> Option<Guest> {
+        let figures = self.figures.read().unwrap_or_else(PoisonError::into_inner);
+        let figures = figures.get(&host)?;
+        let is_fresh = self.clock.now() - figures.seen_at <= FRESH;
+        let guest = figures.guests.get(&vmid).filter(|guest| guest.is_container)?;
+        (is_fresh && guest.running.is_some()).then(|| guest.clone())
     }
 
     /// Looks at all hosts every `period` until it is stopped.
@@ -67,6 +82,8 @@ impl NodeWatch {
         for row in rows.into_iter().filter(|row| row.usable) {
             if let Err(error) = self.look_at(row.host).await {
                 tracing::warn!(host = %row.host, %error, "a host cannot be looked at");
+                // What it said before is not how it stands now.
+                self.figures.write().unwrap_or_else(PoisonError::into_inner).remove(&row.host);
             }
         }
     }
@@ -84,7 +101,9 @@ impl NodeWatch {
         let nodes = hypervisor.nodes().await?;
         let version = hypervisor.version().await?.text;
         let observed = nodes.iter().map(|node| observed(node, &version)).collect();
-        let figures = NodeFigures { nodes, seen_at: self.clock.now() };
+        let guests = hypervisor.guests().await?;
+        let guests = guests.into_iter().map(|guest| (guest.vmid, guest)).collect();
+        let figures = NodeFigures { nodes, guests, seen_at: self.clock.now() };
         self.figures.write().unwrap_or_else(PoisonError::into_inner).insert(host, figures);
         let meta = Actor::system("node-watch").metadata("host.observe_nodes");
         record(&self.store, meta, host, observed).await.map(drop)

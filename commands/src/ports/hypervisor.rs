@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use proximity_domain::{HostId, NodeName, Vmid};
 
 use super::types::*;
+use super::usage::{Span, UsageSample};
 
 /// One registered host (a cluster or a lone node). Every call has a deadline of its own.
 ///
@@ -21,6 +22,13 @@ pub trait Hypervisor: Send + Sync {
     async fn nodes(&self) -> Result<Vec<Node>, HypervisorError>;
     /// All guests of the cluster. `GET /cluster/resources?type=vm`.
     async fn guests(&self) -> Result<Vec<Guest>, HypervisorError>;
+    /// What a container used over time, oldest first. `GET /nodes/{node}/lxc/{vmid}/rrddata`.
+    async fn usage(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        span: Span,
+    ) -> Result<Vec<UsageSample>, HypervisorError>;
     /// Whether the cluster holds no guest (of either kind) under this number. `GET /cluster/nextid?vmid=`.
     async fn vmid_is_free(&self, vmid: Vmid) -> Result<bool, HypervisorError>;
     /// Storages of a node with content kinds and free bytes. `GET /nodes/{node}/storage`.

@@ -5,9 +5,11 @@ mod connector;
 mod effects;
 mod hypervisor;
 mod types;
+mod usage;
 
 pub use clusters::{ClusterView, Clusters, NodeView};
 pub use connector::{ConnectionSpec, Connector, Credential, Trust};
 pub use effects::{Prober, SecretReader};
 pub use hypervisor::{Hypervisor, Hypervisors};
 pub use types::*;
+pub use usage::{Span, UsageSample};

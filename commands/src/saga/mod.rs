@@ -1,6 +1,7 @@
 //! Operations carried out: each saga is a list of steps with `act` and `undo`, run by one engine.
 
 mod archive;
+mod calls;
 mod config;
 mod create;
 mod delete;
@@ -18,6 +19,7 @@ mod work;
 use proximity_domain::operation::Progress;
 use proximity_domain::plan::{Plan, Source};
 
+pub use calls::{Planned, calls};
 pub use config::SagaConfig;
 pub use runner::{Runner, RunnerHandle};
 pub use step::{Hooks, Point, Step, StepError};

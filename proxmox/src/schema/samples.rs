@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use proximity_commands::ports::{GuestAddress, GuestConfig, NewGuest, Upid};
+use proximity_commands::ports::{GuestAddress, GuestConfig, NewGuest, Span, Upid};
 use proximity_domain::{Cores, Gibibytes, Mebibytes, NodeName, Resources, Vmid};
 
 use crate::request::{self, Request};
-use crate::{create, oci};
+use crate::{create, oci, usage};
 
 /// A request, and the values of its path's placeholders.
 type Sample = (Request, Vec<String>);
@@ -97,6 +97,8 @@ pub(super) fn all() -> Vec<Sample> {
             (request::config(&node, vmid), at()),
             (request::status(&node, vmid), at()),
             (request::interfaces(&node, vmid), at()),
+            (usage::request(&node, vmid, Span::Hour), at()),
+            (usage::request(&node, vmid, Span::Year), at()),
             (request::start(&node, vmid), at()),
             (request::stop(&node, vmid), at()),
             (request::shutdown(&node, vmid, 0), at()),

@@ -101,7 +101,7 @@ impl Call {
         now: impl AsyncFnOnce() -> Result<Reply, Problem>,
     ) -> Result<(), Problem> {
         let Some(wanted) = &self.presented.if_match else { return Ok(()) };
-        if reply::matches(wanted, &reply::etag_of(now().await?.bytes())) {
+        if reply::matches_state(wanted, &reply::etag_of(now().await?.bytes())) {
             Ok(())
         } else {
             Err(Problem::new("precondition.failed", "it has changed since it was read"))

@@ -16,7 +16,7 @@ use super::call::{Call, Presented};
 use super::origin::{Via, text};
 use super::problem::Problem;
 use super::route::{Policy, Route, Verb};
-use super::{accept, cookies, identity, once, position};
+use super::{accept, cookies, dry, identity, position};
 use crate::app::App;
 
 /// Within which a body must have arrived in full.
@@ -169,7 +169,7 @@ async fn run(
         if route.verb == Verb::Get {
             position::reach(&app, minimum).await?;
         }
-        let reply = once::answered(route, call).await?;
+        let reply = dry::answered(route, call).await?;
         let position = position::header(&app, reply.position);
         Ok((reply, position))
     };

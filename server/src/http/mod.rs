@@ -7,6 +7,7 @@ pub mod codes;
 mod cookies;
 pub mod csrf;
 mod dispatch;
+mod dry;
 pub mod handlers;
 mod identity;
 pub mod metrics;

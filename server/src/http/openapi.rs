@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::codes;
+use super::dry::{self, DryCall, DryEvent, DryLease, DryRun};
 use super::handlers::{
-    access, apps, auth, catalog, core, docs, health, hosts, operations, settings, users,
+    access, apps, auth, catalog, core, docs, health, hosts, operations, settings, usage, users,
 };
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
@@ -45,7 +46,7 @@ const SHARED: &[&str] = &[
         access::sessions, access::end_session, access::tokens, access::create_token,
         access::revoke_token,
         users::list, users::create, users::change, users::reset_password,
-        apps::list, apps::create, apps::get, apps::delete, apps::action, apps::logs,
+        apps::list, apps::create, apps::get, apps::delete, apps::action, apps::logs, usage::stats,
         operations::list, operations::get, operations::resume, operations::cancel,
         operations::abandon,
         hosts::list, hosts::create, hosts::get, hosts::change, hosts::delete, hosts::test,
@@ -53,7 +54,7 @@ const SHARED: &[&str] = &[
         settings::resources, settings::change_resources, settings::network,
         settings::change_network,
     ),
-    components(schemas(Body<'_>, Field)),
+    components(schemas(Body<'_>, Field, DryRun, DryEvent, DryLease, DryCall)),
 )]
 struct Document;
 
@@ -127,6 +128,10 @@ fn complete(operation: &mut Map<String, Value>, route: &Route) {
         }
     }
 
+    if dry::is_possible(route) {
+        complete_dry(operation);
+    }
+
     let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for name in codes_of(route) {
         if let Some(entry) = codes::find(name) {
@@ -146,6 +151,29 @@ fn complete(operation: &mut Map<String, Value>, route: &Route) {
             });
         }
     }
+}
+
+/// Adds that the call can be tried without effect, and what it answers then.
+fn complete_dry(operation: &mut Map<String, Value>) {
+    if let Some(Value::Array(parameters)) = operation.get_mut("parameters") {
+        parameters.push(json!({
+            "name": "dry_run", "in": "query", "required": false, "schema": { "type": "boolean" },
+            "description": "Only say what would be done: the same decision, and nothing stored.",
+        }));
+    }
+    let dry = json!({ "$ref": "#/components/schemas/DryRun" });
+    let answer = &mut operation["responses"]["200"];
+    let old = answer["content"]["application/json"]["schema"].take();
+    let (schema, description) = if old.is_null() {
+        (dry, "With `dry_run=true`: what would be done".to_owned())
+    } else {
+        let before = answer["description"].as_str().unwrap_or_default();
+        let both = json!({ "oneOf": [old, dry] });
+        (both, format!("{before}; with `dry_run=true`: what would be done"))
+    };
+    *answer = json!({
+        "description": description, "content": { "application/json": { "schema": schema } },
+    });
 }
 
 /// Every code that a call may answer with.
@@ -173,6 +201,10 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
         codes.extend(["csrf.failed", "origin.refused", "value.invalid", "store.busy"]);
         codes.extend(["idempotency_key.reused", "idempotency_key.answer_gone"]);
         codes.extend(["store.closed", "store.contended"]);
+    }
+    if !route.verb.is_safe() {
+        // Asked of a call that cannot be tried, or with a query that is none.
+        codes.extend(["dry_run.unsupported", "query.malformed"]);
     }
     codes.extend(route.codes);
     codes

@@ -150,6 +150,15 @@ impl Reply {
         self
     }
 
+    /// Tags the body as [`Self::tagged`], where parts of it change without a change of the resource,
+    /// as figures do: `state` is the answer without them, and alone counts for `If-Match`.
+    #[must_use]
+    pub fn tagged_as(mut self, state: &Self) -> Self {
+        let (state, all) = (etag_of(&state.body), etag_of(&self.body));
+        self.etag = Some(format!("\"{}-{}\"", state.trim_matches('"'), &all[1..9]));
+        self
+    }
+
     /// The answer as it is sent; `if_none_match` is the request's header.
     pub(super) fn respond(self, if_none_match: Option<&str>) -> HttpResponse {
         let known = |tag: &str| if_none_match.is_some_and(|header| matches(header, tag));
@@ -182,6 +191,14 @@ pub fn etag_of(body: &[u8]) -> String {
     let digest = Sha256::digest(body);
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("\"{hex}\"")
+}
+
+/// Whether an `If-Match` header names this state, whatever else its tags say.
+pub fn matches_state(header: &str, state: &str) -> bool {
+    header.split(',').map(str::trim).any(|item| {
+        let tag = item.trim_matches('"');
+        item == "*" || tag.split('-').next() == Some(state.trim_matches('"'))
+    })
 }
 
 /// Whether an `If-Match` or `If-None-Match` header names this tag.

@@ -1,7 +1,7 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
 use super::handlers::{
-    access, apps, auth, catalog, core, docs, health, hosts, operations, settings, users,
+    access, apps, auth, catalog, core, docs, health, hosts, operations, settings, usage, users,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -62,11 +62,12 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/catalog/reload"            Admin    catalog::reload;
 
     Get    "/api/apps"                      User     apps::list: "query.out_of_range";
-    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "node.invalid" "nodes.none_online" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "not_available";
+    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "node.invalid" "nodes.none_online" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended";
     Get    "/api/apps/{id}"                 Owner    apps::get;
     Delete "/api/apps/{id}"                 Owner    apps::delete: "application.busy" "precondition.failed";
     Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "precondition.failed";
     Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
+    Get    "/api/apps/{id}/stats"           Owner    usage::stats: "query.out_of_range";
 
     Get    "/api/operations"                User     operations::list: "query.out_of_range";
     Get    "/api/operations/{id}"           Owner    operations::get;

@@ -69,9 +69,6 @@ async fn what_is_wrong_with_a_wish_is_said_field_by_field() {
         pointers.sort_unstable();
         assert_eq!(pointers, ["/catalog_id", "/hostname", "/node"]);
         post(json!({ "hostname": "a" })).await.problem(422, "value.invalid");
-        let dry = json!({ "catalog_id": "nginx", "hostname": "dry-01" });
-        let dry = world.post(&world.owner, "/api/apps/?dry_run=true", &dry).await;
-        dry.problem(501, "not_available");
         world.deployed(&world.owner, "web-01").await;
         post(json!({ "catalog_id": "nginx", "hostname": "WEB-01." }))
             .await

@@ -6,6 +6,7 @@ mod docs;
 mod ending;
 mod harness;
 mod idempotency;
+mod plans;
 mod protocol;
 mod rights;
 mod sessions;

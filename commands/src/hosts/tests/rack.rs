@@ -123,6 +123,15 @@ impl Hypervisor for Adapter {
         }])
     }
     async fn guests(&self) -> Result<Vec<Guest>, HypervisorError> {
+        self.rack()?;
+        Ok(vec![])
+    }
+    async fn usage(
+        &self,
+        _node: &NodeName,
+        _vmid: Vmid,
+        _span: crate::ports::Span,
+    ) -> Result<Vec<crate::ports::UsageSample>, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
     async fn vmid_is_free(&self, _vmid: Vmid) -> Result<bool, HypervisorError> {

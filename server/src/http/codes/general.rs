@@ -141,4 +141,10 @@ pub(super) const CODES: &[Code] = &[
         "Too many changes to the same thing",
         "Others kept changing the same thing at the same moment. Nothing was changed; try again.",
     ),
+    code(
+        422,
+        "dry_run.unsupported",
+        "This call cannot be tried without effect",
+        "`dry_run=true` is understood by calls that deploy, delete or act on applications. Nothing was done: leave the parameter out to do it.",
+    ),
 ];

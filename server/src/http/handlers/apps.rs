@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::page::{Paging, within};
+use super::usage;
 use crate::app::unavailable;
 use crate::http::call::Call;
 use crate::http::problem::Problem;
@@ -70,14 +71,6 @@ pub struct CreateApp {
     pub host_id: Option<i64>,
 }
 
-/// Options of a deployment.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct CreateOptions {
-    /// Only say what would be done (not available yet: 501).
-    pub dry_run: Option<bool>,
-}
-
 /// What is to be done.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ActionWanted {
@@ -121,9 +114,16 @@ pub struct LogsWanted {
     pub tail: Option<i64>,
 }
 
-fn shown(call: &Call, mut app: App) -> App {
+/// The application without its figures, which change without anybody changing it.
+fn still(call: &Call, mut app: App) -> App {
     let config = &call.app.config.publish;
     publish::fill(&mut app, config, &call.app.published, Some(&call.host));
+    app
+}
+
+fn shown(call: &Call, app: App) -> App {
+    let mut app = still(call, app);
+    usage::fill(call, &mut app);
     app
 }
 
@@ -135,7 +135,7 @@ async fn owned(call: &Call) -> Result<Owned<ApplicationId>, Problem> {
 
 async fn row(call: &Call, id: &ApplicationId) -> Result<App, Problem> {
     let found = call.app.views.app(id.as_str(), false).await.map_err(unavailable)?;
-    found.map(|app| shown(call, app)).ok_or_else(Problem::not_found)
+    found.map(|app| still(call, app)).ok_or_else(Problem::not_found)
 }
 
 /// The caller's applications; an administrator's list shows all.
@@ -155,11 +155,8 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
 }
 
 /// Accepts the wish; an operation fulfils it.
-#[utoipa::path(post, path = "/api/apps", tag = "apps", params(CreateOptions), request_body = CreateApp, responses((status = 202, description = "The application in `deploying`; `Location` names its operation", body = App)))]
+#[utoipa::path(post, path = "/api/apps", tag = "apps", request_body = CreateApp, responses((status = 202, description = "The application in `deploying`; `Location` names its operation", body = App)))]
 pub async fn create(call: Call) -> Result<Reply, Problem> {
-    if call.query::<CreateOptions>()?.dry_run == Some(true) {
-        return Err(Problem::new("not_available", "dry runs are not available yet"));
-    }
     let body: CreateApp = call.json()?;
     let request = DeployRequest {
         catalog_id: body.catalog_id,
@@ -196,7 +193,10 @@ async fn accepted(call: &Call, done: Done<Accepted>, hostname: &str) -> Result<R
 #[utoipa::path(get, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path, description = "The application's id")), responses((status = 200, description = "The application", body = App)))]
 pub async fn get(call: Call) -> Result<Reply, Problem> {
     let owned = owned(&call).await?;
-    Ok(Reply::json(&row(&call, owned.id()).await?)?.tagged())
+    let mut app = row(&call, owned.id()).await?;
+    let state = Reply::json(&app)?;
+    usage::fill(&call, &mut app);
+    Ok(Reply::json(&app)?.tagged_as(&state))
 }
 
 /// Starts, stops, restarts or deletes it.

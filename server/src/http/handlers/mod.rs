@@ -11,4 +11,5 @@ pub mod hosts;
 pub mod operations;
 mod page;
 pub mod settings;
+pub mod usage;
 pub mod users;

@@ -1,0 +1,161 @@
+//! `?dry_run=true`: the handler runs as ever, and what it would have stored is the answer.
+
+use std::sync::Arc;
+
+use proximity_commands::preview::{Draft, Preview};
+use proximity_commands::saga;
+use proximity_domain::plan::Plan;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::call::Call;
+use super::once;
+use super::problem::Problem;
+use super::reply::Reply;
+use super::route::Route;
+
+/// The calls that can be tried without effect. All that such a call does has to be in its append:
+/// one that asks Proxmox or writes anything beside it does not belong here.
+const DRY: &[&str] = &["Post /api/apps", "Delete /api/apps/{id}", "Post /api/apps/{id}/action"];
+
+/// What would be done.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DryRun {
+    /// Always true: nothing was stored and nothing will happen.
+    pub dry_run: bool,
+    /// The kind of operation that would carry it out; null when there would be none.
+    pub operation: Option<String>,
+    /// The node that would be used; another one may be chosen when it is done for real.
+    pub node: Option<String>,
+    /// The container's number; another one may be chosen when it is done for real.
+    pub vmid: Option<u32>,
+    /// The operation's steps, in order.
+    pub steps: Vec<String>,
+    /// The events that would be appended, all or none.
+    pub events: Vec<DryEvent>,
+    /// The names and numbers that would be taken, and those that would be given back at the end.
+    pub leases: Vec<DryLease>,
+    /// The calls with an effect that Proxmox would be sent, in order, when nothing fails.
+    pub calls: Vec<DryCall>,
+}
+
+/// An event that would be appended.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DryEvent {
+    /// Kind and id of what it would happen to.
+    #[schema(example = "lease/hostname/web-01")]
+    pub stream: String,
+    /// Its name.
+    #[schema(example = "lease.acquired")]
+    pub event_type: String,
+    /// The version of its shape.
+    pub event_version: String,
+    /// What it would say; never a secret.
+    #[schema(value_type = Object)]
+    pub payload: serde_json::Value,
+}
+
+/// A name or number that would change hands.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DryLease {
+    /// What it is.
+    #[schema(example = "hostname/web-01")]
+    pub lease: String,
+    /// `acquired`, or `released` when the operation has ended well.
+    pub change: &'static str,
+}
+
+/// A call that Proxmox would be sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DryCall {
+    /// The step that makes it.
+    pub step: String,
+    /// Method and path below `/api2/json`.
+    pub call: String,
+    /// When it is made only then; null when it is made in any case.
+    pub only: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    dry_run: Option<bool>,
+}
+
+/// Whether a route can be tried without effect.
+pub fn is_possible(route: &Route) -> bool {
+    DRY.contains(&route.name)
+}
+
+/// Whether the call wants nothing to happen.
+pub fn is_wanted(route: &Route, call: &Call) -> Result<bool, Problem> {
+    // Other parameters are the handlers' to judge; most calls have no query at all.
+    if route.verb.is_safe() || !call.query.contains("dry_run") {
+        return Ok(false);
+    }
+    Ok(call.query::<Wanted>()?.dry_run == Some(true))
+}
+
+/// Calls the handler: for real, or only to see what would come of it.
+pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Problem> {
+    if !is_wanted(route, &call)? {
+        return once::answered(route, call).await;
+    }
+    if !is_possible(route) {
+        let detail = "this call cannot be tried without effect; nothing was done";
+        return Err(Problem::field("?dry_run", "dry_run.unsupported", detail));
+    }
+    let preview = Arc::new(Preview::default());
+    call.actor.preview = Some(preview.clone());
+    let outcome = (route.handler)(call).await;
+    match preview.taken() {
+        Some(draft) => Reply::json(&described(&draft)?),
+        // Refused as it would be for real, or there is nothing to do.
+        None => {
+            outcome?;
+            Reply::json(&described(&Draft::default())?)
+        }
+    }
+}
+
+fn described(draft: &Draft) -> Result<DryRun, Problem> {
+    let (plan, steps) = draft.plan()?.unzip();
+    let steps = steps.unwrap_or_default();
+    let mut events = Vec::new();
+    let mut leases = Vec::new();
+    for event in &draft.events {
+        let payload = serde_json::from_str(&event.payload).map_err(|error| {
+            tracing::error!(%error, "a drafted event cannot be read");
+            Problem::internal()
+        })?;
+        if event.event_type == "lease.acquired" {
+            leases.push(DryLease { lease: event.aggregate_id.clone(), change: "acquired" });
+        }
+        events.push(DryEvent {
+            stream: format!("{}/{}", event.aggregate_type, event.aggregate_id),
+            event_type: event.event_type.clone(),
+            event_version: event.event_version.clone(),
+            payload,
+        });
+    }
+    if let Some(Plan::Delete(plan)) = &plan
+        && let (Some(guest), Some(holdings)) = (&plan.guest, &plan.holdings)
+    {
+        let held = holdings.leases(&guest.cluster).into_iter().chain([guest.vmid_lease()]);
+        leases.extend(held.map(|key| DryLease { lease: key.to_string(), change: "released" }));
+    }
+    let guest = plan.as_ref().and_then(Plan::guest);
+    let calls = plan.as_ref().map(|plan| saga::calls(plan, &steps)).unwrap_or_default();
+    Ok(DryRun {
+        dry_run: true,
+        operation: plan.as_ref().map(|plan| plan.kind().as_str().to_owned()),
+        node: guest.map(|guest| guest.node.to_string()),
+        vmid: guest.map(|guest| guest.vmid.get()),
+        steps,
+        events,
+        leases,
+        calls: calls
+            .into_iter()
+            .map(|planned| DryCall { step: planned.step, call: planned.call, only: planned.only })
+            .collect(),
+    })
+}
