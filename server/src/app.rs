@@ -32,6 +32,7 @@ use proximity_eventstore::{Position, Store, tables};
 use proximity_projections::Views;
 use sha2::Sha256;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -45,6 +46,7 @@ use crate::http::csrf::Csrf;
 use crate::http::metrics::{Figures, Metrics};
 use crate::http::position::Wanted;
 use crate::http::problem::{Problem, chain};
+use crate::http::streams::Streams;
 use crate::publish::Problems;
 use crate::stores;
 
@@ -76,6 +78,9 @@ pub struct App {
     runner: RunnerId,
     incarnation: String,
     ready: AtomicBool,
+    /// Cancelled when the server begins to stop.
+    pub stopping: CancellationToken,
+    pub streams: Streams,
     health: health::Cache,
     tasks: TaskTracker,
     background: Background,
@@ -126,6 +131,8 @@ impl App {
             installation,
             runner: RunnerId::take(&config.data)?,
             ready: AtomicBool::new(true),
+            stopping: CancellationToken::new(),
+            streams: Streams::default(),
             health: health::Cache::default(),
             tasks: TaskTracker::new(),
             background: Background::default(),
@@ -149,6 +156,12 @@ impl App {
         self.tasks.spawn_on(work, &self.runtime).await
     }
 
+    /// Runs work on the main runtime that answers nobody; the end of the server waits for it, so it
+    /// has to end when [`Self::stopping`] says so.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(work, &self.runtime);
+    }
+
     /// Whether new work is welcome.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
@@ -157,6 +170,7 @@ impl App {
     /// From now on `/readyz` says no; what is in flight goes on.
     pub fn stop_being_ready(&self) {
         self.ready.store(false, Ordering::Release);
+        self.stopping.cancel();
     }
 
     /// Requests worked on at once.

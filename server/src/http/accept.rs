@@ -9,6 +9,7 @@ use super::problem::Problem;
 pub fn check(request: &HttpRequest) -> Result<(), Problem> {
     let ours: &[&str] = match request.path() {
         "/metrics" => &["text/*", "text/plain", "application/openmetrics-text", "application/*"],
+        "/api/events/stream" => &["text/event-stream", "text/*"],
         "/api/docs" => &["text/html", "text/*"],
         "/api/docs/page.js" => &["text/javascript", "text/*"],
         "/api/docs/page.css" => &["text/css", "text/*"],

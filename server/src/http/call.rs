@@ -38,6 +38,8 @@ pub struct Call {
 pub struct Presented {
     pub idempotency_key: Option<String>,
     pub if_match: Option<String>,
+    /// The last message that a reader of a stream saw.
+    pub last_event_id: Option<String>,
     /// What the client says it is.
     pub user_agent: Option<String>,
     /// The refresh cookie's value: a secret, so the only door to it hides it.

@@ -236,6 +236,7 @@ fn presented(request: &HttpRequest, via: &Via) -> Result<Presentation, Problem> 
         rest: Presented {
             idempotency_key: key,
             if_match: text(request.headers(), &header::IF_MATCH),
+            last_event_id: text(request.headers(), &HeaderName::from_static("last-event-id")),
             user_agent: text(request.headers(), &header::USER_AGENT),
             refresh: cookie(cookies::REFRESH),
             access: bearer.clone(),

@@ -8,6 +8,7 @@ mod cookies;
 pub mod csrf;
 mod dispatch;
 mod dry;
+mod events;
 pub mod handlers;
 mod identity;
 pub mod metrics;
@@ -20,5 +21,6 @@ pub mod reply;
 pub mod route;
 pub mod routes;
 mod serve;
+pub mod streams;
 
 pub use serve::{Listening, serve};

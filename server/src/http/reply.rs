@@ -8,10 +8,12 @@ use actix_web::cookie::Cookie;
 pub use actix_web::http::StatusCode;
 use actix_web::http::header;
 use bytes::Bytes;
+use futures_util::stream::unfold;
 use proximity_commands::answers::Answer;
 use proximity_eventstore::Position;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::Receiver;
 
 use super::problem::Problem;
 
@@ -27,6 +29,7 @@ pub struct Reply {
     etag: Option<String>,
     shows_secret: bool,
     policy: Option<&'static str>,
+    stream: Option<Receiver<Bytes>>,
 }
 
 impl Reply {
@@ -41,6 +44,7 @@ impl Reply {
             etag: None,
             shows_secret: false,
             policy: None,
+            stream: None,
         }
     }
 
@@ -115,6 +119,13 @@ impl Reply {
         Self::with(StatusCode::OK, content_type, body.into())
     }
 
+    /// 200 with messages as they come, until their sender ends.
+    pub fn stream(content_type: &'static str, messages: Receiver<Bytes>) -> Self {
+        let mut reply = Self::with(StatusCode::OK, content_type, Bytes::new());
+        reply.stream = Some(messages);
+        reply
+    }
+
     /// Another status.
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
@@ -182,6 +193,14 @@ impl Reply {
             return response.finish();
         }
         response.insert_header((header::CONTENT_TYPE, self.content_type.into_owned()));
+        if let Some(messages) = self.stream {
+            // Proxies that gather an answer before they pass it on would never pass this one on.
+            response.insert_header(("x-accel-buffering", "no"));
+            return response.streaming(unfold(messages, async |mut messages| {
+                let message = messages.recv().await?;
+                Some((Ok::<_, actix_web::Error>(message), messages))
+            }));
+        }
         response.body(self.body)
     }
 }

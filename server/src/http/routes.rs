@@ -1,7 +1,8 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
 use super::handlers::{
-    access, apps, auth, catalog, core, docs, health, hosts, operations, settings, usage, users,
+    access, apps, auth, catalog, core, docs, health, history, hosts, operations, settings, usage,
+    users,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -68,6 +69,9 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "precondition.failed";
     Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
     Get    "/api/apps/{id}/stats"           Owner    usage::stats: "query.out_of_range";
+    Get    "/api/apps/{id}/history"         Owner    history::of_app;
+    Get    "/api/audit/events"              User     history::audit: "query.out_of_range" "not_found";
+    Get    "/api/events/stream"             User     history::stream: "stream.too_many";
 
     Get    "/api/operations"                User     operations::list: "query.out_of_range";
     Get    "/api/operations/{id}"           Owner    operations::get;

@@ -4,6 +4,7 @@
 mod applications;
 mod docs;
 mod ending;
+mod events;
 mod harness;
 mod idempotency;
 mod plans;

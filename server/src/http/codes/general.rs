@@ -147,4 +147,10 @@ pub(super) const CODES: &[Code] = &[
         "This call cannot be tried without effect",
         "`dry_run=true` is understood by calls that deploy, delete or act on applications. Nothing was done: leave the parameter out to do it.",
     ),
+    code(
+        429,
+        "stream.too_many",
+        "Too many streams are open",
+        "A user may have 16 live streams open at once, a server 2,000. Close one first, or try again after the seconds in `Retry-After`.",
+    ),
 ];

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod core;
 pub mod docs;
 pub mod health;
+pub mod history;
 pub mod hosts;
 pub mod operations;
 mod page;

@@ -1,0 +1,117 @@
+//! Events as they are shown: who may see one, and what of it.
+
+use proximity_commands::policy::Admin;
+use proximity_commands::{Actor, Error};
+use proximity_eventstore::{Position, Recorded};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use crate::moment::rfc3339;
+
+/// Something that has happened.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Shown {
+    /// Its place in the log: dense, from 1.
+    pub position: Position,
+    /// What it happened to: kind and id.
+    #[schema(example = "application/nginx-0a1b2c3d")]
+    pub stream: String,
+    /// Its place in that stream, from 1.
+    pub sequence: u64,
+    /// Its name.
+    #[schema(example = "application.deployed")]
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The version of its shape.
+    pub version: String,
+    /// RFC 3339.
+    pub recorded_at: String,
+    /// Who did it: `user/7`, `system/…`, `anonymous`.
+    pub actor: Option<String>,
+    /// For whom, when that is someone else.
+    pub on_behalf_of: Option<String>,
+    /// Whose thing it is about: a user's id.
+    pub owner: Option<String>,
+    /// What was asked for.
+    pub command: Option<String>,
+    /// The request that it came with.
+    pub request: Option<String>,
+    /// What all events of one endeavour share, e.g. an operation's id.
+    pub correlation: Option<String>,
+    /// What it follows from.
+    pub causation: Option<String>,
+    /// What it says; never a secret.
+    #[schema(value_type = Object)]
+    pub payload: Value,
+}
+
+/// The metadata of an event; what cannot be read is empty, and then nobody's but an admin's to see.
+pub fn metadata(event: &Recorded) -> Map<String, Value> {
+    serde_json::from_str(&event.metadata).unwrap_or_default()
+}
+
+impl Shown {
+    /// An event as it stands in the log.
+    pub fn of(event: &Recorded) -> Self {
+        let metadata = metadata(event);
+        let field = |name: &str| metadata.get(name).and_then(Value::as_str).map(str::to_owned);
+        Self {
+            position: event.position,
+            stream: format!("{}/{}", event.aggregate_type, event.aggregate_id),
+            sequence: event.sequence,
+            event_type: event.event_type.clone(),
+            version: event.event_version.clone(),
+            recorded_at: rfc3339(event.recorded_at),
+            actor: field("actor"),
+            on_behalf_of: field("on_behalf_of"),
+            owner: field("owner"),
+            command: field("command"),
+            request: field("request"),
+            correlation: field("correlation"),
+            causation: field("causation"),
+            payload: serde_json::from_str(&event.payload).unwrap_or(Value::Null),
+        }
+    }
+}
+
+/// Whether the reader may see it: it is about something of the reader's own, which never changes
+/// hands, or the reader is an administrator.
+pub fn is_visible(event: &Recorded, reader: &Actor) -> bool {
+    if Admin::prove(reader).is_ok() {
+        return true;
+    }
+    let Some(user) = reader.user() else { return false };
+    metadata(event).get("owner").and_then(Value::as_str) == Some(user.to_string().as_str())
+}
+
+/// Whether it may have changed who somebody is.
+pub fn is_about_identity(event: &Recorded) -> bool {
+    matches!(event.aggregate_type.as_str(), "user" | "session" | "api_token")
+}
+
+/// All events of an application and of its operations, in order; to whom it never belonged it does
+/// not exist, and to its owner its past is there when it is gone.
+pub async fn of_application(
+    store: &proximity_eventstore::Store,
+    reader: &Actor,
+    id: &str,
+) -> Result<Vec<Recorded>, Problem> {
+    let mut events = store.load_stream("application", id).await.map_err(crate::app::unavailable)?;
+    if !events.first().is_some_and(|first| is_visible(first, reader)) {
+        return Err(Error::NotFound.into());
+    }
+    let mut operations: Vec<String> = events
+        .iter()
+        .filter_map(|event| metadata(event).get("correlation")?.as_str().map(str::to_owned))
+        .collect();
+    operations.sort_unstable();
+    operations.dedup();
+    for operation in operations {
+        let stream = store.load_stream("operation", &operation).await;
+        events.extend(stream.map_err(crate::app::unavailable)?);
+    }
+    events.sort_by_key(|event| event.position);
+    Ok(events)
+}

@@ -1,0 +1,193 @@
+//! The live stream, the history of one application, and the log as it is looked through.
+
+use std::time::Duration;
+
+use rand::Rng as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::on_both;
+use crate::world::{Person, World};
+
+/// Messages of one connection: their ids, and the events among them.
+struct Stream {
+    answer: reqwest::Response,
+    rest: String,
+}
+
+impl World {
+    async fn stream(&self, who: &Person, last: Option<&str>) -> Stream {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut request = client
+            .get(format!("{}/api/events/stream", self.server.url))
+            .header("accept", "text/event-stream")
+            .bearer_auth(&who.token);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        Stream { answer, rest: String::new() }
+    }
+}
+
+impl Stream {
+    /// The next message, with its event unless it is a sign of life; `None` at the end.
+    async fn next(&mut self) -> Option<(String, Option<Value>)> {
+        let read = async {
+            loop {
+                if let Some((message, rest)) = self.rest.split_once("\n\n") {
+                    let field = |name: &str| {
+                        message.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+                    };
+                    let id = field("id: ").expect("each message has an id");
+                    let event = field("data: ").map(|data| serde_json::from_str(&data).unwrap());
+                    self.rest = rest.to_owned();
+                    return Some((id, event));
+                }
+                match self.answer.chunk().await {
+                    Ok(Some(chunk)) => self.rest.push_str(std::str::from_utf8(&chunk).unwrap()),
+                    Ok(None) | Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), read).await.expect("nothing for 30 s")
+    }
+
+    async fn event(&mut self) -> Value {
+        loop {
+            if let (_, Some(event)) = self.next().await.expect("the stream ended") {
+                return event;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_cut_off_again_and_again_sees_each_event_once_and_in_order() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let start = world.server.app.store.head().await.unwrap();
+        const CHANGES: usize = 150;
+        let write = async {
+            for turn in 0..CHANGES {
+                let body = json!({ "first_name": format!("Ann {turn}") });
+                let changed = world
+                    .server
+                    .as_person(&world.owner, Method::PATCH, "/api/auth/user", Some(&body))
+                    .await;
+                assert_eq!(changed.status, 200, "{}", changed.text);
+            }
+        };
+        let read = async {
+            let (mut last, mut seen, mut connections) = (start.to_string(), Vec::new(), 0);
+            while seen.len() < CHANGES {
+                connections += 1;
+                let mut stream = world.stream(&world.owner, Some(&last)).await;
+                for _ in 0..rand::rng().random_range(1..4) {
+                    let (id, event) = stream.next().await.expect("the stream ended");
+                    if let Some(event) = event {
+                        assert_eq!(event["position"].to_string(), id);
+                        if event["type"] == "user.profile_changed" {
+                            seen.push(event["position"].as_u64().unwrap());
+                        }
+                    }
+                    last = id;
+                }
+            }
+            (seen, connections)
+        };
+        let ((), (seen, connections)) = tokio::join!(write, read);
+        let log = world.server.app.store.feed(start, 10_000).await.unwrap();
+        let wanted: Vec<u64> = log
+            .iter()
+            .filter(|event| event.event_type == "user.profile_changed")
+            .map(|event| event.position)
+            .collect();
+        assert_eq!(seen, wanted);
+        println!("figure: live stream on {kind:?}: {CHANGES} events over {connections} connections, 0 lost, 0 twice");
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_carries_what_is_the_readers_own_and_ends_with_the_session() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let mut owner = world.stream(&world.owner, None).await;
+        let mut other = world.stream(&world.other, None).await;
+        let mut admin = world.stream(&world.admin, None).await;
+        let id = world.deployed(&world.owner, "web-01").await;
+        for reader in [&mut owner, &mut admin] {
+            let first = reader.event().await;
+            assert!(first["position"].as_u64().is_some());
+            while reader.event().await["type"] != "application.deployed" {}
+        }
+        let sessions = world.get(&world.other, "/api/auth/sessions").await.body;
+        let session = sessions["sessions"][0]["id"].as_str().unwrap();
+        let path = format!("/api/auth/sessions/{session}");
+        world.server.as_person(&world.other, Method::DELETE, &path, None).await;
+        // All that the other one was ever sent is about that very session, and the stream is over.
+        while let Some((_, event)) = other.next().await {
+            assert!(event.is_none(), "{event:?}");
+        }
+        let beyond = [("authorization", format!("Bearer {}", world.owner.token))];
+        let headers = [("authorization", beyond[0].1.as_str()), ("last-event-id", "999999999")];
+        let answer = world.server.call(Method::GET, "/api/events/stream", &headers, None).await;
+        answer.problem(400, "position.unknown");
+
+        let app = format!("/api/apps/{id}");
+        world.server.as_person(&world.owner, Method::DELETE, &app, None).await;
+        world.until(&app, |answer| answer.status == 404).await;
+        let history = world.get(&world.owner, &format!("{app}/history")).await;
+        assert_eq!(history.status, 200, "{}", history.text);
+        let types: Vec<&str> = history.body["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["type"].as_str().unwrap())
+            .collect();
+        assert_eq!(types.first(), Some(&"application.requested"));
+        for wanted in ["application.deployed", "operation.planned", "application.removed"] {
+            assert!(types.contains(&wanted), "{wanted} is not in {types:?}");
+        }
+        let hidden = format!("{app}/history");
+        let person = world.owner.clone();
+        let bob = world.server.as_person(&world.admin, Method::GET, &hidden, None).await;
+        assert_eq!(bob.status, 200, "{}", bob.text);
+
+        // Page by page it is the same as at once.
+        let (mut after, mut paged) = (0, Vec::new());
+        loop {
+            let path = format!("/api/audit/events?app={id}&limit=3&after={after}");
+            let page = world.get(&person, &path).await;
+            assert_eq!(page.status, 200, "{}", page.text);
+            for event in page.body["events"].as_array().unwrap() {
+                paged.push(event["position"].clone());
+            }
+            after = page.body["next"].as_u64().unwrap();
+            if page.body["complete"] == true {
+                break;
+            }
+        }
+        let all: Vec<Value> = history.body["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["position"].clone())
+            .collect();
+        assert_eq!(paged, all);
+        let mine = world.get(&person, "/api/audit/events?limit=1000").await.body;
+        let owner = &history.body["events"][0]["owner"];
+        assert!(mine["events"].as_array().unwrap().iter().all(|event| event["owner"] == *owner));
+        let hosts = world.get(&world.admin, "/api/audit/events?type=host").await.body;
+        assert_eq!(hosts["events"][0]["type"], "host.registered");
+        let early = world.get(&world.admin, "/api/audit/events?to=2001-01-01T00:00:00Z").await.body;
+        assert_eq!((&early["events"], &early["complete"]), (&json!([]), &json!(true)));
+        world.get(&world.admin, "/api/audit/events?from=x").await.problem(400, "query.malformed");
+        world.stop().await;
+    })
+    .await;
+}
