@@ -33,7 +33,6 @@ pub struct CatalogApp {
     pub ports: Vec<Port>,
     /// Texts or objects: the old product allowed both.
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
     pub volumes: Vec<Value>,
     /// Constant values; those whose name says that they are secrets are replaced at deploy time.
     #[serde(default)]

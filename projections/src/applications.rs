@@ -1,9 +1,11 @@
 //! The read model of applications: one row each, which is the contract's `App`.
 
 mod fold;
+mod past;
 mod query;
 
 pub use fold::Applications;
+pub use past::after;
 pub use query::{Filter, Promised};
 
 use std::collections::BTreeMap;

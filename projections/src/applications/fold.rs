@@ -144,6 +144,16 @@ fn change(row: &mut Row, event: Event) {
 }
 
 impl Row {
+    /// Whether it is gone.
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// The operation that runs on it, or is stuck.
+    pub(super) fn operation(&self) -> Option<OperationId> {
+        self.operation
+    }
+
     fn status(&mut self, status: &str) {
         status.clone_into(&mut self.app.status);
     }

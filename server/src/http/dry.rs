@@ -50,8 +50,7 @@ pub struct DryEvent {
     pub event_type: String,
     /// The version of its shape.
     pub event_version: String,
-    /// What it would say; never a secret.
-    #[schema(value_type = Object)]
+    /// What it would say: an object, or a text where there is nothing more; never a secret.
     pub payload: serde_json::Value,
 }
 

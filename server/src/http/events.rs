@@ -42,8 +42,7 @@ pub struct Shown {
     pub correlation: Option<String>,
     /// What it follows from.
     pub causation: Option<String>,
-    /// What it says; never a secret.
-    #[schema(value_type = Object)]
+    /// What it says: an object, or a text where there is nothing more to say; never a secret.
     pub payload: Value,
 }
 

@@ -28,7 +28,7 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
     let Some(key) = call.once().filter(|_| !route.verb.is_safe()) else {
         return (route.handler)(call).await;
     };
-    if let Some(reply) = recalled(route, &call, &key).await? {
+    if let Recalled::Answer(reply) = recalled(route, &call, &key).await? {
         return Ok(reply);
     }
     let once = Arc::new(Once::new(key.clone()));
@@ -39,21 +39,27 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
         // Not refused for what it asks, but because another request of this key did it just now.
         Err(problem) if problem.status.is_client_error() && !once.is_taken() => {
             match recalled(route, &call, &key).await? {
-                Some(reply) => Ok(reply),
-                // It keeps its own answer, and finds it now.
-                None if call.app.answers.find(&call.actor, &key).await? == Found::WithCommand => {
-                    (route.handler)(call).await
-                }
-                None => Err(problem),
+                Recalled::Answer(reply) => Ok(reply),
+                Recalled::WithCommand => (route.handler)(call).await,
+                Recalled::Nothing => Err(problem),
             }
         }
         Err(problem) => Err(problem),
     }
 }
 
-/// The answer to give again; `None` when nothing has happened under the key yet, or the command
-/// itself knows what did.
-async fn recalled(route: &Route, call: &Call, key: &OnceKey) -> Result<Option<Reply>, Problem> {
+/// What came of a key before.
+enum Recalled {
+    /// Nothing has happened under it yet.
+    Nothing,
+    /// The command keeps its own answer, and gives it when it is asked again.
+    WithCommand,
+    /// The answer to give again.
+    Answer(Reply),
+}
+
+/// Looks once at what came of the key; an answer that is on its way is waited for.
+async fn recalled(route: &Route, call: &Call, key: &OnceKey) -> Result<Recalled, Problem> {
     let answers = &call.app.answers;
     let mut found = answers.find(&call.actor, key).await?;
     let begun = tokio::time::Instant::now();
@@ -62,11 +68,12 @@ async fn recalled(route: &Route, call: &Call, key: &OnceKey) -> Result<Option<Re
         found = answers.find(&call.actor, key).await?;
     }
     match found {
-        Found::Nothing | Found::WithCommand => Ok(None),
+        Found::Nothing => Ok(Recalled::Nothing),
+        Found::WithCommand => Ok(Recalled::WithCommand),
         Found::Used => Err(gone()),
         Found::Answer(answer) => {
             still_allowed(route, call).await?;
-            Reply::again(answer).ok_or_else(gone).map(Some)
+            Reply::again(answer).ok_or_else(gone).map(Recalled::Answer)
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
 use super::handlers::{
-    access, apps, auth, catalog, core, docs, health, history, hosts, operations, settings, usage,
-    users,
+    access, apps, auth, catalog, core, docs, health, history, hosts, operations, past, settings,
+    usage, users,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -25,7 +25,7 @@ macro_rules! routes {
 pub static ROUTES: &[Route] = routes! {
     Get    "/healthz"                       Public   health::alive;
     Get    "/readyz"                        Public   health::ready;
-    Get    "/metrics"                       Public   health::metrics;
+    Get    "/metrics"                       Public   health::metrics: "identity.required";
     Get    "/api/health"                    Public   health::api;
     Get    "/api/core/health"               Public   health::api_core;
     Get    "/api/openapi.json"              Public   core::openapi;
@@ -64,12 +64,13 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/apps"                      User     apps::list: "query.out_of_range";
     Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "node.invalid" "nodes.none_online" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended";
-    Get    "/api/apps/{id}"                 Owner    apps::get;
+    Get    "/api/apps/{id}"                 Owner    apps::get: "position.unknown";
     Delete "/api/apps/{id}"                 Owner    apps::delete: "application.busy" "precondition.failed";
     Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "precondition.failed";
     Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
     Get    "/api/apps/{id}/stats"           Owner    usage::stats: "query.out_of_range";
     Get    "/api/apps/{id}/history"         Owner    history::of_app;
+    Get    "/api/apps/{id}/diff"            Owner    past::diff;
     Get    "/api/audit/events"              User     history::audit: "query.out_of_range" "not_found";
     Get    "/api/events/stream"             User     history::stream: "stream.too_many";
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::contract;
 use proximity_server::app::App;
 use proximity_server::config::Config;
 use proximity_server::http::{Listening, serve};
@@ -133,6 +134,7 @@ impl Server {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
+        let verb = method.to_string();
         let mut request = client.request(method, format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -146,7 +148,9 @@ impl Server {
         let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
         let text = if is_stream { String::new() } else { answer.text().await.unwrap() };
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status, headers, text, body }
+        let answer = Answer { status, headers, text, body };
+        contract::check(&verb, path, &answer);
+        answer
     }
 
     /// A plain GET.

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod applications;
+mod contract;
 mod docs;
 mod ending;
 mod events;
 mod harness;
 mod idempotency;
+mod past;
 mod plans;
 mod protocol;
 mod rights;

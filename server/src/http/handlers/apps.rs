@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::page::{Paging, within};
-use super::usage;
+use super::{past, usage};
 use crate::app::unavailable;
 use crate::http::call::Call;
 use crate::http::problem::Problem;
@@ -189,9 +189,21 @@ async fn accepted(call: &Call, done: Done<Accepted>, hostname: &str) -> Result<R
     Ok(reply.at(done.position))
 }
 
+/// Which moment is wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AtWanted {
+    /// As it was then: a moment (RFC 3339) or a position of the log; an application that is gone by
+    /// now can be seen so, too. Its figures of that time are not known.
+    pub at: Option<String>,
+}
+
 /// One application.
-#[utoipa::path(get, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path, description = "The application's id")), responses((status = 200, description = "The application", body = App)))]
+#[utoipa::path(get, path = "/api/apps/{id}", tag = "apps", params(("id" = String, Path, description = "The application's id"), AtWanted), responses((status = 200, description = "The application", body = App)))]
 pub async fn get(call: Call) -> Result<Reply, Problem> {
+    if let Some(at) = call.query::<AtWanted>()?.at {
+        return past::shown(&call, &at).await;
+    }
     let owned = owned(&call).await?;
     let mut app = row(&call, owned.id()).await?;
     let state = Reply::json(&app)?;

@@ -11,6 +11,7 @@ pub mod history;
 pub mod hosts;
 pub mod operations;
 mod page;
+pub mod past;
 pub mod settings;
 pub mod usage;
 pub mod users;

@@ -55,7 +55,7 @@ pub struct Sample {
 
 /// Figures of an application.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Stats {
+pub struct AppStats {
     /// The application.
     pub app_id: String,
     /// How far back the samples go.
@@ -108,7 +108,7 @@ pub(super) fn fill(call: &Call, app: &mut App) {
 }
 
 /// What it uses, now and before.
-#[utoipa::path(get, path = "/api/apps/{id}/stats", tag = "apps", params(("id" = String, Path, description = "The application's id"), StatsWanted), responses((status = 200, description = "Its figures", body = Stats)))]
+#[utoipa::path(get, path = "/api/apps/{id}/stats", tag = "apps", params(("id" = String, Path, description = "The application's id"), StatsWanted), responses((status = 200, description = "Its figures", body = AppStats)))]
 pub async fn stats(call: Call) -> Result<Reply, Problem> {
     let id: String = call.param("id")?;
     let owned: Owned<ApplicationId> = Owned::prove_text(&call.app.store, &call.actor, &id).await?;
@@ -129,7 +129,7 @@ pub async fn stats(call: Call) -> Result<Reply, Problem> {
         disk_total: app.disk_total,
     };
     let samples = samples(&call, &app, span).await;
-    Reply::json(&Stats { app_id: app.id, timeframe: span.as_str(), current, samples })
+    Reply::json(&AppStats { app_id: app.id, timeframe: span.as_str(), current, samples })
 }
 
 /// A host that does not answer is no reason to refuse: what is not known is null.

@@ -1,0 +1,70 @@
+//! Time travel: every state that an application was ever seen in can be seen again.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::on_both;
+use crate::world::World;
+
+/// What the past does not know: figures and where a page opens now.
+fn still(app: &Value) -> Value {
+    let mut app = app.clone();
+    for field in
+        ["cpu_usage", "memory_used", "memory_total", "disk_used", "disk_total", "url", "iframe_url"]
+    {
+        app[field] = Value::Null;
+    }
+    app
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_is_seen_as_it_was_at_each_moment_even_when_it_is_gone() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let store = world.server.app.store.clone();
+        let id = world.deployed(&world.owner, "web-01").await;
+        let app = format!("/api/apps/{id}");
+        let running = world.get(&world.owner, &app).await.body;
+        let deployed_at = store.head().await.unwrap();
+        let stop = json!({ "action": "stop" });
+        world.post(&world.owner, &format!("{app}/action"), &stop).await;
+        let stopped = world.until(&app, |answer| answer.body["status"] == "stopped").await.body;
+        let stopped_at = store.head().await.unwrap();
+        world.server.as_person(&world.owner, Method::DELETE, &app, None).await;
+        world.until(&app, |answer| answer.status == 404).await;
+
+        let at = async |who, moment: String| world.get(who, &format!("{app}?at={moment}")).await;
+        let then = at(&world.owner, deployed_at.to_string()).await;
+        assert_eq!(then.status, 200, "{}", then.text);
+        assert_eq!(still(&then.body), still(&running));
+        let then = at(&world.admin, stopped_at.to_string()).await;
+        assert_eq!(still(&then.body), still(&stopped));
+        let by_time = stopped["updated_at"].as_str().unwrap().replace('+', "%2B");
+        assert_eq!(still(&at(&world.owner, by_time).await.body), still(&stopped));
+        for moment in ["1", "2001-01-01T00:00:00Z"] {
+            at(&world.owner, moment.to_owned()).await.problem(404, "not_found");
+        }
+        at(&world.owner, store.head().await.unwrap().to_string()).await.problem(404, "not_found");
+        at(&world.other, deployed_at.to_string()).await.problem(404, "not_found");
+        at(&world.owner, "99999999".to_owned()).await.problem(400, "position.unknown");
+        at(&world.owner, "yesterday".to_owned()).await.problem(400, "query.malformed");
+
+        let path = format!("{app}/diff?from={deployed_at}&to={stopped_at}");
+        let diff = world.get(&world.owner, &path).await;
+        assert_eq!(diff.status, 200, "{}", diff.text);
+        let changes = diff.body["changes"].as_array().unwrap();
+        let status = changes.iter().find(|change| change["pointer"] == "/status").unwrap();
+        assert_eq!((&status["before"], &status["after"]), (&json!("running"), &json!("stopped")));
+        let owner = format!("user/{}", running["owner"]);
+        let events = diff.body["events"].as_array().unwrap();
+        assert_eq!(events[0]["actor"], owner, "{}", diff.text);
+        let last = events.last().unwrap()["position"].as_u64().unwrap();
+        assert!(last <= stopped_at && events[0]["position"].as_u64().unwrap() > deployed_at);
+        let whole = world.get(&world.owner, &format!("{app}/diff?from=0")).await.body;
+        assert_eq!(whole["existed_before"], false);
+        assert_eq!((&whole["existed_after"], &whole["changes"]), (&json!(false), &json!([])));
+        world.get(&world.other, &path).await.problem(404, "not_found");
+        world.stop().await;
+    })
+    .await;
+}
