@@ -57,6 +57,20 @@ on_both_stores! {
         assert!(matches!(refused, Some(Error::Undeclared { column: "shoe_size", .. })), "{refused:?}");
     }
 
+    async fn only_how_old_appends_were_identified_is_forgotten(home: &Home) {
+        let store = home.open().await;
+        store.append(one("a", Expected::At(0))).await.unwrap();
+        let old = if home.is_sqlite() { "x'0000000000017000800000000000000a'" } else { "'00000000-0001-7000-8000-00000000000a'" };
+        let sql = format!(
+            "insert into appends (append_id, first_position, last_position, recorded_at) values ({old}, 1, 1, 1000)"
+        );
+        execute(home, &sql).await.unwrap();
+        assert_eq!(store.forget_appends(500).await.unwrap(), 0);
+        assert_eq!(store.forget_appends(3_600_000_000).await.unwrap(), 1);
+        assert_eq!(store.forget_appends(3_600_000_000).await.unwrap(), 0);
+        assert_eq!(store.feed(0, 10).await.unwrap().len(), 1, "an event is gone");
+    }
+
     async fn events_are_never_changed_even_by_their_owner(home: &Home) {
         let store = home.open().await;
         store.append(one("a", Expected::At(0))).await.unwrap();
@@ -95,6 +109,8 @@ async fn a_serving_role_appends_and_changes_nothing() {
         ..one("a", Expected::At(1))
     };
     store.append(fenced).await.unwrap();
+    // Whatever it asks for, the last day stays.
+    assert_eq!(store.forget_appends(i64::MAX / 2).await.unwrap(), 0);
     let pool = sqlx::PgPool::connect(&serving).await.unwrap();
     let mut refused = 0;
     let attempts = [

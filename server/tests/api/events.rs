@@ -187,7 +187,12 @@ async fn a_stream_carries_what_is_the_readers_own_and_ends_with_the_session() {
         let early = world.get(&world.admin, "/api/audit/events?to=2001-01-01T00:00:00Z").await.body;
         assert_eq!((&early["events"], &early["complete"]), (&json!([]), &json!(true)));
         world.get(&world.admin, "/api/audit/events?from=x").await.problem(400, "query.malformed");
+        // Whoever reads does not hold the end up.
+        let mut open = world.stream(&world.admin, None).await;
+        let began = std::time::Instant::now();
         world.stop().await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        while open.next().await.is_some() {}
     })
     .await;
 }
