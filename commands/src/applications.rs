@@ -1,7 +1,11 @@
-//! What people ask of applications: deploy one, start, stop, restart or delete it.
+//! What people ask of applications: deploy, clone or adopt one, start, stop, restart or delete it.
 
 mod act;
+mod adopt;
+mod capture;
+mod clone;
 mod deploy;
+mod discover;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +20,16 @@ use proximity_eventstore::Store;
 use serde::{Deserialize, Serialize};
 
 pub use act::Action;
+pub use adopt::{AdoptRequest, Adopting};
+pub use clone::CloneRequest;
 pub use deploy::DeployRequest;
+pub use discover::Discovered;
 
 use crate::clock::{Clock, Micros};
 use crate::error::Error;
+use crate::marker::Markers;
 use crate::pools::Pools;
-use crate::ports::Clusters;
+use crate::ports::{Clusters, Hypervisors};
 use crate::secrets::Secrets;
 
 /// Everything that commands on applications need.
@@ -29,6 +37,8 @@ pub struct Applications {
     pub store: Store,
     pub catalog: Arc<Library>,
     pub clusters: Arc<dyn Clusters>,
+    pub hypervisors: Arc<dyn Hypervisors>,
+    pub markers: Markers,
     pub secrets: Secrets,
     pub pools: Pools,
     pub clock: Arc<dyn Clock>,

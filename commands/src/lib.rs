@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod keys;
 pub mod leases;
 pub mod marker;
+mod network;
 mod numbers;
 pub mod once;
 pub mod operations;

@@ -11,6 +11,8 @@ use crate::keys::DerivedKey;
 
 /// Opens the marker's line.
 const PREFIX: &str = "proximity/1";
+/// Stands above it, for people.
+const INTRODUCTION: &str = "Managed by Proximity; the next line is how it knows this container.";
 
 /// What a marker says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +54,41 @@ impl Markers {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        format!(
-            "Managed by Proximity; the next line is how it knows this container.\n{claims} mac={mac}"
-        )
+        format!("{INTRODUCTION}\n{claims} mac={mac}")
+    }
+
+    /// Notes with the marker below them; [`Self::unmark`] gives them back as they were.
+    pub fn mark(&self, notes: &str, marker: &Marker, cluster: &ClusterName, vmid: Vmid) -> String {
+        let text = self.describe(marker, cluster, vmid);
+        if notes.is_empty() { text } else { format!("{notes}\n{text}") }
+    }
+
+    /// The description without our marker for this container, and with everything else.
+    pub fn unmark(&self, description: &str, cluster: &ClusterName, vmid: Vmid) -> String {
+        let mut kept: Vec<&str> = Vec::new();
+        for line in description.split('\n') {
+            let ours = line.trim().starts_with(PREFIX)
+                && self.verify(line.trim(), cluster, vmid).is_some();
+            if !ours {
+                kept.push(line);
+            } else if kept.last().is_some_and(|above| above.trim() == INTRODUCTION) {
+                kept.pop();
+            }
+        }
+        kept.join("\n")
+    }
+
+    /// The other installation that a description says it belongs to. Whether that is true cannot be
+    /// told without its key.
+    pub fn another(&self, description: &str) -> Option<String> {
+        description
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with(PREFIX))
+            .flat_map(|line| line.split(' '))
+            .filter_map(|part| part.strip_prefix("installation="))
+            .find(|installation| *installation != self.installation)
+            .map(str::to_owned)
     }
 
     /// Judges a description that was read from the container `vmid` of `cluster`.
@@ -169,6 +203,34 @@ mod tests {
             assert_eq!(markers.judge(Some(&forged), &lab(), vmid(104)), Belongs::Foreign, "{at}");
         }
         assert_eq!(markers.judge(None, &lab(), vmid(104)), Belongs::Foreign);
+    }
+
+    #[test]
+    fn notes_are_given_back_byte_for_byte() {
+        let markers = Markers::new("i1".into(), keys());
+        for notes in ["", "mine", "two\nlines", "\nodd ends\n\n", "Managed by Proximity", "ü ✓"]
+        {
+            let marked = markers.mark(notes, &marker(), &lab(), vmid(104));
+            assert_eq!(markers.judge(Some(&marked), &lab(), vmid(104)), Belongs::Ours(marker()));
+            assert_eq!(markers.unmark(&marked, &lab(), vmid(104)), notes);
+            assert_eq!(markers.unmark(&marked, &lab(), vmid(105)), marked, "a copy's stays");
+            let below = format!("{marked}\nadded later");
+            let expected = if notes.is_empty() {
+                "added later".into()
+            } else {
+                format!("{notes}\nadded later")
+            };
+            assert_eq!(markers.unmark(&below, &lab(), vmid(104)), expected);
+        }
+    }
+
+    #[test]
+    fn another_installations_container_is_told() {
+        let keys = keys();
+        let (one, two) = (Markers::new("i1".into(), keys.clone()), Markers::new("i2".into(), keys));
+        let marked = one.mark("notes", &marker(), &lab(), vmid(104));
+        assert_eq!((one.another(&marked), two.another(&marked)), (None, Some("i1".to_owned())));
+        assert_eq!(two.another("notes"), None);
     }
 
     #[test]

@@ -148,6 +148,17 @@ impl Operations {
                 Some(guest) => self.give_back(unit, progress, guest, plan.holdings.as_ref()).await,
                 None => Ok(()),
             },
+            Plan::Clone(plan) => {
+                let problem = "the copying was given up by an operator".to_owned();
+                let source = App::Abandon { operation, problem };
+                unit.apply::<Application>(plan.source.as_str(), source)
+                    .await
+                    .map_err(|refused| refused.or_else(Error::from))?;
+                self.give_back(unit, progress, &plan.guest, Some(&plan.holdings)).await
+            }
+            Plan::Adopt(plan) => {
+                self.give_back(unit, progress, &plan.guest, Some(&plan.holdings)).await
+            }
             // The application goes on holding what it holds.
             Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) => Ok(()),
         }

@@ -21,23 +21,71 @@ use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Kind;
-use crate::value::{OperationId, UserId, Vmid};
+use crate::value::{ApplicationId, OperationId, UserId, Vmid};
 
 /// What can be asked of an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Request(Box<Requested>),
-    CompleteDeployment { operation: OperationId, address: Option<IpAddr> },
-    FailDeployment { operation: OperationId, problem: String },
-    ReplaceVmid { operation: OperationId, to: Vmid },
-    BeginOperation { operation: OperationId, kind: Kind },
-    FinishStart { operation: OperationId, address: Option<IpAddr> },
-    FinishStop { operation: OperationId },
-    FinishRestart { operation: OperationId, address: Option<IpAddr> },
-    FinishRemoval { operation: OperationId },
-    FailOperation { operation: OperationId, problem: String, running: bool },
-    MarkStuck { operation: OperationId, problem: String },
-    Abandon { operation: OperationId, problem: String },
+    CompleteDeployment {
+        operation: OperationId,
+        address: Option<IpAddr>,
+    },
+    FailDeployment {
+        operation: OperationId,
+        problem: String,
+    },
+    FinishClone {
+        operation: OperationId,
+        address: Option<IpAddr>,
+        running: bool,
+    },
+    FinishAdoption {
+        operation: OperationId,
+        address: Option<IpAddr>,
+        running: bool,
+    },
+    /// Told to the application that was copied.
+    NoteCloned {
+        operation: OperationId,
+        into: ApplicationId,
+        running: bool,
+    },
+    ReplaceVmid {
+        operation: OperationId,
+        to: Vmid,
+    },
+    BeginOperation {
+        operation: OperationId,
+        kind: Kind,
+    },
+    FinishStart {
+        operation: OperationId,
+        address: Option<IpAddr>,
+    },
+    FinishStop {
+        operation: OperationId,
+    },
+    FinishRestart {
+        operation: OperationId,
+        address: Option<IpAddr>,
+    },
+    FinishRemoval {
+        operation: OperationId,
+    },
+    FailOperation {
+        operation: OperationId,
+        problem: String,
+        running: bool,
+    },
+    MarkStuck {
+        operation: OperationId,
+        problem: String,
+    },
+    Abandon {
+        operation: OperationId,
+        problem: String,
+    },
 }
 
 /// Why it was refused.
@@ -74,6 +122,8 @@ pub struct Live {
     /// As asked for, with the guest's number as it is now.
     pub requested: Requested,
     pub running: bool,
+    /// Whether the operation that makes it has ended well.
+    pub complete: bool,
     pub current: Option<Current>,
 }
 
@@ -107,6 +157,15 @@ impl Application {
             }
             Command::FailDeployment { operation, problem } => {
                 self.ending(operation, Event::DeploymentFailed { operation, problem })
+            }
+            Command::FinishClone { operation, address, running } => {
+                self.ending(operation, Event::CloneReady { operation, address, running })
+            }
+            Command::FinishAdoption { operation, address, running } => {
+                self.ending(operation, Event::Adopted { operation, address, running })
+            }
+            Command::NoteCloned { operation, into, running } => {
+                self.ending(operation, Event::Cloned { operation, into, running })
             }
             Command::ReplaceVmid { operation, to } => {
                 let from = self.live_under(operation)?.requested.guest.vmid;
@@ -152,14 +211,17 @@ impl Application {
                 Kind::Start if live.running => Ok(vec![]), // already so: repeating is not an error
                 Kind::Stop if !live.running => Ok(vec![]),
                 Kind::Restart if !live.running => Err(Error::NotRunning),
-                Kind::Start | Kind::Stop | Kind::Restart | Kind::Delete => began(),
-                Kind::Deploy => Err(Error::AlreadyExists),
+                Kind::Start | Kind::Stop | Kind::Restart | Kind::Delete | Kind::Clone => began(),
+                Kind::Deploy | Kind::Adopt => Err(Error::AlreadyExists),
             },
             Self::Failed(_) => match kind {
                 Kind::Delete => began(),
-                Kind::Deploy | Kind::Start | Kind::Stop | Kind::Restart => {
-                    Err(Error::OnlyDeletable)
-                }
+                Kind::Deploy
+                | Kind::Start
+                | Kind::Stop
+                | Kind::Restart
+                | Kind::Clone
+                | Kind::Adopt => Err(Error::OnlyDeletable),
             },
         }
     }
@@ -202,11 +264,12 @@ impl Application {
     pub fn evolve(self, event: Event) -> Self {
         match (self, event) {
             (_, Event::Requested(requested)) => {
-                let current =
-                    Current { operation: requested.operation, kind: Kind::Deploy, stuck: false };
+                let kind = requested.origin.kind();
+                let current = Current { operation: requested.operation, kind, stuck: false };
                 Self::Live(Box::new(Live {
                     requested: *requested,
                     running: false,
+                    complete: false,
                     current: Some(current),
                 }))
             }
@@ -223,6 +286,14 @@ impl Live {
         match event {
             Event::Deployed { .. } | Event::Started { .. } | Event::Restarted { .. } => {
                 self.running = true;
+                self.complete = true;
+                self.current = None;
+            }
+            Event::CloneReady { running, .. }
+            | Event::Adopted { running, .. }
+            | Event::Cloned { running, .. } => {
+                self.running = running;
+                self.complete = true;
                 self.current = None;
             }
             Event::Stopped { .. } => {
@@ -242,9 +313,9 @@ impl Live {
             }
             Event::DeploymentFailed { problem, .. } => return self.failed(problem),
             Event::OperationAbandoned { problem, .. } => {
-                match self.current.take().map(|current| current.kind) {
-                    Some(Kind::Deploy | Kind::Delete) => return self.failed(problem),
-                    Some(Kind::Start | Kind::Stop | Kind::Restart) | None => {}
+                let removed = self.current.take().is_some_and(|last| last.kind == Kind::Delete);
+                if removed || !self.complete {
+                    return self.failed(problem);
                 }
             }
             Event::Requested(_) | Event::Removed { .. } => {}
@@ -273,6 +344,9 @@ impl Failed {
             }
             Event::Requested(_)
             | Event::Deployed { .. }
+            | Event::CloneReady { .. }
+            | Event::Cloned { .. }
+            | Event::Adopted { .. }
             | Event::DeploymentFailed { .. }
             | Event::VmidReplaced { .. }
             | Event::Started { .. }

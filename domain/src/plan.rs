@@ -1,13 +1,17 @@
 //! What an operation will do, chosen once: everything that a retry must repeat stands here.
 
+mod take_over;
+
+pub use take_over::*;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::value::{
-    ClusterName, EnvValue, HostId, Hostname, LeaseKey, NetworkSettings, NodeName, Port, PortPool,
-    Resources, Vmid,
+    ClusterName, EnvValue, HostId, Hostname, LeaseKey, NetworkSettings, NodeName, OperationId,
+    Port, PortPool, Resources, Vmid,
 };
 
 /// The plan of an operation, by kind.
@@ -19,6 +23,8 @@ pub enum Plan {
     Start(PowerPlan),
     Stop(PowerPlan),
     Restart(PowerPlan),
+    Clone(Box<ClonePlan>),
+    Adopt(Box<AdoptPlan>),
 }
 
 /// The kind of an operation, as the contract names it.
@@ -30,6 +36,8 @@ pub enum Kind {
     Start,
     Stop,
     Restart,
+    Clone,
+    Adopt,
 }
 
 impl Kind {
@@ -41,6 +49,8 @@ impl Kind {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Clone => "clone",
+            Self::Adopt => "adopt",
         }
     }
 }
@@ -54,6 +64,8 @@ impl Plan {
             Self::Start(_) => Kind::Start,
             Self::Stop(_) => Kind::Stop,
             Self::Restart(_) => Kind::Restart,
+            Self::Clone(_) => Kind::Clone,
+            Self::Adopt(_) => Kind::Adopt,
         }
     }
 
@@ -63,6 +75,8 @@ impl Plan {
             Self::Deploy(plan) => Some(&plan.guest),
             Self::Delete(plan) => plan.guest.as_ref(),
             Self::Start(plan) | Self::Stop(plan) | Self::Restart(plan) => Some(&plan.guest),
+            Self::Clone(plan) => Some(&plan.guest),
+            Self::Adopt(plan) => Some(&plan.guest),
         }
     }
 }
@@ -87,8 +101,11 @@ impl GuestRef {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holdings {
     pub hostname: Hostname,
-    pub public_port: Port,
-    pub internal_port: Port,
+    /// `None` for an adopted container, which keeps its own ports.
+    #[serde(default)]
+    pub public_port: Option<Port>,
+    #[serde(default)]
+    pub internal_port: Option<Port>,
     /// A static address, when the settings said so.
     pub address: Option<IpAddr>,
 }
@@ -96,11 +113,9 @@ pub struct Holdings {
 impl Holdings {
     /// The leases besides the VMID's.
     pub fn leases(&self, cluster: &ClusterName) -> Vec<LeaseKey> {
-        let mut leases = vec![
-            LeaseKey::Hostname(self.hostname.clone()),
-            LeaseKey::Port(PortPool::Public, self.public_port),
-            LeaseKey::Port(PortPool::Internal, self.internal_port),
-        ];
+        let mut leases = vec![LeaseKey::Hostname(self.hostname.clone())];
+        leases.extend(self.public_port.map(|port| LeaseKey::Port(PortPool::Public, port)));
+        leases.extend(self.internal_port.map(|port| LeaseKey::Port(PortPool::Internal, port)));
         leases.extend(self.address.map(|address| LeaseKey::Address(cluster.clone(), address)));
         leases
     }
@@ -165,6 +180,9 @@ pub struct DeletePlan {
     pub holdings: Option<Holdings>,
     /// Whether it ran, so that a deletion that has to be taken back starts it again.
     pub was_running: bool,
+    /// The adoption that brought the container here: it is given back and not destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted_by: Option<OperationId>,
 }
 
 /// Starts, stops or restarts an application's container.

@@ -91,6 +91,8 @@ pub struct App {
     pub operation: Option<AppOperation>,
     /// Why it is in error, or why its last operation failed.
     pub problem: Option<String>,
+    /// `deployed`, `cloned` or `adopted`; an adopted one keeps its own ports, which are not published.
+    pub origin: String,
     /// The container's address, when known.
     pub address: Option<String>,
     /// Where the published port leads to; null when it serves nothing.

@@ -53,7 +53,7 @@ fn open(request: &Request, reason: String) -> HypervisorError {
 fn words(request: &Request, text: &str, reason: String) -> HypervisorError {
     let call = request.call;
     let has = |words: &str| text.contains(words);
-    if call == call::CREATE && guest_is(text, "already exists") {
+    if matches!(call, call::CREATE | call::CLONE) && guest_is(text, "already exists") {
         return HypervisorError::VmidTaken { call };
     }
     let already = match call {
@@ -91,6 +91,7 @@ fn words(request: &Request, text: &str, reason: String) -> HypervisorError {
         "no options specified",
         "used in HA resources",
         "is a template",
+        "only possible from a snapshot",
         "Permission check failed",
     ];
     if judged.iter().any(|words| has(words)) {

@@ -59,6 +59,7 @@ pub(crate) fn guests(data: &Value) -> Result<Vec<Guest>> {
             disk_used: row.opt_u64("disk")?,
             disk_total: row.opt_u64("maxdisk")?,
             uptime: row.opt_i64("uptime")?,
+            cpus: row.opt_f64("maxcpu")?,
         })
     };
     rows(call::RESOURCES, data)?.into_iter().map(guest).collect()

@@ -1,5 +1,6 @@
 //! The port `Hypervisor`: which request each of its calls is, and what its answer means.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::client::PveClient;
 use crate::request::{Request, call};
 use crate::row::malformed;
-use crate::{create, decode, identity, oci, request, upid, usage};
+use crate::{copy, create, decode, identity, oci, request, upid, usage};
 
 /// How many ended tasks of a number are looked at on each node; the newest come first.
 const TASKS: u64 = 500;
@@ -222,6 +223,55 @@ impl Hypervisor for PveClient {
 
     async fn destroy(&self, node: &NodeName, vmid: Vmid) -> Result<Upid, HypervisorError> {
         self.task_for(&request::destroy(node, vmid), node, Some(vmid)).await
+    }
+
+    async fn sees_all_guests(&self) -> Result<bool, HypervisorError> {
+        copy::sees_all(&self.read(&copy::permissions()).await?)
+    }
+
+    async fn can_snapshot(&self, node: &NodeName, vmid: Vmid) -> Result<bool, HypervisorError> {
+        copy::has_feature(&self.read(&copy::feature(node, vmid)).await?)
+    }
+
+    async fn snapshots(&self, node: &NodeName, vmid: Vmid) -> Result<Vec<String>, HypervisorError> {
+        copy::snapshot_names(&self.read(&copy::snapshots(node, vmid)).await?)
+    }
+
+    async fn create_snapshot(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        name: &str,
+    ) -> Result<Upid, HypervisorError> {
+        self.task_for(&copy::create_snapshot(node, vmid, name), node, Some(vmid)).await
+    }
+
+    async fn delete_snapshot(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        name: &str,
+    ) -> Result<Upid, HypervisorError> {
+        self.task_for(&copy::delete_snapshot(node, vmid, name), node, Some(vmid)).await
+    }
+
+    async fn copy(
+        &self,
+        node: &NodeName,
+        source: Vmid,
+        copy: &NewCopy,
+    ) -> Result<Upid, HypervisorError> {
+        self.task_for(&copy::copy(node, source, copy), node, Some(source)).await
+    }
+
+    async fn set_networks(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        nets: &BTreeMap<String, String>,
+        digest: &str,
+    ) -> Result<(), HypervisorError> {
+        self.done(&copy::set_networks(node, vmid, nets, digest)?).await
     }
 
     async fn task(&self, task: &Upid) -> Result<Option<TaskState>, HypervisorError> {

@@ -15,6 +15,7 @@ mod auth;
 mod classify;
 mod client;
 mod connector;
+mod copy;
 mod create;
 mod decode;
 mod hypervisor;

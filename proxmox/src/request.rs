@@ -32,6 +32,12 @@ pub(crate) mod call {
     pub const VOLUMES: &str = "GET /nodes/{node}/storage/{storage}/content";
     pub const APPLIANCES: &str = "GET /nodes/{node}/aplinfo";
     pub const DOWNLOAD: &str = "POST /nodes/{node}/aplinfo";
+    pub const FEATURE: &str = "GET /nodes/{node}/lxc/{vmid}/feature";
+    pub const SNAPSHOTS: &str = "GET /nodes/{node}/lxc/{vmid}/snapshot";
+    pub const SNAPSHOT: &str = "POST /nodes/{node}/lxc/{vmid}/snapshot";
+    pub const DELETE_SNAPSHOT: &str = "DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}";
+    pub const CLONE: &str = "POST /nodes/{node}/lxc/{vmid}/clone";
+    pub const PERMISSIONS: &str = "GET /access/permissions";
     pub const PULL: &str = "POST /nodes/{node}/storage/{storage}/oci-registry-pull";
 }
 
@@ -58,7 +64,7 @@ pub(crate) struct Request {
 
 impl Request {
     /// Fills the placeholders of the call's path in order.
-    fn new(call: &'static str, parts: &[&str]) -> Self {
+    pub(crate) fn new(call: &'static str, parts: &[&str]) -> Self {
         let (method, template) = call.split_once(' ').unwrap_or(("GET", call));
         let method = match method {
             "POST" => Method::Post,
@@ -203,7 +209,12 @@ pub(crate) fn set_protection(node: &NodeName, vmid: Vmid, on: bool, digest: &str
 }
 
 pub(crate) fn set_description(node: &NodeName, vmid: Vmid, text: &str, digest: &str) -> Request {
-    guest(call::SET_CONFIG, node, vmid).with("description", text).with("digest", digest)
+    let request = set_config(node, vmid, digest);
+    if text.is_empty() {
+        request.with("delete", "description")
+    } else {
+        request.with("description", text)
+    }
 }
 
 /// A change of the configuration that its caller fills, made only if it still has this digest.

@@ -107,7 +107,7 @@ impl App {
         let secrets = Secrets::new(store.clone(), keys.clone()).await?;
         let installation = installation::id(&store).await?;
         let views = stores::views(&config, &store).await?;
-        let commands = Commands::new(&config, &store, secrets, catalog.clone());
+        let commands = Commands::new(&config, &store, secrets, catalog.clone(), &installation);
         let refusals = Arc::new(Refusals::new(store.clone(), commands.clock.clone()));
         let sessions = Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
         let tokens = ApiTokens::new(store.clone(), commands.clock.clone());

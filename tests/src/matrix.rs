@@ -4,6 +4,7 @@
 mod cell;
 mod check;
 mod drive;
+mod others;
 mod script;
 mod touch;
 

@@ -1,5 +1,9 @@
 //! A rig: the saga engine on a real store, with the real client, against the simulator; no HTTP server.
 
+mod copies;
+
+pub use copies::{ADDRESS, leased_addresses, snapshot_of};
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +21,7 @@ use proximity_commands::ports::{
 };
 use proximity_commands::saga::{Env, Hooks, Runner, RunnerHandle, SagaConfig, step_names};
 use proximity_commands::{Actor, Error, Secret};
-use proximity_domain::application::{Application, Command as App, Requested};
+use proximity_domain::application::{Application, Command as App, Origin, Requested};
 use proximity_domain::lease::{Command as LeaseCommand, Holder, Lease};
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{
@@ -178,8 +182,8 @@ impl Rig {
         };
         let holdings = Holdings {
             hostname: name.parse().unwrap(),
-            public_port: port.try_into().unwrap(),
-            internal_port: (port + 1_000).try_into().unwrap(),
+            public_port: Some(port.try_into().unwrap()),
+            internal_port: Some((port + 1_000).try_into().unwrap()),
             address: None,
         };
         let mut unit = Unit::new(&self.store, Actor::system("rig").metadata("rig.deploy"));
@@ -199,6 +203,7 @@ impl Rig {
             icon: String::new(),
             category: String::new(),
             description: String::new(),
+            origin: Origin::Deployed,
         };
         unit.apply::<Application>(application.as_str(), App::Request(Box::new(requested)))
             .await
@@ -245,18 +250,20 @@ impl Rig {
                 guest: Some(guest),
                 holdings: Some(live.requested.holdings.clone()),
                 was_running: live.running,
+                adopted_by: (live.requested.origin == Origin::Adopted)
+                    .then_some(live.requested.operation),
             }),
             Kind::Start => Plan::Start(power),
             Kind::Stop => Plan::Stop(power),
             Kind::Restart => Plan::Restart(power),
-            Kind::Deploy => panic!("a deployment is not begun on an application"),
+            Kind::Deploy | Kind::Clone | Kind::Adopt => panic!("{kind:?} has a call of its own"),
         };
         self.plan(&mut unit, application, operation, plan).await;
         unit.commit().await.unwrap();
         operation
     }
 
-    async fn plan(
+    pub(crate) async fn plan(
         &self,
         unit: &mut Unit<'_>,
         application: &ApplicationId,

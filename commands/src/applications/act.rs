@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use proximity_domain::application::{Application, Command as App, Live};
+use proximity_domain::application::{Application, Command as App, Live, Origin};
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{DeletePlan, Kind, Plan, PowerPlan};
 use proximity_domain::{ApplicationId, OperationId, UserId, ValueError};
@@ -122,7 +122,8 @@ fn plan(state: &Application, action: Action, force: bool) -> Option<(UserId, Pla
     match state {
         Application::Absent | Application::Removed => None,
         Application::Failed(failed) => {
-            let nothing = DeletePlan { guest: None, holdings: None, was_running: false };
+            let nothing =
+                DeletePlan { guest: None, holdings: None, was_running: false, adopted_by: None };
             // Anything but a deletion is refused by the application itself.
             Some((failed.owner, Plan::Delete(nothing)))
         }
@@ -135,6 +136,8 @@ fn plan(state: &Application, action: Action, force: bool) -> Option<(UserId, Pla
                     guest: Some(live.requested.guest.clone()),
                     holdings: Some(live.requested.holdings.clone()),
                     was_running: live.running,
+                    adopted_by: (live.requested.origin == Origin::Adopted)
+                        .then_some(live.requested.operation),
                 }),
             };
             Some((live.requested.owner, plan))

@@ -1,7 +1,7 @@
 //! One call deploys an application: everything is chosen once and stored as one append, or not at all.
 
 use proximity_catalog::{CatalogApp, Deployment, Request, Sealed};
-use proximity_domain::application::{Application, Command as App, Requested};
+use proximity_domain::application::{Application, Command as App, Origin, Requested};
 use proximity_domain::host::Host;
 use proximity_domain::lease::{self, Holder, Lease};
 use proximity_domain::operation::{Command as Op, Operation};
@@ -68,11 +68,36 @@ struct Deployed {
 }
 
 /// Why an attempt did not end in an append.
-enum Lost {
+pub(super) enum Lost {
     /// A value from a pool went to another server.
     Pick,
     /// A stream of the decision moved.
     Stale(Tried),
+}
+
+/// Counts the attempts that were lost.
+#[derive(Default)]
+pub(super) struct Losses {
+    retries: Retries,
+    picks: u32,
+}
+
+impl Losses {
+    /// Returns when another attempt may be made, and with the error when none helps.
+    pub(super) async fn again(&mut self, lost: Lost) -> Result<(), Error> {
+        match lost {
+            Lost::Pick if self.picks < MAX_PICKS => {
+                self.picks += 1;
+                Ok(())
+            }
+            Lost::Pick => Err(Error::Unavailable {
+                code: "store.contended",
+                detail: "too many deployments at once; try again".to_owned(),
+                retry_after: std::time::Duration::from_secs(1),
+            }),
+            Lost::Stale(tried) => self.retries.again(tried).await,
+        }
+    }
 }
 
 impl Applications {
@@ -85,7 +110,7 @@ impl Applications {
     ) -> Result<Done<Accepted>, Error> {
         let owner = actor.user().ok_or(Error::Unauthenticated)?;
         let mut wanted: Option<Wanted> = None;
-        let (mut retries, mut picks) = (Retries::default(), 0);
+        let mut losses = Losses::default();
         loop {
             if let Some(first) = once::kept(&self.store, actor, key).await? {
                 return Ok(first);
@@ -97,15 +122,7 @@ impl Applications {
             let clusters = self.clusters.seen().await?;
             match self.attempt(actor, wanted, &clusters, key).await {
                 Ok(done) => return Ok(done),
-                Err(Lost::Pick) if picks < MAX_PICKS => picks += 1,
-                Err(Lost::Pick) => {
-                    return Err(Error::Unavailable {
-                        code: "store.contended",
-                        detail: "too many deployments at once; try again".to_owned(),
-                        retry_after: std::time::Duration::from_secs(1),
-                    });
-                }
-                Err(Lost::Stale(tried)) => retries.again(tried).await?,
+                Err(lost) => losses.again(lost).await?,
             }
         }
     }
@@ -164,7 +181,7 @@ impl Applications {
         }
     }
 
-    async fn settings(&self) -> Result<(Resources, NetworkSettings), Error> {
+    pub(super) async fn settings(&self) -> Result<(Resources, NetworkSettings), Error> {
         let (resources, _) = load::<Settings>(&self.store, settings::RESOURCES).await?;
         let (network, _) = load::<Settings>(&self.store, settings::NETWORK).await?;
         Ok((
@@ -224,8 +241,8 @@ impl Applications {
         };
         let holdings = Holdings {
             hostname: wanted.hostname.clone(),
-            public_port: picked.public_port,
-            internal_port: picked.internal_port,
+            public_port: Some(picked.public_port),
+            internal_port: Some(picked.internal_port),
             address: picked.address,
         };
         let holder = Holder::Application(application.clone());
@@ -311,6 +328,7 @@ fn requested(
         icon: app.icon.clone().unwrap_or_default(),
         category: app.category.clone(),
         description: app.description.clone(),
+        origin: Origin::Deployed,
     }
 }
 
@@ -330,7 +348,7 @@ fn resolve(
     })
 }
 
-fn note<T>(
+pub(super) fn note<T>(
     wrong: &mut Vec<FieldError>,
     field: &str,
     parsed: Result<T, proximity_domain::ValueError>,
@@ -348,7 +366,7 @@ fn is_chosen(key: &LeaseKey) -> bool {
     matches!(key, LeaseKey::Hostname(_))
 }
 
-async fn take(unit: &mut Unit<'_>, key: &LeaseKey, holder: Holder) -> Result<(), Lost> {
+pub(super) async fn take(unit: &mut Unit<'_>, key: &LeaseKey, holder: Holder) -> Result<(), Lost> {
     match unit.apply::<Lease>(&key.to_string(), lease::Command::Acquire { holder }).await {
         Ok(_) => Ok(()),
         Err(Refused::Judged(why)) if is_chosen(key) => {
@@ -359,12 +377,12 @@ async fn take(unit: &mut Unit<'_>, key: &LeaseKey, holder: Holder) -> Result<(),
     }
 }
 
-fn judged<E: Into<Error>>(applied: Result<usize, Refused<E>>) -> Result<(), Lost> {
+pub(super) fn judged<E: Into<Error>>(applied: Result<usize, Refused<E>>) -> Result<(), Lost> {
     applied.map(drop).map_err(|refused| refused.or_else(Into::into).into())
 }
 
 /// Tells a lost pick from a decision that has to be made anew.
-fn lost(error: AppendError) -> Lost {
+pub(super) fn lost(error: AppendError) -> Lost {
     match &error {
         AppendError::Conflict { aggregate_type, aggregate_id, .. } if aggregate_type == "lease" => {
             match aggregate_id.parse::<LeaseKey>() {

@@ -22,12 +22,16 @@ use crate::actor::Actor;
 use crate::clock::SystemClock;
 use crate::dispatch::{Judge, Unit, load};
 use crate::error::Error;
-use crate::keys::MasterKeys;
+use crate::keys::{MasterKeys, Purpose};
+use crate::marker::Markers;
 use crate::once::OnceKey;
 use crate::operations::Operations;
 use crate::policy::{Admin, Owned};
 use crate::pools::{PoolRanges, Pools};
-use crate::ports::{ClusterView, Clusters, NodeView, SecretReader as _, Storage, Version};
+use crate::ports::{
+    ClusterView, Clusters, Hypervisor, HypervisorError, Hypervisors, NodeView, SecretReader as _,
+    Storage, Version,
+};
 use crate::secrets::Secrets;
 use crate::testing::{a_user, an_admin};
 
@@ -37,6 +41,17 @@ struct Described(Vec<ClusterView>);
 impl Clusters for Described {
     async fn seen(&self) -> Result<Arc<Vec<ClusterView>>, Error> {
         Ok(Arc::new(self.0.clone()))
+    }
+}
+
+/// Deployments and actions do not ask Proxmox: operations do.
+struct Away;
+
+#[async_trait]
+impl Hypervisors for Away {
+    async fn of(&self, _host: HostId) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
+        let reason = "nobody answers here".to_owned();
+        Err(HypervisorError::Retryable { call: "test", reason })
     }
 }
 
@@ -89,11 +104,13 @@ async fn site(ranges: PoolRanges) -> Site {
         HostCommand::Register { connection, cluster: "lab".parse().unwrap(), is_default: true };
     apply::<Host>(&store, "1", register).await;
     let keys = Arc::new(MasterKeys::generate().unwrap());
-    let secrets = Secrets::new(store.clone(), keys).await.unwrap();
+    let secrets = Secrets::new(store.clone(), keys.clone()).await.unwrap();
     let applications = Applications {
         store: store.clone(),
         catalog: Arc::new(Library::open(Origin::Embedded).unwrap()),
         clusters: Arc::new(Described(vec![cluster()])),
+        hypervisors: Arc::new(Away),
+        markers: Markers::new("test".to_owned(), keys.derive_all(Purpose::GuestMarker)),
         secrets,
         pools: Pools::new(store.clone(), ranges),
         clock: SystemClock::shared(),

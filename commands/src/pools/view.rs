@@ -116,6 +116,8 @@ impl View {
                 }
             }
             "application.deployed"
+            | "application.clone_ready"
+            | "application.adopted"
             | "application.deployment_failed"
             | "application.operation_abandoned"
             | "application.removed" => {

@@ -1,10 +1,12 @@
 //! The port to one Proxmox VE cluster: single calls, typed and validated, no policy.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use proximity_domain::{HostId, NodeName, Vmid};
 
+use super::NewCopy;
 use super::types::*;
 use super::usage::{Span, UsageSample};
 
@@ -101,6 +103,45 @@ pub trait Hypervisor: Send + Sync {
     ) -> Result<(), HypervisorError>;
     /// Destroys a stopped container and its disks (`purge`, never `force`).
     async fn destroy(&self, node: &NodeName, vmid: Vmid) -> Result<Upid, HypervisorError>;
+
+    /// Whether lists of guests are complete for this credential: without the right to audit all of
+    /// them Proxmox leaves some or all out, and says nothing. `GET /access/permissions`.
+    async fn sees_all_guests(&self) -> Result<bool, HypervisorError>;
+    /// Whether all disks of a container are on storages that have snapshots.
+    async fn can_snapshot(&self, node: &NodeName, vmid: Vmid) -> Result<bool, HypervisorError>;
+    /// Names of a container's snapshots.
+    async fn snapshots(&self, node: &NodeName, vmid: Vmid) -> Result<Vec<String>, HypervisorError>;
+    /// Takes a snapshot; a name that is used already fails in the task.
+    async fn create_snapshot(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        name: &str,
+    ) -> Result<Upid, HypervisorError>;
+    /// Removes a snapshot; one that is not there fails in the task.
+    async fn delete_snapshot(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        name: &str,
+    ) -> Result<Upid, HypervisorError>;
+    /// Copies a container in full, onto its own storages. The task is the source's. `VmidTaken` when
+    /// the copy's number is in use.
+    async fn copy(
+        &self,
+        node: &NodeName,
+        source: Vmid,
+        copy: &NewCopy,
+    ) -> Result<Upid, HypervisorError>;
+    /// Sets interfaces (`net0` to `net31`) and the protection flag, only if the config still has this
+    /// digest.
+    async fn set_networks(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        nets: &BTreeMap<String, String>,
+        digest: &str,
+    ) -> Result<(), HypervisorError>;
 
     /// How a task stands; `None` when Proxmox has forgotten it.
     async fn task(&self, task: &Upid) -> Result<Option<TaskState>, HypervisorError>;

@@ -2,6 +2,7 @@
 
 mod clusters;
 mod connector;
+mod copy;
 mod effects;
 mod hypervisor;
 mod types;
@@ -9,6 +10,7 @@ mod usage;
 
 pub use clusters::{ClusterView, Clusters, NodeView};
 pub use connector::{ConnectionSpec, Connector, Credential, Trust};
+pub use copy::NewCopy;
 pub use effects::{Prober, SecretReader};
 pub use hypervisor::{Hypervisor, Hypervisors};
 pub use types::*;

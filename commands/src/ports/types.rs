@@ -115,6 +115,8 @@ pub struct Guest {
     pub disk_total: Option<u64>,
     /// Seconds.
     pub uptime: Option<i64>,
+    /// Cores that it may use.
+    pub cpus: Option<f64>,
 }
 
 /// A storage as a node sees it.

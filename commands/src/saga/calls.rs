@@ -1,6 +1,6 @@
 //! What each step would ask Proxmox to do, told before anything is done.
 
-use proximity_domain::plan::{Plan, Source};
+use proximity_domain::plan::{CloneWay, Plan, Source};
 
 /// A call with an effect; calls that only look are not told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,25 @@ pub fn calls(plan: &Plan, steps: &[String]) -> Vec<Planned> {
                 tell(status("shutdown"), Some("if it runs"));
                 tell(status("stop"), Some("if it does not end by itself"));
             }
+            ("snapshot_source" | "clone_container" | "remove_snapshot", Plan::Clone(plan)) => {
+                let source = format!("/nodes/{node}/lxc/{}", plan.source_guest.vmid);
+                let call = match (step.as_str(), &plan.way) {
+                    ("snapshot_source", _) => format!("POST {source}/snapshot"),
+                    ("clone_container", _) => format!("POST {source}/clone"),
+                    (_, CloneWay::Snapshot { name }) => format!("DELETE {source}/snapshot/{name}"),
+                    _ => continue,
+                };
+                tell(call, None);
+            }
+            ("stop_source" | "start_source", Plan::Clone(plan)) => {
+                let source = format!("POST /nodes/{node}/lxc/{}/status", plan.source_guest.vmid);
+                let what = if step == "stop_source" { "shutdown" } else { "start" };
+                tell(format!("{source}/{what}"), None);
+            }
+            ("configure_clone", _) => {
+                tell(config(), Some("if it has an entered address, or no protection"));
+            }
+            ("mark_container" | "unmark_container", _) => tell(config(), None),
             ("unprotect", _) => tell(config(), Some("if it is protected")),
             ("destroy", _) => tell(format!("DELETE /nodes/{node}/lxc/{vmid}"), None),
             _ => {}

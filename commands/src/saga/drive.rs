@@ -276,10 +276,17 @@ async fn is_running(
     progress: &Progress,
     stopping: &CancellationToken,
 ) -> bool {
-    let before = !matches!(progress.plan, Plan::Start(_) | Plan::Deploy(_));
-    let (Some(guest), Ok(hypervisor)) =
-        (progress.plan.guest(), env.hypervisors.of(host(progress)).await)
-    else {
+    let before = match &progress.plan {
+        Plan::Start(_) | Plan::Deploy(_) => false,
+        Plan::Clone(plan) => plan.was_running(),
+        _ => true,
+    };
+    // An undone copy leaves nothing of itself: what counts is its source.
+    let (application, guest) = match &progress.plan {
+        Plan::Clone(plan) => (&plan.source, Some(&plan.source_guest)),
+        plan => (&progress.application, plan.guest()),
+    };
+    let (Some(guest), Ok(hypervisor)) = (guest, env.hypervisors.of(host(progress)).await) else {
         return before;
     };
     let work = Work {
@@ -293,7 +300,7 @@ async fn is_running(
         recovering: false,
         task: None,
     };
-    match work.find(guest).await {
+    match work.find_of(application, guest).await {
         Ok(Found::Ours { node, .. }) => work.runs(&node, guest.vmid).await.unwrap_or(before),
         Ok(Found::Nothing | Found::Creating | Found::Foreign) => false,
         Err(_) => before,

@@ -5,8 +5,8 @@ use proximity_domain::lease::{Command as LeaseCommand, Error as LeaseError, Hold
 use proximity_domain::operation::{
     Command as Op, Direction, Failure, Finding, Operation, Progress,
 };
-use proximity_domain::plan::{GuestRef, Holdings, Plan};
-use proximity_domain::{LeaseKey, Vmid};
+use proximity_domain::plan::{ClonePlan, GuestRef, Holdings, Plan};
+use proximity_domain::{ApplicationId, LeaseKey, Vmid};
 use proximity_eventstore::{Guard, SideWrite, tables};
 use rand::Rng as _;
 
@@ -28,6 +28,8 @@ const PICKS: u32 = 40;
 enum Decision {
     Lease(LeaseKey, LeaseCommand),
     Application(App),
+    /// For another application that the operation is about.
+    Other(ApplicationId, App),
     Operation(Op),
 }
 
@@ -45,9 +47,18 @@ pub(super) async fn complete(env: &Env, hold: &Hold, progress: &Progress) -> Res
         Plan::Stop(_) => App::FinishStop { operation },
         Plan::Restart(_) => App::FinishRestart { operation, address },
         Plan::Delete(plan) => {
-            give_back(env, &mut decisions, progress, plan.guest.as_ref(), plan.holdings.as_ref());
+            let stays = plan.adopted_by.is_some();
+            let (guest, holdings) = (plan.guest.as_ref(), plan.holdings.as_ref());
+            give_back(env, &mut decisions, progress, guest, holdings, stays);
             App::FinishRemoval { operation }
         }
+        Plan::Clone(plan) => {
+            let (into, running) = (progress.application.clone(), plan.was_running());
+            let cloned = App::NoteCloned { operation, into, running };
+            decisions.push(Decision::Other(plan.source.clone(), cloned));
+            App::FinishClone { operation, address, running }
+        }
+        Plan::Adopt(plan) => App::FinishAdoption { operation, address, running: plan.was_running },
     };
     decisions.push(Decision::Application(ending));
     decisions.push(Decision::Operation(Op::Complete));
@@ -66,7 +77,20 @@ pub(super) async fn undone(
     let mut decisions = Vec::new();
     let ending = match &progress.plan {
         Plan::Deploy(plan) => {
-            give_back(env, &mut decisions, progress, Some(&plan.guest), Some(&plan.holdings));
+            let (guest, holdings) = (Some(&plan.guest), Some(&plan.holdings));
+            give_back(env, &mut decisions, progress, guest, holdings, false);
+            App::FailDeployment { operation, problem }
+        }
+        Plan::Clone(plan) => {
+            let (guest, holdings) = (Some(&plan.guest), Some(&plan.holdings));
+            give_back(env, &mut decisions, progress, guest, holdings, false);
+            let failed = App::FailOperation { operation, problem: problem.clone(), running };
+            decisions.push(Decision::Other(plan.source.clone(), failed));
+            App::FailDeployment { operation, problem }
+        }
+        Plan::Adopt(plan) => {
+            let (guest, holdings) = (Some(&plan.guest), Some(&plan.holdings));
+            give_back(env, &mut decisions, progress, guest, holdings, true);
             App::FailDeployment { operation, problem }
         }
         Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) | Plan::Delete(_) => {
@@ -90,8 +114,9 @@ pub(super) async fn stuck(
     let reason = failure.message.clone();
     let instructions = instructions(progress, step, &reason);
     let problem = format!("{step}: {reason}");
-    let decisions = [
-        Decision::Application(App::MarkStuck { operation: hold.operation, problem }),
+    let mark = App::MarkStuck { operation: hold.operation, problem };
+    let mut decisions = vec![
+        Decision::Application(mark.clone()),
         Decision::Operation(Op::GetStuck {
             step: step.to_owned(),
             direction,
@@ -99,6 +124,9 @@ pub(super) async fn stuck(
             instructions,
         }),
     ];
+    if let Plan::Clone(plan) = &progress.plan {
+        decisions.push(Decision::Other(plan.source.clone(), mark));
+    }
     store(env, hold, progress, "operation.stuck", &decisions).await
 }
 
@@ -108,6 +136,9 @@ fn instructions(progress: &Progress, step: &str, reason: &str) -> String {
         return "mend what the reason names, then resume the operation".to_owned();
     };
     let GuestRef { node, vmid, .. } = guest;
+    if let Plan::Clone(plan) = &progress.plan {
+        return clone_instructions(plan, step, reason);
+    }
     let locked = reason.contains("lock");
     if reason.contains("creation") {
         // Unlocked, it would be an empty configuration that says nobody's name.
@@ -134,6 +165,28 @@ fn instructions(progress: &Progress, step: &str, reason: &str) -> String {
     }
 }
 
+/// The same for a copy, where two containers may be locked.
+fn clone_instructions(plan: &ClonePlan, step: &str, reason: &str) -> String {
+    let (node, source, copy) = (&plan.guest.node, plan.source_guest.vmid, plan.guest.vmid);
+    if reason.contains("creation") {
+        format!(
+            "the copying of container {source} into {copy} on node {node} was broken off; when no \
+             task works on either any more, run `pct unlock {source}`, `pct unlock {copy}` and \
+             `pct destroy {copy} --purge`, then resume the operation"
+        )
+    } else if reason.contains("lock") {
+        format!(
+            "on node {node}, see with `pct config {source}` which lock container {source} carries; \
+             when no task works on it any more, run `pct unlock {source}`, then resume the operation"
+        )
+    } else {
+        format!(
+            "the step `{step}` of copying container {source} into {copy} on node {node} keeps \
+             failing: mend what the reason names, then resume the operation"
+        )
+    }
+}
+
 /// A stranger has the number: another one is leased, the old one marked, the plan changed.
 pub(super) async fn replace_vmid(
     env: &Env,
@@ -141,11 +194,13 @@ pub(super) async fn replace_vmid(
     progress: &Progress,
     hypervisor: &dyn Hypervisor,
 ) -> Result<(), StepError> {
-    let Plan::Deploy(plan) = &progress.plan else {
-        return Err(StepError::permanent("only a deployment can take another number"));
+    let guest = match &progress.plan {
+        Plan::Deploy(plan) => &plan.guest,
+        Plan::Clone(plan) => &plan.guest,
+        _ => return Err(StepError::permanent("this operation cannot take another number")),
     };
     let (low, high) = env.config.vmids;
-    let old = plan.guest.vmid;
+    let old = guest.vmid;
     let first = old.get().saturating_sub(NEIGHBOURHOOD / 2).max(low);
     let last = first.saturating_add(NEIGHBOURHOOD).min(high).max(first);
     for _ in 0..PICKS {
@@ -154,10 +209,15 @@ pub(super) async fn replace_vmid(
         if to == old || !hypervisor.vmid_is_free(to).await? {
             continue;
         }
-        let mut changed = plan.clone();
-        changed.guest.vmid = to;
+        let mut changed = progress.plan.clone();
+        match &mut changed {
+            Plan::Deploy(plan) => plan.guest.vmid = to,
+            Plan::Clone(plan) => plan.guest.vmid = to,
+            _ => {}
+        }
+        let new = GuestRef { vmid: to, ..guest.clone() };
         // Someone else may hold it: that is only found out by asking, and costs one more pick.
-        let key = changed.guest.vmid_lease().to_string();
+        let key = new.vmid_lease().to_string();
         let (lease, _) = load::<Lease>(&env.store, &key).await.map_err(StepError::Store)?;
         let holder = Holder::Application(progress.application.clone());
         if lease.decide(LeaseCommand::Acquire { holder: holder.clone() }).is_err() {
@@ -165,31 +225,37 @@ pub(super) async fn replace_vmid(
         }
         let reason = format!("a guest that is not ours has number {old}");
         let decisions = [
-            Decision::Lease(changed.guest.vmid_lease(), LeaseCommand::Acquire { holder }),
+            Decision::Lease(new.vmid_lease(), LeaseCommand::Acquire { holder }),
             Decision::Lease(
-                plan.guest.vmid_lease(),
+                guest.vmid_lease(),
                 LeaseCommand::FindForeign { reason: reason.clone() },
             ),
             Decision::Application(App::ReplaceVmid { operation: hold.operation, to }),
-            Decision::Operation(Op::ChangePlan { plan: Box::new(Plan::Deploy(changed)), reason }),
+            Decision::Operation(Op::ChangePlan { plan: Box::new(changed), reason }),
         ];
         return store(env, hold, progress, "operation.replace_vmid", &decisions).await;
     }
     Err(StepError::retryable("no other number could be leased"))
 }
 
-/// All leases of an application, the VMID through quarantine.
+/// All leases of an application, the VMID through quarantine, unless its container `stays` there,
+/// which nobody has to look for.
 fn give_back(
     env: &Env,
     decisions: &mut Vec<Decision>,
     progress: &Progress,
     guest: Option<&GuestRef>,
     holdings: Option<&Holdings>,
+    stays: bool,
 ) {
     let holder = Holder::Application(progress.application.clone());
     let Some(guest) = guest else { return };
     for key in holdings.map(|holdings| holdings.leases(&guest.cluster)).unwrap_or_default() {
         decisions.push(Decision::Lease(key, LeaseCommand::Release { holder: holder.clone() }));
+    }
+    if stays {
+        decisions.push(Decision::Lease(guest.vmid_lease(), LeaseCommand::Release { holder }));
+        return;
     }
     let quarantine = Micros::try_from(env.config.quarantine.as_micros()).unwrap_or(Micros::MAX);
     let until = env.clock.now().saturating_add(quarantine);
@@ -216,13 +282,8 @@ async fn decide(
                 }
             }
         }
-        Decision::Application(command) => {
-            let id = progress.application.as_str();
-            unit.apply::<Application>(id, command).await.map(drop).map_err(|refused| {
-                let context = "the application refused an outcome";
-                refused.or_else(|error| Error::internal(context, error))
-            })
-        }
+        Decision::Application(command) => tell(unit, progress.application.as_str(), command).await,
+        Decision::Other(application, command) => tell(unit, application.as_str(), command).await,
         Decision::Operation(command) => {
             let id = hold.operation.to_string();
             unit.apply::<Operation>(&id, command).await.map(drop).map_err(|refused| {
@@ -233,15 +294,21 @@ async fn decide(
     }
 }
 
+async fn tell(unit: &mut Unit<'_>, application: &str, command: App) -> Result<(), Error> {
+    unit.apply::<Application>(application, command).await.map(drop).map_err(|refused| {
+        let context = "the application refused an outcome";
+        refused.or_else(|error| Error::internal(context, error))
+    })
+}
+
 /// Whether these decisions are the last ones of an application that held something.
-fn ends_holding(progress: &Progress, decisions: &[Decision]) -> bool {
-    matches!(progress.plan, Plan::Deploy(_) | Plan::Delete(_))
-        && decisions.iter().any(|decision| {
-            matches!(
-                decision,
-                Decision::Application(App::FailDeployment { .. } | App::FinishRemoval { .. })
-            )
-        })
+fn ends_holding(decisions: &[Decision]) -> bool {
+    decisions.iter().any(|decision| {
+        matches!(
+            decision,
+            Decision::Application(App::FailDeployment { .. } | App::FinishRemoval { .. })
+        )
+    })
 }
 
 async fn store(
@@ -258,7 +325,7 @@ async fn store(
         for decision in decisions {
             decide(&mut unit, hold, progress, decision.clone()).await.map_err(StepError::Store)?;
         }
-        if ends_holding(progress, decisions) {
+        if ends_holding(decisions) {
             // From here on the host may be removed.
             unit.write(SideWrite::Delete {
                 table: &tables::HOST_USAGE,

@@ -1,7 +1,7 @@
 //! Whose guest is it, is it there at all, and making it go: the only place that destroys anything.
 
 use proximity_domain::plan::GuestRef;
-use proximity_domain::{NodeName, Vmid};
+use proximity_domain::{ApplicationId, NodeName, Vmid};
 
 use super::step::StepError;
 use super::tasks::Ended;
@@ -25,8 +25,17 @@ pub(super) enum Found {
 impl Work<'_> {
     /// Looks for the guest on its node, and on all others when it is not there.
     pub(super) async fn find(&self, guest: &GuestRef) -> Result<Found, StepError> {
+        self.find_of(self.application(), guest).await
+    }
+
+    /// The same for another application's guest that the operation is about.
+    pub(super) async fn find_of(
+        &self,
+        application: &ApplicationId,
+        guest: &GuestRef,
+    ) -> Result<Found, StepError> {
         if let Some(config) = self.hypervisor.config(&guest.node, guest.vmid).await? {
-            return Ok(self.judge(guest, guest.node.clone(), config));
+            return Ok(self.judge(application, guest, guest.node.clone(), config));
         }
         if self.hypervisor.vmid_is_free(guest.vmid).await? {
             return Ok(Found::Nothing);
@@ -40,18 +49,24 @@ impl Work<'_> {
             return Ok(Found::Foreign);
         }
         match self.hypervisor.config(&there.node, guest.vmid).await? {
-            Some(config) => Ok(self.judge(guest, there.node, config)),
+            Some(config) => Ok(self.judge(application, guest, there.node, config)),
             None => Err(StepError::retryable("the guest is on the move")),
         }
     }
 
-    fn judge(&self, guest: &GuestRef, node: NodeName, config: GuestConfig) -> Found {
+    fn judge(
+        &self,
+        application: &ApplicationId,
+        guest: &GuestRef,
+        node: NodeName,
+        config: GuestConfig,
+    ) -> Found {
         if config.is_being_created() {
             return Found::Creating;
         }
         let description = config.description.as_deref();
         match self.env.markers.judge(description, &guest.cluster, guest.vmid) {
-            Belongs::Ours(marker) if marker.application == *self.application() => {
+            Belongs::Ours(marker) if marker.application == *application => {
                 Found::Ours { node, config }
             }
             Belongs::Ours(_) | Belongs::Foreign => Found::Foreign,

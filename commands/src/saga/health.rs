@@ -58,7 +58,8 @@ impl Work<'_> {
         match &self.progress.plan {
             Plan::Deploy(plan) => Ok(&plan.health),
             Plan::Start(plan) | Plan::Restart(plan) => Ok(&plan.health),
-            Plan::Stop(_) | Plan::Delete(_) => {
+            Plan::Clone(plan) => Ok(&plan.health),
+            Plan::Stop(_) | Plan::Delete(_) | Plan::Adopt(_) => {
                 Err(StepError::permanent("nothing is waited for after this operation"))
             }
         }

@@ -1,7 +1,9 @@
 //! Operations carried out: each saga is a list of steps with `act` and `undo`, run by one engine.
 
+mod adopt;
 mod archive;
 mod calls;
+mod clone;
 mod config;
 mod create;
 mod delete;
@@ -17,7 +19,7 @@ mod tasks;
 mod work;
 
 use proximity_domain::operation::Progress;
-use proximity_domain::plan::{Plan, Source};
+use proximity_domain::plan::{CloneWay, Plan, Source};
 
 pub use calls::{Planned, calls};
 pub use config::SagaConfig;
@@ -43,10 +45,31 @@ pub fn steps(plan: &Plan) -> &'static [&'static dyn Step] {
             ],
         },
         Plan::Delete(plan) if plan.guest.is_none() => &[],
+        Plan::Delete(plan) if plan.adopted_by.is_some() => &[&adopt::UnmarkContainer],
         Plan::Delete(_) => &[&delete::StopGuest, &delete::Unprotect, &delete::Destroy],
         Plan::Start(_) => &[&power::Start, &health::WaitHealthy],
         Plan::Stop(_) => &[&power::Stop],
         Plan::Restart(_) => &[&power::StopFirst, &power::StartAgain, &health::WaitHealthy],
+        Plan::Clone(plan) => match plan.way {
+            CloneWay::Stopped => &[&clone::CloneContainer, &clone::ConfigureClone],
+            CloneWay::Snapshot { .. } => &[
+                &clone::SnapshotSource,
+                &clone::CloneContainer,
+                &clone::RemoveSnapshot,
+                &clone::ConfigureClone,
+                &power::Start,
+                &health::WaitHealthy,
+            ],
+            CloneWay::Downtime => &[
+                &clone::StopSource,
+                &clone::CloneContainer,
+                &clone::StartSource,
+                &clone::ConfigureClone,
+                &power::Start,
+                &health::WaitHealthy,
+            ],
+        },
+        Plan::Adopt(_) => &[&adopt::MarkContainer],
     }
 }
 

@@ -120,7 +120,12 @@ pub(super) async fn start_if_there(work: &Work<'_>) -> Result<(), StepError> {
     work.settle(guest.vmid).await?;
     let ran = match &work.progress.plan {
         Plan::Delete(plan) => plan.was_running,
-        Plan::Deploy(_) | Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) => true,
+        Plan::Deploy(_)
+        | Plan::Start(_)
+        | Plan::Stop(_)
+        | Plan::Restart(_)
+        | Plan::Clone(_)
+        | Plan::Adopt(_) => true,
     };
     match work.find(guest).await? {
         Found::Ours { node, .. } if ran => work.ensure_started(&node, guest.vmid).await,

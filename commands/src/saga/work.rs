@@ -139,7 +139,7 @@ impl Work<'_> {
     pub(super) fn power(&self) -> Option<&PowerPlan> {
         match &self.progress.plan {
             Plan::Start(plan) | Plan::Stop(plan) | Plan::Restart(plan) => Some(plan),
-            Plan::Deploy(_) | Plan::Delete(_) => None,
+            Plan::Deploy(_) | Plan::Delete(_) | Plan::Clone(_) | Plan::Adopt(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{GuestRef, Health, Holdings, Kind};
-use crate::value::{EnvValue, OperationId, Port, Resources, UserId, Vmid};
+use crate::value::{ApplicationId, EnvValue, OperationId, Port, Resources, UserId, Vmid};
 
 /// An application's events; `event_type` is `application.<variant in snake case>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,10 +20,28 @@ pub enum Event {
         operation: OperationId,
         address: Option<IpAddr>,
     },
-    /// The deployment was undone: it holds nothing and can only be deleted.
+    /// The deployment, clone or adoption was undone: it holds nothing and can only be deleted.
     DeploymentFailed {
         operation: OperationId,
         problem: String,
+    },
+    /// The copy of another application is there, and answers if it was to run.
+    CloneReady {
+        operation: OperationId,
+        address: Option<IpAddr>,
+        running: bool,
+    },
+    /// It was copied into another application, and is as it was before.
+    Cloned {
+        operation: OperationId,
+        into: ApplicationId,
+        running: bool,
+    },
+    /// A container that someone else made is now this application's.
+    Adopted {
+        operation: OperationId,
+        address: Option<IpAddr>,
+        running: bool,
     },
     /// Its number was taken by a stranger and another one leased instead.
     VmidReplaced {
@@ -91,6 +109,38 @@ pub struct Requested {
     pub icon: String,
     pub category: String,
     pub description: String,
+    /// How it came to be.
+    #[serde(default, skip_serializing_if = "Origin::is_deployed")]
+    pub origin: Origin,
+}
+
+/// How an application came to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Origin {
+    /// From the catalog.
+    #[default]
+    Deployed,
+    /// As a copy of another application.
+    Cloned { from: ApplicationId },
+    /// From a container that was there already.
+    Adopted,
+}
+
+impl Origin {
+    /// Whether it came from the catalog.
+    pub fn is_deployed(&self) -> bool {
+        *self == Self::Deployed
+    }
+
+    /// The kind of operation that makes it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Deployed => Kind::Deploy,
+            Self::Cloned { .. } => Kind::Clone,
+            Self::Adopted => Kind::Adopt,
+        }
+    }
 }
 
 /// The first endpoint of an application.
@@ -108,6 +158,9 @@ impl DomainEvent for Event {
             Self::Requested(_) => "application.requested",
             Self::Deployed { .. } => "application.deployed",
             Self::DeploymentFailed { .. } => "application.deployment_failed",
+            Self::CloneReady { .. } => "application.clone_ready",
+            Self::Cloned { .. } => "application.cloned",
+            Self::Adopted { .. } => "application.adopted",
             Self::VmidReplaced { .. } => "application.vmid_replaced",
             Self::OperationBegan { .. } => "application.operation_began",
             Self::Started { .. } => "application.started",

@@ -30,8 +30,8 @@ fn wanted() -> Box<Requested> {
         },
         holdings: Holdings {
             hostname: "notes".parse().unwrap(),
-            public_port: "8100".parse().unwrap(),
-            internal_port: "9100".parse().unwrap(),
+            public_port: Some("8100".parse().unwrap()),
+            internal_port: Some("9100".parse().unwrap()),
             address: Some("10.0.0.7".parse().unwrap()),
         },
         resources: Resources {
@@ -51,6 +51,7 @@ fn wanted() -> Box<Requested> {
         icon: "📝".into(),
         category: "Productivity".into(),
         description: "Notes".into(),
+        origin: Origin::Deployed,
     })
 }
 
@@ -124,7 +125,7 @@ async fn a_stopped_application_can_be_started() {
 #[tokio::test]
 async fn a_failed_deployment_leaves_it_only_deletable() {
     let past = || vec![requested(), failed()];
-    for kind in [Kind::Start, Kind::Stop, Kind::Restart, Kind::Deploy] {
+    for kind in [Kind::Start, Kind::Stop, Kind::Restart, Kind::Deploy, Kind::Clone] {
         assert_eq!(given(past(), begin(kind)).await, Err(Error::OnlyDeletable), "{kind:?}");
     }
     assert_eq!(given(past(), begin(Kind::Delete)).await, Ok(vec![began(Kind::Delete)]));
@@ -183,6 +184,39 @@ async fn a_removed_application_does_not_exist() {
     assert_eq!(given(past, begin(Kind::Start)).await, Err(Error::NotFound));
 }
 
+fn copied() -> Event {
+    let origin = Origin::Cloned { from: "memos-0a1b2c3d".parse().unwrap() };
+    Event::Requested(Box::new(Requested { origin, ..*wanted() }))
+}
+
+#[tokio::test]
+async fn the_copy_of_a_stopped_application_is_stopped_and_can_be_started() {
+    let ready = Event::CloneReady { operation: op(1), address: None, running: false };
+    let events = given(vec![copied(), ready], begin(Kind::Start)).await;
+    assert_eq!(events, Ok(vec![began(Kind::Start)]));
+}
+
+#[tokio::test]
+async fn an_application_that_is_copied_is_busy_until_the_copy_has_ended() {
+    let past = || vec![requested(), deployed(), began(Kind::Clone)];
+    let start = || Command::BeginOperation { operation: op(3), kind: Kind::Stop };
+    assert_eq!(given(past(), start()).await, Err(Error::Busy { operation: op(2) }));
+    let into = "memos-11111111".parse().unwrap();
+    let mut past = past();
+    past.push(Event::Cloned { operation: op(2), into, running: true });
+    let began = Event::OperationBegan { operation: op(3), kind: Kind::Stop };
+    assert_eq!(given(past, start()).await, Ok(vec![began]));
+}
+
+#[tokio::test]
+async fn a_clone_that_is_given_up_leaves_the_source_as_it_is_and_an_empty_copy() {
+    let given_up = |operation| Event::OperationAbandoned { operation, problem: "gone".to_owned() };
+    let past = vec![requested(), deployed(), began(Kind::Clone), given_up(op(2))];
+    let stop = Command::BeginOperation { operation: op(3), kind: Kind::Stop };
+    assert!(given(past, stop.clone()).await.is_ok());
+    assert_eq!(given(vec![copied(), given_up(op(1))], stop).await, Err(Error::OnlyDeletable));
+}
+
 #[test]
 fn stored_applications_can_be_read_for_ever() {
     let problem = || "it does not answer".to_owned();
@@ -209,6 +243,9 @@ fn stored_applications_can_be_read_for_ever() {
         Event::OperationStuck { operation: op(2), problem: problem() },
         Event::OperationAbandoned { operation: op(2), problem: problem() },
         Event::Removed { operation: op(2) },
+        Event::CloneReady { operation: op(1), address, running: true },
+        Event::Cloned { operation: op(2), into: "memos-0a1b2c3d".parse().unwrap(), running: true },
+        Event::Adopted { operation: op(1), address: None, running: false },
     ] {
         assert_stored_as_promised(&event);
     }

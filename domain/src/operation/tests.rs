@@ -18,6 +18,7 @@ fn plan() -> Plan {
         }),
         holdings: None,
         was_running: true,
+        adopted_by: None,
     })
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use proximity_domain::application::{Event, Requested};
+use proximity_domain::application::{Event, Origin, Requested};
 use proximity_domain::plan::Kind as OperationKind;
-use proximity_domain::{EnvValue, OperationId, Vmid};
+use proximity_domain::{EnvValue, OperationId, Port, Vmid};
 use serde::{Deserialize, Serialize};
 
 use super::{App, AppEndpoint, AppResources};
@@ -29,11 +29,13 @@ pub struct Row {
     hollow: bool,
     /// It is gone from lists; its row stays readable.
     removed: bool,
+    /// The operation that makes it has ended well.
+    complete: bool,
 }
 
 impl Projection for Applications {
     const NAME: &'static str = "applications";
-    const VERSION: i32 = 1;
+    const VERSION: i32 = 2;
     const STREAM: &'static str = "application";
     const TABLE: Table = Table {
         name: "applications",
@@ -99,6 +101,12 @@ fn change(row: &mut Row, event: Event) {
             row.end("running", None);
             row.answers_at(address);
         }
+        Event::CloneReady { operation: _, address, running }
+        | Event::Adopted { operation: _, address, running } => {
+            row.end(state(running), None);
+            row.answers_at(address);
+        }
+        Event::Cloned { operation: _, into: _, running } => row.end(state(running), None),
         Event::Stopped { operation: _ } => row.end("stopped", None),
         Event::DeploymentFailed { operation: _, problem } => {
             row.empty();
@@ -112,15 +120,16 @@ fn change(row: &mut Row, event: Event) {
             row.status(match kind {
                 OperationKind::Deploy => "deploying",
                 OperationKind::Delete => "removing",
-                OperationKind::Start | OperationKind::Stop | OperationKind::Restart => "updating",
+                // One that is copied goes on; its copy is what says `cloning`.
+                OperationKind::Start
+                | OperationKind::Stop
+                | OperationKind::Restart
+                | OperationKind::Clone => "updating",
+                OperationKind::Adopt => "adopting",
             });
         }
         Event::OperationFailed { operation: _, kind: _, problem, running } => {
-            let status = match (row.hollow, running) {
-                (true, _) => "error",
-                (false, true) => "running",
-                (false, false) => "stopped",
-            };
+            let status = if row.hollow { "error" } else { state(running) };
             row.end(status, Some(problem));
         }
         // The operation stays: an operator can resume it.
@@ -129,10 +138,8 @@ fn change(row: &mut Row, event: Event) {
             row.app.problem = Some(problem);
         }
         Event::OperationAbandoned { operation: _, problem } => {
-            match row.kind {
-                Some(OperationKind::Deploy | OperationKind::Delete) => row.empty(),
-                Some(OperationKind::Start | OperationKind::Stop | OperationKind::Restart)
-                | None => {}
+            if row.kind == Some(OperationKind::Delete) || !row.complete {
+                row.empty();
             }
             row.end("error", Some(problem));
         }
@@ -141,6 +148,10 @@ fn change(row: &mut Row, event: Event) {
             row.end("removing", None);
         }
     }
+}
+
+fn state(running: bool) -> &'static str {
+    if running { "running" } else { "stopped" }
 }
 
 impl Row {
@@ -160,6 +171,7 @@ impl Row {
 
     /// The operation is over.
     fn end(&mut self, status: &str, problem: Option<String>) {
+        self.complete |= problem.is_none();
         self.operation = None;
         self.kind = None;
         self.app.problem = problem;
@@ -207,6 +219,9 @@ fn requested_row(requested: &Requested, at: At<'_>) -> Row {
     let now = Moment(at.recorded_at);
     let vmid = Some(guest.vmid.get());
     let endpoint = requested.endpoint.as_ref();
+    // An adopted container keeps its own.
+    let own = endpoint.map(|endpoint| endpoint.port.get());
+    let public_port = holdings.public_port.map(Port::get).or(own);
     let app = App {
         id: at.id.to_owned(),
         catalog_id: requested.catalog_id.clone(),
@@ -218,17 +233,23 @@ fn requested_row(requested: &Requested, at: At<'_>) -> Row {
         vmid,
         name: requested.name.clone(),
         hostname: holdings.hostname.to_string(),
-        status: "deploying".to_owned(),
+        status: match &requested.origin {
+            Origin::Deployed => "deploying",
+            Origin::Cloned { from: _ } => "cloning",
+            Origin::Adopted => "adopting",
+        }
+        .to_owned(),
         url: None,
         iframe_url: None,
-        public_port: Some(holdings.public_port.get()),
-        internal_port: Some(holdings.internal_port.get()),
+        public_port,
+        internal_port: holdings.internal_port.map(Port::get).or(public_port),
         host_id: guest.host.0,
         owner: requested.owner.0,
         config: shown(&requested.config),
         environment: shown(&requested.environment),
         ports: endpoint
-            .map(|endpoint| (endpoint.port.to_string(), holdings.public_port.get()))
+            .zip(public_port)
+            .map(|(endpoint, public)| (endpoint.port.to_string(), public))
             .into_iter()
             .collect(),
         volumes: Vec::new(),
@@ -245,6 +266,12 @@ fn requested_row(requested: &Requested, at: At<'_>) -> Row {
         version: at.sequence,
         operation: None,
         problem: None,
+        origin: match &requested.origin {
+            Origin::Deployed => "deployed",
+            Origin::Cloned { from: _ } => "cloned",
+            Origin::Adopted => "adopted",
+        }
+        .to_owned(),
         address: holdings.address.map(|address| address.to_string()),
         endpoint: endpoint.map(|endpoint| AppEndpoint {
             port: endpoint.port.get(),
@@ -263,8 +290,9 @@ fn requested_row(requested: &Requested, at: At<'_>) -> Row {
         app,
         born: at.position,
         operation,
-        kind: Some(OperationKind::Deploy),
+        kind: Some(requested.origin.kind()),
         hollow: false,
         removed: false,
+        complete: false,
     }
 }

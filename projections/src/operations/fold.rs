@@ -138,6 +138,8 @@ fn aim(operation: &mut Operation, plan: &Plan) {
     operation.hostname = match plan {
         Plan::Deploy(plan) => Some(plan.holdings.hostname.to_string()),
         Plan::Delete(plan) => plan.holdings.as_ref().map(|held| held.hostname.to_string()),
+        Plan::Clone(plan) => Some(plan.holdings.hostname.to_string()),
+        Plan::Adopt(plan) => Some(plan.holdings.hostname.to_string()),
         Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) => None,
     };
 }

@@ -119,6 +119,8 @@ fn plan_sentence(operation: &Operation) -> String {
     match operation.kind.as_str() {
         "deploy" => format!("Deployment of {named} planned as {}.", target(operation)),
         "delete" => format!("Removal of {named} planned ({}).", target(operation)),
+        "clone" => format!("A copy is planned: {named}, as {}.", target(operation)),
+        "adopt" => format!("The adoption of {} as {named} is planned.", target(operation)),
         kind => format!("A {kind} of {} is planned.", target(operation)),
     }
 }
@@ -130,6 +132,8 @@ fn done_sentence(operation: &Operation) -> String {
         "start" => format!("Started: {} runs and answers.", target(operation)),
         "stop" => format!("Stopped: {} does not run any more.", target(operation)),
         "restart" => format!("Restarted: {} runs and answers.", target(operation)),
+        "clone" => format!("Copied: {} is there.", target(operation)),
+        "adopt" => format!("Adopted: {} is managed from now on.", target(operation)),
         kind => format!("The {kind} is done."),
     }
 }
@@ -149,6 +153,18 @@ fn doing(step: &str, direction: Direction) -> String {
         ("unprotect", Direction::Act) => "Taking the protection off",
         ("unprotect", Direction::Undo) => "Putting the protection back",
         ("destroy", Direction::Act) => "Removing the container",
+        ("snapshot_source", Direction::Act) => "Taking a snapshot of the original",
+        ("snapshot_source", Direction::Undo) => "Removing the snapshot of the original again",
+        ("clone_container", Direction::Act) => "Copying the container",
+        ("clone_container", Direction::Undo) => "Removing the copy again",
+        ("remove_snapshot", Direction::Act) => "Removing the snapshot of the original",
+        ("stop_source", Direction::Act) => "Stopping the original",
+        ("stop_source", Direction::Undo) => "Starting the original again",
+        ("start_source", Direction::Act) => "Starting the original again",
+        ("configure_clone", Direction::Act) => "Giving the copy an address of its own",
+        ("mark_container", Direction::Act) => "Marking the container as managed",
+        ("mark_container", Direction::Undo) => "Taking the mark off the container again",
+        ("unmark_container", Direction::Act) => "Giving the container back: taking our mark off",
         ("release_leases" | "release", Direction::Act) => "Giving back name, number and ports",
         ("release_leases" | "release", Direction::Undo) => "Taking name, number and ports again",
         _ => "",

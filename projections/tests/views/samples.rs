@@ -70,8 +70,8 @@ impl Sample {
     pub fn holdings(&self) -> Holdings {
         Holdings {
             hostname: self.hostname.parse().unwrap(),
-            public_port: port(8_100 + i64::from(self.number % 10_000)),
-            internal_port: port(20_000 + i64::from(self.number % 40_000)),
+            public_port: Some(port(8_100 + i64::from(self.number % 10_000))),
+            internal_port: Some(port(20_000 + i64::from(self.number % 40_000))),
             address: None,
         }
     }
@@ -105,6 +105,7 @@ impl Sample {
             icon: "https://example.org/nginx.svg".to_owned(),
             category: "Web Server".to_owned(),
             description: "Web server".to_owned(),
+            origin: proximity_domain::application::Origin::Deployed,
         }))
     }
 
@@ -211,6 +212,7 @@ pub fn delete_plan(sample: &Sample) -> Plan {
         guest: Some(sample.guest()),
         holdings: Some(sample.holdings()),
         was_running: true,
+        adopted_by: None,
     })
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use proximity_commands::ports::{GuestAddress, GuestConfig, NewGuest, Span, Upid};
+use proximity_commands::ports::{GuestAddress, GuestConfig, NewCopy, NewGuest, Span, Upid};
 use proximity_domain::{Cores, Gibibytes, Mebibytes, NodeName, Resources, Vmid};
 
 use crate::request::{self, Request};
-use crate::{create, oci, usage};
+use crate::{copy, create, oci, usage};
 
 /// A request, and the values of its path's placeholders.
 type Sample = (Request, Vec<String>);
@@ -73,6 +73,15 @@ fn guests() -> Vec<NewGuest> {
     vec![plain, full, image]
 }
 
+fn a_copy(snapshot: Option<&str>) -> NewCopy {
+    NewCopy {
+        vmid: Vmid::MAX,
+        hostname: "a".repeat(63).parse().unwrap(),
+        description: "a line\nproximity: marker é\n".to_owned(),
+        snapshot: snapshot.map(str::to_owned),
+    }
+}
+
 /// Everything that the client can send.
 pub(super) fn all() -> Vec<Sample> {
     let node: NodeName = "pve-1".parse().unwrap();
@@ -80,12 +89,20 @@ pub(super) fn all() -> Vec<Sample> {
     let none = Vec::new;
     let at_node = || vec![node.to_string()];
     let digest = "3cc90e0522d43edf60daf7c9b53ad40691dc05d5";
+    // As long as one for an operation is.
+    let snapshot = "px0198f2a17c4b7d3e8a90b1c2d3e4f506";
+    let at_snapshot = |vmid: Vmid| vec![node.to_string(), vmid.to_string(), snapshot.to_owned()];
+    let nets = BTreeMap::from([
+        ("net0".to_owned(), "name=eth0,bridge=vmbr0,ip=10.0.0.5/24,gw=10.0.0.1".to_owned()),
+        ("net31".to_owned(), "name=eth31,bridge=vmbr1,ip=manual".to_owned()),
+    ]);
     let mut samples = vec![
         (request::ticket("root@pam", "x"), none()),
         (request::version(), none()),
         (request::cluster_status(), none()),
         (request::nodes(), none()),
         (request::guests(), none()),
+        (copy::permissions(), none()),
         (request::storages(&node), at_node()),
         (request::appliances(&node), at_node()),
         (request::download(&node, "local", "alpine-3.22_amd64.tar.xz"), at_node()),
@@ -107,6 +124,14 @@ pub(super) fn all() -> Vec<Sample> {
             (request::set_protection(&node, vmid, true, digest), at()),
             (request::set_protection(&node, vmid, false, digest), at()),
             (request::set_description(&node, vmid, "a\nb", digest), at()),
+            (request::set_description(&node, vmid, "", digest), at()),
+            (copy::feature(&node, vmid), at()),
+            (copy::snapshots(&node, vmid), at()),
+            (copy::create_snapshot(&node, vmid, snapshot), at()),
+            (copy::delete_snapshot(&node, vmid, snapshot), at_snapshot(vmid)),
+            (copy::copy(&node, vmid, &a_copy(None)), at()),
+            (copy::copy(&node, vmid, &a_copy(Some(snapshot))), at()),
+            (copy::set_networks(&node, vmid, &nets, digest).unwrap(), at()),
             (request::destroy(&node, vmid), at()),
             (request::tasks(&node, vmid, "active", 0, 500), at_node()),
             (request::tasks(&node, vmid, "archive", 500, 500), at_node()),

@@ -8,6 +8,8 @@ use proximity_commands::clock::{Clock, SystemClock};
 use proximity_commands::clusters::{Freshness, LiveClusters};
 use proximity_commands::directory::HostDirectory;
 use proximity_commands::hosts::{Hosts, NodeWatch};
+use proximity_commands::keys::Purpose;
+use proximity_commands::marker::Markers;
 use proximity_commands::operations::Operations;
 use proximity_commands::pools::{PoolRanges, Pools};
 use proximity_commands::ports::{Connector, Hypervisors};
@@ -33,7 +35,13 @@ pub struct Commands {
 
 impl Commands {
     /// Over one store, with one connector to all hosts.
-    pub fn new(config: &Config, store: &Store, secrets: Secrets, catalog: Arc<Library>) -> Self {
+    pub fn new(
+        config: &Config,
+        store: &Store,
+        secrets: Secrets,
+        catalog: Arc<Library>,
+        installation: &str,
+    ) -> Self {
         let clock = SystemClock::shared();
         let limits = PveLimits {
             concurrency: usize::try_from(config.proxmox_concurrency).unwrap_or(1),
@@ -43,13 +51,16 @@ impl Commands {
         let directory = Arc::new(HostDirectory::new(store.clone(), secrets.clone(), connector));
         let hypervisors: Arc<dyn Hypervisors> = directory.clone();
         let clusters =
-            Arc::new(LiveClusters::new(store.clone(), hypervisors, Freshness::default()));
+            Arc::new(LiveClusters::new(store.clone(), hypervisors.clone(), Freshness::default()));
+        let markers = secrets.keys().derive_all(Purpose::GuestMarker);
         let saga =
             SagaConfig { vmids: (config.vmids.first, config.vmids.last), ..SagaConfig::default() };
         let applications = Applications {
             store: store.clone(),
             catalog,
             clusters: clusters.clone(),
+            hypervisors,
+            markers: Markers::new(installation.to_owned(), markers),
             secrets: secrets.clone(),
             pools: Pools::new(store.clone(), ranges(config)),
             clock: clock.clone(),

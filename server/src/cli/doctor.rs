@@ -65,7 +65,8 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                         Ok(secrets) => {
                             note("master key", Ok(format!("{id} opens what was sealed")));
                             let catalog = open_catalog(config)?;
-                            let commands = Commands::new(config, &store, secrets, catalog);
+                            // It only asks hosts, and marks no container: no installation is needed.
+                            let commands = Commands::new(config, &store, secrets, catalog, "");
                             let hosts = views.hosts().await.map_err(anyhow::Error::from)?;
                             if hosts.is_empty() {
                                 note("hosts", Ok("none is registered yet".to_owned()));

@@ -15,8 +15,15 @@ use super::reply::Reply;
 use super::route::Route;
 
 /// The calls that can be tried without effect. All that such a call does has to be in its append:
-/// one that asks Proxmox or writes anything beside it does not belong here.
-const DRY: &[&str] = &["Post /api/apps", "Delete /api/apps/{id}", "Post /api/apps/{id}/action"];
+/// one that changes
+/// anything on Proxmox or writes anything beside it does not belong here.
+const DRY: &[&str] = &[
+    "Post /api/apps",
+    "Delete /api/apps/{id}",
+    "Post /api/apps/{id}/action",
+    "Post /api/apps/{id}/clone",
+    "Post /api/apps/adopt",
+];
 
 /// What would be done.
 #[derive(Debug, Serialize, ToSchema)]

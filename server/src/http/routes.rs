@@ -1,8 +1,8 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
 use super::handlers::{
-    access, apps, auth, catalog, core, docs, health, history, hosts, operations, past, settings,
-    usage, users,
+    access, apps, auth, catalog, copies, core, docs, health, history, hosts, operations, past,
+    settings, usage, users,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -64,9 +64,12 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/apps"                      User     apps::list: "query.out_of_range";
     Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "node.invalid" "nodes.none_online" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended";
+    Get    "/api/apps/discover"             Admin    copies::discover: "host.unknown" "proxmox.incomplete" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/apps/adopt"                Admin    copies::adopt: "vmid.invalid" "node.invalid" "node.unknown" "node.ambiguous" "port.invalid" "hostname.invalid" "hostname.taken" "vmid.taken" "suggested_type.invalid" "container.unknown" "container.managed" "container.managed_elsewhere" "container.template" "container.locked" "container.notes_too_long" "container.unreadable" "host.gone" "hosts.unreachable" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}"                 Owner    apps::get: "position.unknown";
     Delete "/api/apps/{id}"                 Owner    apps::delete: "application.busy" "precondition.failed";
     Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "precondition.failed";
+    Post   "/api/apps/{id}/clone"           Owner    copies::clone: "hostname.invalid" "hostname.taken" "application.busy" "application.only_deletable" "application.container_missing" "clone.needs_downtime" "host.gone" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
     Get    "/api/apps/{id}/stats"           Owner    usage::stats: "query.out_of_range";
     Get    "/api/apps/{id}/history"         Owner    history::of_app;

@@ -27,6 +27,9 @@ const PAGE: u32 = 500;
 /// How long the views are waited for before an application is looked at again.
 const VIEW_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The origin of applications whose ports are not published.
+const ADOPTED: &str = "adopted";
+
 /// What a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Face {
@@ -255,6 +258,10 @@ impl Publisher {
 /// The ports that an application is to be reached on: none unless it runs and has an address.
 fn targets(app: &App) -> BTreeMap<u16, Target> {
     let mut ports = BTreeMap::new();
+    // An adopted container's ports are its own: it is reached directly.
+    if app.origin == ADOPTED {
+        return ports;
+    }
     let runs = matches!(app.status.as_str(), "running" | "updating");
     let address = app.address.as_deref().and_then(|address| address.parse::<IpAddr>().ok());
     if let (true, Some(address), Some(endpoint)) = (runs, address, &app.endpoint)
@@ -284,7 +291,7 @@ pub fn fill(app: &mut App, config: &config::Publish, problems: &Problems, asked:
     let direct = app.address.as_ref().map(|address| {
         format!("{}://{}:{}{path}", endpoint.protocol, bracketed(address), endpoint.port)
     });
-    if !config.enabled || endpoint.protocol == "udp" {
+    if !config.enabled || endpoint.protocol == "udp" || app.origin == ADOPTED {
         app.url.clone_from(&direct);
         if endpoint.protocol.starts_with("http") {
             app.iframe_url = direct;

@@ -8,6 +8,7 @@ use proximity_domain::plan::{
 };
 use proximity_domain::settings::{default_network, default_resources};
 
+use super::others;
 use crate::rig::{CLUSTER, HOST};
 
 /// Faults that strike a step on its way forward.
@@ -24,7 +25,26 @@ pub enum Saga {
     Image,
     /// The deletion of a running application.
     Delete,
+    /// A copy of a running application, from a snapshot.
+    CloneLive,
+    /// A copy of a running application that is stopped meanwhile.
+    CloneDown,
+    /// The adoption of a stranger's container.
+    Adopt,
+    /// The deletion of an adopted application: its container is given back.
+    Release,
 }
+
+/// All of them.
+const SAGAS: [Saga; 7] = [
+    Saga::Template,
+    Saga::Image,
+    Saga::Delete,
+    Saga::CloneLive,
+    Saga::CloneDown,
+    Saga::Adopt,
+    Saga::Release,
+];
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +91,7 @@ impl Saga {
             Self::Image => {
                 Source::Oci { image: "docker.io/library/nginx:1.29".to_owned(), entrypoint: None }
             }
-            Self::Template | Self::Delete => {
-                Source::Template { os: "debian".to_owned(), version: "12".to_owned() }
-            }
+            _ => Source::Template { os: "debian".to_owned(), version: "12".to_owned() },
         }
     }
 
@@ -84,7 +102,7 @@ impl Saga {
                 let port = 18_080.try_into().unwrap();
                 Probe::Http { port, path: "/".to_owned(), expect: Some(200) }
             }
-            Self::Template | Self::Delete => Probe::Running,
+            _ => Probe::Running,
         };
         Health { probe, within_s: 1 }
     }
@@ -97,19 +115,23 @@ impl Saga {
             node: "pve1".parse().unwrap(),
             vmid: 104.try_into().unwrap(),
         };
+        if !matches!(self, Self::Template | Self::Image | Self::Delete) {
+            return others::plan(self, guest);
+        }
         if self == Self::Delete {
             return Plan::Delete(DeletePlan {
                 guest: Some(guest),
                 holdings: None,
                 was_running: true,
+                adopted_by: None,
             });
         }
         Plan::Deploy(Box::new(DeployPlan {
             guest,
             holdings: Holdings {
                 hostname: "cell".parse().unwrap(),
-                public_port: 8_100.try_into().unwrap(),
-                internal_port: 9_100.try_into().unwrap(),
+                public_port: Some(8_100.try_into().unwrap()),
+                internal_port: Some(9_100.try_into().unwrap()),
                 address: None,
             },
             source: self.source(),
@@ -123,10 +145,16 @@ impl Saga {
             health: self.health(),
         }))
     }
+}
 
-    /// The name of the last step that can be taken back: where an unwinding is started from.
-    pub fn last_reversible(self) -> &'static str {
-        let steps = steps(&self.plan());
+impl Cell {
+    /// The step after which an unwinding is started: the last one that can be taken back, or the one
+    /// after which this step's undo still has something to do.
+    pub fn turning_point(self) -> &'static str {
+        if matches!(self.step, "snapshot_source" | "stop_source") {
+            return "clone_container";
+        }
+        let steps = steps(&self.saga.plan());
         steps.iter().rfind(|step| !step.is_pivot()).unwrap().name()
     }
 }
@@ -134,7 +162,7 @@ impl Saga {
 /// Every step × 20, and every undo × 5; a pivot has no undo.
 pub fn all() -> Vec<Cell> {
     let mut cells = Vec::new();
-    for saga in [Saga::Template, Saga::Image, Saga::Delete] {
+    for saga in SAGAS {
         for step in steps(&saga.plan()) {
             let mut add = |disturbance| {
                 cells.push(Cell { saga, step: step.name(), disturbance });
@@ -150,7 +178,7 @@ pub fn all() -> Vec<Cell> {
 
 /// The number of cells that the lists of steps ask for, counted apart from [`all`].
 pub fn asked_for() -> usize {
-    [Saga::Template, Saga::Image, Saga::Delete]
+    SAGAS
         .into_iter()
         .map(|saga| {
             let plan = saga.plan();
@@ -168,12 +196,21 @@ pub fn asked_for() -> usize {
 /// and a lock that Proxmox left behind and lets nobody but an operator remove.
 pub fn expected(cell: Cell) -> End {
     match (cell.step, cell.disturbance) {
-        ("destroy", Disturbance::Forward(1)) => End::StuckThenDone,
+        ("destroy" | "unmark_container", Disturbance::Forward(1)) => End::StuckThenDone,
+        // Taking back what came before needs the very call that is refused: a copy has its source's
+        // protection, which has to go before it can.
+        ("remove_snapshot" | "start_source" | "configure_clone", Disturbance::Forward(1)) => {
+            End::StuckThenUndone
+        }
         (_, Disturbance::Forward(1)) => End::Undone,
         // No address ever: the application does not answer within its time.
         ("wait_healthy", Disturbance::Forward(9)) => End::Undone,
         // The worker died and left `lock: create`.
         ("create_container", Disturbance::Forward(10)) => End::StuckThenUndone,
+        // Likewise `lock: snapshot`, `lock: snapshot-delete`, or `lock: disk` on the source.
+        ("snapshot_source" | "remove_snapshot" | "clone_container", Disturbance::Forward(10)) => {
+            End::StuckThenUndone
+        }
         (_, Disturbance::Forward(_)) => End::Done,
         (_, Disturbance::Undo(5)) => End::StuckThenUndone,
         (_, Disturbance::Undo(_)) => End::Undone,

@@ -11,7 +11,8 @@ use proximity_eventstore::Recorded;
 
 use super::cell::{Cell, Disturbance, Saga};
 use super::drive::{Outcome, Site};
-use crate::checker;
+use super::others;
+use crate::checker::{self, Findings};
 
 /// Compares the site with what it has to look like after this end.
 pub async fn all(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
@@ -21,19 +22,54 @@ pub async fn all(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
         complaints.push("a task is left running".to_owned());
     }
     let events = site.rig.events().await;
-    let found = checker::check(&events, &site.rig.guests());
+    let is_ours = matches!((cell.saga, end), (Saga::Adopt, "done") | (Saga::Release, "undone"));
+    let mut guests = site.rig.guests();
+    if matches!(cell.saga, Saga::Adopt | Saga::Release) && !is_ours {
+        // The stranger's container, which is nobody's here any more.
+        guests.clear();
+    }
+    let found = checker::check(&events, &guests);
     complaints.extend(found.anomalies.iter().cloned());
+    if !matches!(end, "done" | "undone") {
+        complaints.push(format!("it came to no end: {end}"));
+        return;
+    }
+    match cell.saga {
+        Saga::CloneLive | Saga::CloneDown => {
+            outcome.leaked += others::check_clone(site, end, &found, complaints).await;
+        }
+        Saga::Adopt | Saga::Release => {
+            outcome.leaked += others::check_adoption(site, is_ours, &found, complaints).await;
+        }
+        Saga::Template | Saga::Image | Saga::Delete => {
+            one_application(site, cell, end, &found, outcome).await;
+        }
+    }
+    template_leases(&events, &mut outcome.complaints);
+    twice(site, cell, end, outcome);
+    tries(site, &events, outcome);
+    let password = site.rig.simulator.root_password();
+    if events
+        .iter()
+        .any(|event| event.payload.contains(password) || event.metadata.contains(password))
+    {
+        outcome.complaints.push("a password stands in the log".to_owned());
+    }
+}
+
+/// A deployment and a deletion are about one application, which is there in full or not at all.
+async fn one_application(
+    site: &Site,
+    cell: Cell,
+    end: &str,
+    found: &Findings,
+    outcome: &mut Outcome,
+) {
+    let complaints = &mut outcome.complaints;
     let ledger = site.rig.simulator.ledger();
     let (application, _) =
         load::<Application>(&site.rig.store, site.application.as_str()).await.unwrap();
-    let lives = match (cell.saga, end) {
-        (Saga::Delete, "done") | (Saga::Template | Saga::Image, "undone") => false,
-        (Saga::Delete, "undone") | (Saga::Template | Saga::Image, "done") => true,
-        (_, other) => {
-            complaints.push(format!("it came to no end: {other}"));
-            return;
-        }
-    };
+    let lives = (cell.saga == Saga::Delete) == (end == "undone");
     if lives {
         let leftovers = ledger.leftovers(&site.empty);
         // Its container and its disk.
@@ -67,7 +103,7 @@ pub async fn all(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
         }
         let over = match cell.saga {
             Saga::Delete => application == Application::Removed,
-            Saga::Template | Saga::Image => matches!(application, Application::Failed(_)),
+            _ => matches!(application, Application::Failed(_)),
         };
         if !over || application.current().is_some() {
             complaints.push(format!("the application is not over: {application:?}"));
@@ -78,16 +114,6 @@ pub async fn all(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
         if !same_but_for_the_address(before, &ledger.containers) {
             complaints.push("the container is not as it was before the deletion".to_owned());
         }
-    }
-    template_leases(&events, complaints);
-    twice(site, cell, end, outcome);
-    tries(site, &events, outcome);
-    let password = site.rig.simulator.root_password();
-    if events
-        .iter()
-        .any(|event| event.payload.contains(password) || event.metadata.contains(password))
-    {
-        outcome.complaints.push("a password stands in the log".to_owned());
     }
 }
 
@@ -128,14 +154,19 @@ fn template_leases(events: &[Recorded], complaints: &mut Vec<String>) {
 fn twice(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
     let journal = site.rig.simulator.journal();
     let count = |what: &str| journal.iter().filter(|effect| effect.what == what).count();
-    let (made, gone) = (count("container.created"), count("container.destroyed"));
+    let whole = matches!(cell.saga, Saga::CloneLive | Saga::CloneDown);
+    // A clone's source was made before.
+    let making = if whole { "container.cloned" } else { "container.created" };
+    let (made, gone) = (count(making), count("container.destroyed"));
     let allowed = match (cell.saga, end) {
+        (Saga::Adopt | Saga::Release, _) => (0, 0),
         (Saga::Delete, "done") => (1, 1),
         (_, "done") | (Saga::Delete, _) => (1, 0),
         // How far it got before it turned back is the fault's to say.
         _ => (made, made),
     };
-    let by_hand = cell.step == "create_container" && cell.disturbance == Disturbance::Forward(10);
+    let by_hand = matches!(cell.step, "create_container" | "clone_container")
+        && cell.disturbance == Disturbance::Forward(10);
     if (made, gone) != allowed && !by_hand || made > 1 {
         outcome.doubled += 1;
         outcome.complaints.push(format!("{made} containers were made and {gone} destroyed"));

@@ -13,13 +13,13 @@ use proximity_simulator::{GuestPorts, Ledger, Speaks};
 use tempfile::TempDir;
 
 use super::cell::{Cell, Disturbance, End, Saga, expected};
-use super::check;
 use super::script::{Defect, Script};
 use super::touch;
+use super::{check, others};
 use crate::rig::{Rig, quick};
 
 /// Longer than any cell takes on a busy machine; one that is not over by then hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one cell came to.
 #[derive(Debug, Default)]
@@ -42,6 +42,8 @@ pub struct Site {
     pub empty: Ledger,
     /// Before the operation began.
     pub before: Ledger,
+    /// The application that is copied.
+    pub source: Option<ApplicationId>,
 }
 
 fn limits() -> SagaConfig {
@@ -99,6 +101,23 @@ pub async fn run(cell: Cell, defect: Option<Defect>) -> Outcome {
 
 /// The application and its operation, planned and not begun; for a deletion it runs already.
 async fn begin(cell: Cell, folder: TempDir, rig: Rig, script: Arc<Script>, empty: Ledger) -> Site {
+    let begun = match cell.saga {
+        Saga::CloneLive | Saga::CloneDown => Some(others::begin_clone(&rig, cell.saga).await),
+        Saga::Adopt | Saga::Release => Some(others::begin_adoption(&rig, cell.saga).await),
+        Saga::Template | Saga::Image | Saga::Delete => None,
+    };
+    if let Some(others::Begun { application, operation, before, source }) = begun {
+        return Site {
+            _folder: folder,
+            rig,
+            script,
+            application,
+            operation,
+            empty,
+            before,
+            source,
+        };
+    }
     let (application, deployment) =
         rig.deploy_from("cell", 104, 8_100, cell.saga.source(), cell.saga.health()).await;
     if cell.saga != Saga::Delete {
@@ -111,6 +130,7 @@ async fn begin(cell: Cell, folder: TempDir, rig: Rig, script: Arc<Script>, empty
             operation: deployment,
             empty,
             before,
+            source: None,
         };
     }
     let runner = rig.run(None);
@@ -118,7 +138,7 @@ async fn begin(cell: Cell, folder: TempDir, rig: Rig, script: Arc<Script>, empty
     runner.stop().await;
     let before = rig.simulator.ledger();
     let operation = rig.begin(&application, Kind::Delete).await;
-    Site { _folder: folder, rig, script, application, operation, empty, before }
+    Site { _folder: folder, rig, script, application, operation, empty, before, source: None }
 }
 
 fn strike(site: &Site, cell: Cell) {
@@ -193,14 +213,25 @@ async fn ended(site: &Site, runner: &mut RunnerHandle) -> &'static str {
     }
 }
 
+/// Runs the commands that the instructions name, each between backquotes.
+async fn follow(site: &Site, instructions: &str) {
+    for command in instructions.split('`').filter(|part| part.starts_with("pct ")) {
+        let words: Vec<&str> = command.split(' ').collect();
+        let vmid: u32 = words[2].parse().unwrap();
+        match words[1] {
+            "destroy" => site.rig.simulator.remove_container(vmid).await.unwrap(),
+            "unlock" => site.rig.simulator.edit_container(vmid, "lock", None).unwrap(),
+            _ => {}
+        }
+    }
+}
+
 /// What an operator does about a stuck operation: reads why, does what it says, resumes.
 async fn mend(site: &Site, runner: &mut RunnerHandle, outcome: &mut Outcome) -> &'static str {
     let why = check::why_stuck(&site.rig.events().await, site.operation);
     match why {
         Some((reason, instructions)) if !reason.is_empty() && !instructions.is_empty() => {
-            if instructions.contains("pct destroy") {
-                site.rig.simulator.remove_container(104).await.unwrap();
-            }
+            follow(site, &instructions).await;
         }
         other => outcome.complaints.push(format!("it is stuck and does not say why: {other:?}")),
     }

@@ -54,7 +54,7 @@ impl Script {
             Disturbance::Forward(_) => None,
             // An undo is reached by a death right before the end, and a cancellation after it.
             Disturbance::Undo(_) => {
-                Some((Point::AfterEffect, cell.saga.last_reversible(), Direction::Act))
+                Some((Point::AfterEffect, cell.turning_point(), Direction::Act))
             }
         };
         let state = Mutex::new(State { death, ..State::default() });

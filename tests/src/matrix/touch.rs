@@ -12,11 +12,22 @@ fn calls(cell: Cell) -> &'static [&'static str] {
         (_, "ensure_oci_image", false) => &["oci.pull"],
         (_, "create_container", false) => &["container.create"],
         (_, "create_container", true) => &["container.destroy"],
-        (Saga::Template | Saga::Image, "start", false) => &["container.start"],
-        (Saga::Template | Saga::Image, "start", true) => &["container.stop"],
+        (Saga::Delete, "stop", false) | (_, "stop_source", false) => {
+            &["container.shutdown", "container.stop"]
+        }
+        (Saga::Delete, "stop", true) | (_, "stop_source", true) => &["container.start"],
+        (_, "start", false) => &["container.start"],
+        (_, "start", true) => &["container.stop"],
+        (_, "start_source", false) => &["container.start"],
+        (_, "snapshot_source", false) => &["snapshot.create"],
+        (_, "snapshot_source", true) => &["snapshot.delete"],
+        (_, "clone_container", false) => &["container.clone"],
+        (_, "clone_container", true) => &["container.destroy"],
+        (_, "remove_snapshot", false) => &["snapshot.delete"],
+        (_, "configure_clone", false) => &["container.configure"],
+        (_, "mark_container" | "unmark_container", _) => &["container.configure"],
+        (_, "remove_snapshot" | "start_source" | "configure_clone", true) => &[],
         (_, "wait_healthy", false) => &["container.interfaces"],
-        (Saga::Delete, "stop", false) => &["container.shutdown", "container.stop"],
-        (Saga::Delete, "stop", true) => &["container.start"],
         (_, "unprotect", _) => &["container.configure"],
         (_, "destroy", false) => &["container.destroy"],
         // They give back a lease, or nothing at all: Proxmox is not asked.
@@ -27,12 +38,26 @@ fn calls(cell: Cell) -> &'static [&'static str] {
 
 /// Whether the struck call starts a task; the others are answered when they are done.
 fn has_task(cell: Cell) -> bool {
-    !matches!(cell.step, "wait_healthy" | "unprotect")
+    !matches!(
+        cell.step,
+        "wait_healthy" | "unprotect" | "configure_clone" | "mark_container" | "unmark_container"
+    )
 }
 
 /// What the simulator has to do for this cell; empty when the fault is not the simulator's.
 pub fn rules(cell: Cell) -> Vec<FaultRule> {
-    calls(cell).iter().flat_map(|call| rules_for(cell, call)).collect()
+    let mut rules: Vec<FaultRule> =
+        calls(cell).iter().flat_map(|call| rules_for(cell, call)).collect();
+    // Source and copy are started and stopped by the same calls.
+    let guest = match (cell.saga, cell.step) {
+        (Saga::CloneLive | Saga::CloneDown, "start") => "/lxc/105/",
+        (Saga::CloneDown, "stop_source" | "start_source") => "/lxc/104/",
+        _ => return rules,
+    };
+    for rule in &mut rules {
+        rule.when.path = Some(guest.to_owned());
+    }
+    rules
 }
 
 fn rules_for(cell: Cell, call: &str) -> Vec<FaultRule> {

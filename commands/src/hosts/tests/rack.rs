@@ -194,6 +194,52 @@ impl Hypervisor for Adapter {
     ) -> Result<Upid, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
+    async fn sees_all_guests(&self) -> Result<bool, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
+    async fn can_snapshot(&self, _node: &NodeName, _vmid: Vmid) -> Result<bool, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
+    async fn snapshots(
+        &self,
+        _node: &NodeName,
+        _vmid: Vmid,
+    ) -> Result<Vec<String>, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
+    async fn create_snapshot(
+        &self,
+        _node: &NodeName,
+        _vmid: Vmid,
+        _name: &str,
+    ) -> Result<Upid, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
+    async fn delete_snapshot(
+        &self,
+        _node: &NodeName,
+        _vmid: Vmid,
+        _name: &str,
+    ) -> Result<Upid, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
+    async fn copy(
+        &self,
+        _node: &NodeName,
+        _source: Vmid,
+        _copy: &NewCopy,
+    ) -> Result<Upid, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
+    async fn set_networks(
+        &self,
+        _node: &NodeName,
+        _vmid: Vmid,
+        _nets: &std::collections::BTreeMap<String, String>,
+        _digest: &str,
+    ) -> Result<(), HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
     async fn set_protection(
         &self,
         _node: &NodeName,

@@ -1,5 +1,6 @@
 //! Every error code there is: its status, its title, and the text of its page in `docs/errors/`.
 
+mod copies;
 mod domain;
 mod general;
 mod identity;
@@ -21,7 +22,9 @@ const fn code(status: u16, code: &'static str, title: &'static str, text: &'stat
 
 /// All codes, in no particular order.
 pub fn all() -> impl Iterator<Item = &'static Code> {
-    [general::CODES, identity::CODES, resources::CODES, domain::CODES].into_iter().flatten()
+    [general::CODES, identity::CODES, resources::CODES, domain::CODES, copies::CODES]
+        .into_iter()
+        .flatten()
 }
 
 /// The entry of a code.

@@ -4,6 +4,7 @@ pub mod access;
 pub mod apps;
 pub mod auth;
 pub mod catalog;
+pub mod copies;
 pub mod core;
 pub mod docs;
 pub mod health;
