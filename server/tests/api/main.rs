@@ -3,6 +3,7 @@
 
 mod applications;
 mod contract;
+mod copies;
 mod docs;
 mod ending;
 mod events;

@@ -1,0 +1,92 @@
+//! Clones and adoptions end to end, on the real store, client and engine, against the simulator.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use proximity_commands::Actor;
+use proximity_commands::dispatch::{Unit, load};
+use proximity_domain::application::{Application, Command as App, Error as Refusal};
+use proximity_domain::operation::{Command as Op, Operation};
+use proximity_domain::plan::{CloneWay, Kind};
+use proximity_domain::{OperationId, UserId};
+use proximity_simulator::{Fault, FaultRule};
+use proximity_tests::checker;
+use proximity_tests::rig::{ADDRESS, Rig, quick, snapshot_of};
+
+const SOON: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copy_of_a_stopped_application_is_stopped_and_has_an_address_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let (source, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let stop = rig.begin(&source, Kind::Stop).await;
+    assert_eq!(rig.ended(stop, SOON).await, "done");
+    let address = "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=10.0.0.7/24,gw=10.0.0.1";
+    rig.simulator.edit_container(104, "net0", Some(address)).unwrap();
+    let before = rig.simulator.ledger();
+
+    let (copy, operation) = rig.clone_of(&source, "copy", 105, 8200, |_| CloneWay::Stopped).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let after = rig.simulator.ledger();
+    assert_eq!(after.container(104), before.container(104), "the source is as it was");
+    let guest = after.container(105).expect("the copy exists");
+    assert_eq!((guest.status.as_str(), guest.name.as_str()), ("stopped", "copy"));
+    let net = &guest.config["net0"];
+    assert!(net.contains(&format!("ip={ADDRESS}/24")) && !net.contains("10.0.0.7"), "{net}");
+    assert!(!net.contains("BC:24:11:00:00:01"), "{net}");
+    let (state, _) = load::<Application>(&rig.store, copy.as_str()).await.unwrap();
+    assert!(!state.live().unwrap().running);
+
+    let start = rig.begin(&copy, Kind::Start).await;
+    assert_eq!(rig.ended(start, SOON).await, "done");
+    for application in [&copy, &source] {
+        let gone = rig.begin(application, Kind::Delete).await;
+        assert_eq!(rig.ended(gone, SOON).await, "done");
+    }
+    let found = checker::check(&rig.events().await, &rig.guests());
+    assert!(found.anomalies.is_empty() && found.held.is_empty(), "{found:#?}");
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn audit_24_a_snapshot_that_cannot_be_removed_leaves_the_clone_stuck_and_its_leases_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let (source, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let before = rig.simulator.ledger();
+    let refusal = Fault::Status { status: 500, reason: None, after_effect: false };
+    rig.simulator.faults().add(FaultRule::forever("snapshot.delete", refusal)).unwrap();
+
+    let way = |operation| CloneWay::Snapshot { name: snapshot_of(operation) };
+    let (copy, operation) = rig.clone_of(&source, "copy", 105, 8200, way).await;
+    assert_eq!(rig.ended(operation, SOON).await, "stuck");
+    let snapshots = rig.simulator.ledger().container(104).unwrap().snapshots.clone();
+    assert_eq!(snapshots, [snapshot_of(operation)], "it is there to be seen");
+    let found = checker::check(&rig.events().await, &rig.guests());
+    let held = found.held.values().filter(|holder| **holder == copy.as_str()).count();
+    assert_eq!(held, 5, "{:#?}", found.held);
+    for application in [&copy, &source] {
+        let (state, _) = load::<Application>(&rig.store, application.as_str()).await.unwrap();
+        assert!(state.current().is_some_and(|current| current.stuck), "{state:?}");
+        let begin =
+            App::BeginOperation { operation: OperationId(uuid::Uuid::new_v4()), kind: Kind::Stop };
+        assert_eq!(state.decide(begin), Err(Refusal::Busy { operation }));
+    }
+
+    rig.simulator.clear_faults();
+    let mut unit = Unit::new(&rig.store, Actor::system("test").metadata("test.resume"));
+    let resume = Op::Resume { by: UserId(1), note: "the storage works again".to_owned() };
+    unit.apply::<Operation>(&operation.to_string(), resume).await.unwrap();
+    unit.commit().await.unwrap();
+    assert_eq!(rig.ended(operation, SOON).await, "undone");
+    assert_eq!(rig.simulator.ledger().leftovers(&before), Vec::<String>::new());
+    let found = checker::check(&rig.events().await, &rig.guests());
+    assert!(found.anomalies.is_empty(), "{:#?}", found.anomalies);
+    assert!(found.held.values().all(|holder| *holder == source.as_str()), "{:#?}", found.held);
+    runner.stop().await;
+}
