@@ -2,6 +2,7 @@
 
 mod act;
 mod adopt;
+mod backup;
 mod capture;
 mod clone;
 mod deploy;
@@ -21,6 +22,8 @@ use serde::{Deserialize, Serialize};
 
 pub use act::Action;
 pub use adopt::{AdoptRequest, Adopting};
+pub(crate) use backup::give_up as give_up_backup;
+pub use backup::{BackupAccepted, BackupWish};
 pub use clone::CloneRequest;
 pub use deploy::DeployRequest;
 pub use discover::Discovered;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cqrs_es::{Aggregate, DomainEvent};
 use proximity_domain::UserId;
 use proximity_domain::application::Application;
+use proximity_domain::backup::Backup;
 use proximity_domain::host::Host;
 use proximity_domain::lease::Lease;
 use proximity_domain::operation::Operation;
@@ -41,7 +42,7 @@ macro_rules! judge {
         })*
     };
 }
-judge!(ApiToken, Application, Host, Lease, Operation, Session, Settings, User);
+judge!(ApiToken, Application, Backup, Host, Lease, Operation, Session, Settings, User);
 
 /// Why a command was not judged well: by the aggregate, or because it could not be asked.
 #[derive(Debug)]

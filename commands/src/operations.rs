@@ -135,11 +135,14 @@ impl Operations {
         note: String,
     ) -> Result<(), Error> {
         let application = progress.application.as_str();
-        let abandon =
-            App::Abandon { operation, problem: format!("given up by an operator: {note}") };
-        unit.apply::<Application>(application, abandon)
-            .await
-            .map_err(|refused| refused.or_else(Error::from))?;
+        let problem = format!("given up by an operator: {note}");
+        crate::applications::give_up_backup(unit, operation, &progress.plan, &problem).await?;
+        if !matches!(&progress.plan, Plan::BackupDelete(plan) if plan.detached) {
+            let abandon = App::Abandon { operation, problem };
+            unit.apply::<Application>(application, abandon)
+                .await
+                .map_err(|refused| refused.or_else(Error::from))?;
+        }
         match &progress.plan {
             Plan::Deploy(plan) => {
                 self.give_back(unit, progress, &plan.guest, Some(&plan.holdings)).await
@@ -161,6 +164,7 @@ impl Operations {
             }
             // The application goes on holding what it holds.
             Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) => Ok(()),
+            Plan::Backup(_) | Plan::BackupDelete(_) => Ok(()),
         }
     }
 

@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use proximity_domain::user::Role;
-use proximity_domain::{ApplicationId, OperationId, UserId};
+use proximity_domain::{ApplicationId, BackupId, OperationId, UserId};
 use proximity_eventstore::{Guard, SideWrite, Store, tables};
 
 use crate::Error;
@@ -25,6 +25,10 @@ pub trait Ownable: Clone + Display + FromStr {
 
 impl Ownable for ApplicationId {
     const KIND: &'static str = "application";
+}
+
+impl Ownable for BackupId {
+    const KIND: &'static str = "backup";
 }
 
 impl Ownable for OperationId {

@@ -73,6 +73,11 @@ pub enum Command {
     FinishRemoval {
         operation: OperationId,
     },
+    /// An operation that leaves it as it was has ended well.
+    EndOperation {
+        operation: OperationId,
+        running: bool,
+    },
     FailOperation {
         operation: OperationId,
         problem: String,
@@ -183,6 +188,10 @@ impl Application {
             Command::FinishRemoval { operation } => {
                 self.ending(operation, Event::Removed { operation })
             }
+            Command::EndOperation { operation, running } => {
+                let kind = self.current_under(operation)?.kind;
+                Ok(vec![Event::OperationEnded { operation, kind, running }])
+            }
             Command::FailOperation { operation, problem, running } => {
                 let kind = self.current_under(operation)?.kind;
                 Ok(vec![Event::OperationFailed { operation, kind, problem, running }])
@@ -212,15 +221,17 @@ impl Application {
                 Kind::Stop if !live.running => Ok(vec![]),
                 Kind::Restart if !live.running => Err(Error::NotRunning),
                 Kind::Start | Kind::Stop | Kind::Restart | Kind::Delete | Kind::Clone => began(),
+                Kind::Backup | Kind::BackupDelete => began(),
                 Kind::Deploy | Kind::Adopt => Err(Error::AlreadyExists),
             },
             Self::Failed(_) => match kind {
-                Kind::Delete => began(),
+                Kind::Delete | Kind::BackupDelete => began(),
                 Kind::Deploy
                 | Kind::Start
                 | Kind::Stop
                 | Kind::Restart
                 | Kind::Clone
+                | Kind::Backup
                 | Kind::Adopt => Err(Error::OnlyDeletable),
             },
         }
@@ -300,7 +311,7 @@ impl Live {
                 self.running = false;
                 self.current = None;
             }
-            Event::OperationFailed { running, .. } => {
+            Event::OperationFailed { running, .. } | Event::OperationEnded { running, .. } => {
                 self.running = running;
                 self.current = None;
             }
@@ -342,6 +353,7 @@ impl Failed {
                 self.problem = problem;
                 self.current = None;
             }
+            Event::OperationEnded { .. } => self.current = None,
             Event::Requested(_)
             | Event::Deployed { .. }
             | Event::CloneReady { .. }

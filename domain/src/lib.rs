@@ -1,6 +1,7 @@
 //! What is true: pure aggregates, their events and the values they are made of; no I/O, no clock.
 
 pub mod application;
+pub mod backup;
 #[cfg(test)]
 mod fixture;
 pub mod host;

@@ -1,7 +1,9 @@
 //! What an operation will do, chosen once: everything that a retry must repeat stands here.
 
+mod backup;
 mod take_over;
 
+pub use backup::{BackupDeletePlan, BackupPlan};
 pub use take_over::*;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,8 @@ pub enum Plan {
     Restart(PowerPlan),
     Clone(Box<ClonePlan>),
     Adopt(Box<AdoptPlan>),
+    Backup(BackupPlan),
+    BackupDelete(BackupDeletePlan),
 }
 
 /// The kind of an operation, as the contract names it.
@@ -38,6 +42,8 @@ pub enum Kind {
     Restart,
     Clone,
     Adopt,
+    Backup,
+    BackupDelete,
 }
 
 impl Kind {
@@ -51,6 +57,8 @@ impl Kind {
             Self::Restart => "restart",
             Self::Clone => "clone",
             Self::Adopt => "adopt",
+            Self::Backup => "backup",
+            Self::BackupDelete => "backup-delete",
         }
     }
 }
@@ -66,6 +74,8 @@ impl Plan {
             Self::Restart(_) => Kind::Restart,
             Self::Clone(_) => Kind::Clone,
             Self::Adopt(_) => Kind::Adopt,
+            Self::Backup(_) => Kind::Backup,
+            Self::BackupDelete(_) => Kind::BackupDelete,
         }
     }
 
@@ -77,6 +87,8 @@ impl Plan {
             Self::Start(plan) | Self::Stop(plan) | Self::Restart(plan) => Some(&plan.guest),
             Self::Clone(plan) => Some(&plan.guest),
             Self::Adopt(plan) => Some(&plan.guest),
+            Self::Backup(plan) => Some(&plan.guest),
+            Self::BackupDelete(plan) => Some(&plan.guest),
         }
     }
 }

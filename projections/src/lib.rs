@@ -6,6 +6,7 @@
 
 pub mod applications;
 mod backend;
+pub mod backups;
 mod build;
 mod cell;
 mod error;
@@ -25,6 +26,7 @@ mod views;
 
 pub use applications::{App, AppOperation, Applications};
 pub use backend::Location;
+pub use backups::{Backup, BackupStats, Backups};
 pub use build::{BuildProgress, OnProgress};
 pub use cell::{Cell, Column, Kind, Table};
 pub use error::Error;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::applications::Applications;
 use crate::backend::{Backend, Location, Mark, Postgres, Rows, Slot, Sqlite};
+use crate::backups::Backups;
 use crate::build::{OnProgress, build};
 use crate::cell::{Cell, Kind};
 use crate::error::Error;
@@ -47,7 +48,13 @@ pub(crate) struct Inner {
 
 /// The projections of the product.
 pub fn standard() -> Vec<Box<dyn AnyProjection>> {
-    vec![boxed::<Applications>(), boxed::<Hosts>(), boxed::<Leases>(), boxed::<Operations>()]
+    vec![
+        boxed::<Applications>(),
+        boxed::<Backups>(),
+        boxed::<Hosts>(),
+        boxed::<Leases>(),
+        boxed::<Operations>(),
+    ]
 }
 
 impl Views {

@@ -230,6 +230,8 @@ pub(crate) fn volumes(data: &Value) -> Result<Vec<Volume>> {
             size: row.opt_u64("size")?,
             created: row.opt_i64("ctime")?,
             vmid: row.opt_i64("vmid")?.and_then(|number| Vmid::try_from(number).ok()),
+            notes: row.opt_text("notes")?,
+            protected: row.flag("protected")?,
         })
     };
     rows(call::VOLUMES, data)?.into_iter().map(volume).collect()

@@ -332,6 +332,24 @@ impl Hypervisor for PveClient {
         decode::volumes(&self.read(&request::volumes(node, storage, content)).await?)
     }
 
+    async fn back_up(&self, node: &NodeName, backup: &NewBackup) -> Result<Upid, HypervisorError> {
+        self.task_for(&request::back_up(node, backup), node, Some(backup.vmid)).await
+    }
+
+    async fn delete_volume(
+        &self,
+        node: &NodeName,
+        storage: &str,
+        volume: &str,
+    ) -> Result<Option<Upid>, HypervisorError> {
+        let request = request::delete_volume(node, storage, volume);
+        // Some storages remove at once and answer null; the others start a task.
+        match self.send(&request).await?.data {
+            Value::Null => Ok(None),
+            data => decode::upid(request.call, &data).map(Some),
+        }
+    }
+
     async fn appliances(&self, node: &NodeName) -> Result<Vec<Appliance>, HypervisorError> {
         decode::appliances(&self.read(&request::appliances(node)).await?)
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use proximity_commands::ports::Upid;
+use proximity_commands::ports::{NewBackup, Upid};
 use proximity_domain::{NodeName, Vmid};
 
 /// The calls, named as in Proxmox's API description; errors carry these names.
@@ -30,6 +30,8 @@ pub(crate) mod call {
     pub const ABORT_TASK: &str = "DELETE /nodes/{node}/tasks/{upid}";
     pub const TASK_LOG: &str = "GET /nodes/{node}/tasks/{upid}/log";
     pub const VOLUMES: &str = "GET /nodes/{node}/storage/{storage}/content";
+    pub const BACK_UP: &str = "POST /nodes/{node}/vzdump";
+    pub const DELETE_VOLUME: &str = "DELETE /nodes/{node}/storage/{storage}/content/{volume}";
     pub const APPLIANCES: &str = "GET /nodes/{node}/aplinfo";
     pub const DOWNLOAD: &str = "POST /nodes/{node}/aplinfo";
     pub const FEATURE: &str = "GET /nodes/{node}/lxc/{vmid}/feature";
@@ -260,6 +262,21 @@ pub(crate) fn task_log(node: &NodeName, upid: &Upid, start: u64, limit: u64) -> 
 
 pub(crate) fn volumes(node: &NodeName, storage: &str, content: &str) -> Request {
     Request::new(call::VOLUMES, &[node.as_str(), storage]).with("content", content)
+}
+
+/// `remove` is off: what is kept is decided by our own records, never by Proxmox's pruning.
+pub(crate) fn back_up(node: &NodeName, backup: &NewBackup) -> Request {
+    Request::new(call::BACK_UP, &[node.as_str()])
+        .with("vmid", backup.vmid)
+        .with("storage", &backup.storage)
+        .with("mode", backup.mode.as_str())
+        .with("compress", backup.compression.as_str())
+        .with("notes-template", &backup.notes)
+        .with_flag("remove", false)
+}
+
+pub(crate) fn delete_volume(node: &NodeName, storage: &str, volume: &str) -> Request {
+    Request::new(call::DELETE_VOLUME, &[node.as_str(), storage, volume])
 }
 
 pub(crate) fn appliances(node: &NodeName) -> Request {

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a server process, an HTTP client as a person's browser or script.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+pub mod backups;
 pub mod checker;
 pub mod database;
 pub mod http;

@@ -256,7 +256,9 @@ impl Rig {
             Kind::Start => Plan::Start(power),
             Kind::Stop => Plan::Stop(power),
             Kind::Restart => Plan::Restart(power),
-            Kind::Deploy | Kind::Clone | Kind::Adopt => panic!("{kind:?} has a call of its own"),
+            Kind::Deploy | Kind::Clone | Kind::Adopt | Kind::Backup | Kind::BackupDelete => {
+                panic!("a {kind:?} is begun in a way of its own")
+            }
         };
         self.plan(&mut unit, application, operation, plan).await;
         unit.commit().await.unwrap();

@@ -160,6 +160,17 @@ pub trait Hypervisor: Send + Sync {
         storage: &str,
         content: &str,
     ) -> Result<Vec<Volume>, HypervisorError>;
+    /// Stores a container as an archive; nearly everything that can go wrong shows only in the task.
+    /// `POST /nodes/{node}/vzdump`.
+    async fn back_up(&self, node: &NodeName, backup: &NewBackup) -> Result<Upid, HypervisorError>;
+    /// Removes a volume; one that is not there is removed as well. `None`: it was done at once.
+    /// `DELETE /nodes/{node}/storage/{storage}/content/{volume}`.
+    async fn delete_volume(
+        &self,
+        node: &NodeName,
+        storage: &str,
+        volume: &str,
+    ) -> Result<Option<Upid>, HypervisorError>;
     /// Templates that can be downloaded. `GET /nodes/{node}/aplinfo`.
     async fn appliances(&self, node: &NodeName) -> Result<Vec<Appliance>, HypervisorError>;
     /// Downloads a listed template into a storage.

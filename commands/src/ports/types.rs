@@ -256,6 +256,22 @@ pub struct Volume {
     /// Seconds since 1970.
     pub created: Option<i64>,
     pub vmid: Option<Vmid>,
+    /// First line of its notes; backups only.
+    pub notes: Option<String>,
+    /// Proxmox refuses to remove it; backups only.
+    pub protected: bool,
+}
+
+/// What a backup job is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBackup {
+    pub vmid: Vmid,
+    /// The storage that takes the archive.
+    pub storage: String,
+    pub mode: proximity_domain::backup::Mode,
+    pub compression: proximity_domain::backup::Compression,
+    /// One line that tells the archive from every other; letters, digits, spaces, `-` and `=`.
+    pub notes: String,
 }
 
 /// A template that a node can download.

@@ -82,7 +82,7 @@ impl Work<'_> {
     async fn new_guest(&self, plan: &DeployPlan) -> Result<NewGuest, StepError> {
         let archive = self.progress.findings.values().find_map(|finding| match finding {
             Finding::Archive { volume, .. } => Some(volume.clone()),
-            Finding::Address(_) => None,
+            Finding::Address(_) | Finding::Backup(_) => None,
         });
         let Some(archive) = archive else {
             return Err(StepError::permanent("no template and no image was found"));

@@ -1,12 +1,13 @@
 //! The last append of an operation, and the one that replaces a VMID: all streams or none.
 
 use proximity_domain::application::{Application, Command as App};
+use proximity_domain::backup::{Backup as BackupState, Command as Backup};
 use proximity_domain::lease::{Command as LeaseCommand, Error as LeaseError, Holder, Lease};
 use proximity_domain::operation::{
     Command as Op, Direction, Failure, Finding, Operation, Progress,
 };
 use proximity_domain::plan::{ClonePlan, GuestRef, Holdings, Plan};
-use proximity_domain::{ApplicationId, LeaseKey, Vmid};
+use proximity_domain::{ApplicationId, BackupId, LeaseKey, Vmid};
 use proximity_eventstore::{Guard, SideWrite, tables};
 use rand::Rng as _;
 
@@ -27,9 +28,11 @@ const PICKS: u32 = 40;
 #[derive(Clone)]
 enum Decision {
     Lease(LeaseKey, LeaseCommand),
+    /// Left out when the application is gone and only a backup of it is worked on.
     Application(App),
     /// For another application that the operation is about.
     Other(ApplicationId, App),
+    Backup(BackupId, Backup),
     Operation(Op),
 }
 
@@ -38,7 +41,7 @@ pub(super) async fn complete(env: &Env, hold: &Hold, progress: &Progress) -> Res
     let operation = hold.operation;
     let address = progress.findings.values().find_map(|finding| match finding {
         Finding::Address(address) => Some(*address),
-        Finding::Archive { .. } => None,
+        Finding::Archive { .. } | Finding::Backup(_) => None,
     });
     let mut decisions = Vec::new();
     let ending = match &progress.plan {
@@ -59,6 +62,18 @@ pub(super) async fn complete(env: &Env, hold: &Hold, progress: &Progress) -> Res
             App::FinishClone { operation, address, running }
         }
         Plan::Adopt(plan) => App::FinishAdoption { operation, address, running: plan.was_running },
+        Plan::Backup(plan) => {
+            let Some(archive) = super::backup::found(progress) else {
+                return Err(StepError::permanent("no archive was found"));
+            };
+            let completed = Backup::Complete { operation, archive };
+            decisions.push(Decision::Backup(plan.backup, completed));
+            App::EndOperation { operation, running: plan.was_running }
+        }
+        Plan::BackupDelete(plan) => {
+            decisions.push(Decision::Backup(plan.backup, Backup::FinishDeletion { operation }));
+            App::EndOperation { operation, running: plan.was_running }
+        }
     };
     decisions.push(Decision::Application(ending));
     decisions.push(Decision::Operation(Op::Complete));
@@ -92,6 +107,16 @@ pub(super) async fn undone(
             let (guest, holdings) = (Some(&plan.guest), Some(&plan.holdings));
             give_back(env, &mut decisions, progress, guest, holdings, true);
             App::FailDeployment { operation, problem }
+        }
+        Plan::Backup(plan) => {
+            let failed = Backup::Fail { operation, problem: problem.clone(), absent: true };
+            decisions.push(Decision::Backup(plan.backup, failed));
+            App::FailOperation { operation, problem, running }
+        }
+        Plan::BackupDelete(plan) => {
+            let ended = Backup::End { operation, problem: Some(problem.clone()) };
+            decisions.push(Decision::Backup(plan.backup, ended));
+            App::FailOperation { operation, problem, running }
         }
         Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) | Plan::Delete(_) => {
             App::FailOperation { operation, problem, running }
@@ -282,6 +307,14 @@ async fn decide(
                 }
             }
         }
+        Decision::Application(_) if is_detached(progress) => Ok(()),
+        Decision::Backup(id, command) => {
+            let judged = unit.apply::<BackupState>(&id.to_string(), command).await;
+            judged.map(drop).map_err(|refused| {
+                let context = "the backup refused an outcome";
+                refused.or_else(|error| Error::internal(context, error))
+            })
+        }
         Decision::Application(command) => tell(unit, progress.application.as_str(), command).await,
         Decision::Other(application, command) => tell(unit, application.as_str(), command).await,
         Decision::Operation(command) => {
@@ -299,6 +332,11 @@ async fn tell(unit: &mut Unit<'_>, application: &str, command: App) -> Result<()
         let context = "the application refused an outcome";
         refused.or_else(|error| Error::internal(context, error))
     })
+}
+
+/// Whether the operation is about a backup whose application is gone.
+fn is_detached(progress: &Progress) -> bool {
+    matches!(&progress.plan, Plan::BackupDelete(plan) if plan.detached)
 }
 
 /// Whether these decisions are the last ones of an application that held something.

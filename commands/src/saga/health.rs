@@ -59,7 +59,11 @@ impl Work<'_> {
             Plan::Deploy(plan) => Ok(&plan.health),
             Plan::Start(plan) | Plan::Restart(plan) => Ok(&plan.health),
             Plan::Clone(plan) => Ok(&plan.health),
-            Plan::Stop(_) | Plan::Delete(_) | Plan::Adopt(_) => {
+            Plan::Stop(_)
+            | Plan::Delete(_)
+            | Plan::Adopt(_)
+            | Plan::Backup(_)
+            | Plan::BackupDelete(_) => {
                 Err(StepError::permanent("nothing is waited for after this operation"))
             }
         }

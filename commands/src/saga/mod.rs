@@ -2,6 +2,7 @@
 
 mod adopt;
 mod archive;
+mod backup;
 mod calls;
 mod clone;
 mod config;
@@ -49,6 +50,9 @@ pub fn steps(plan: &Plan) -> &'static [&'static dyn Step] {
         Plan::Delete(_) => &[&delete::StopGuest, &delete::Unprotect, &delete::Destroy],
         Plan::Start(_) => &[&power::Start, &health::WaitHealthy],
         Plan::Stop(_) => &[&power::Stop],
+        Plan::Backup(_) => &[&backup::CreateBackup],
+        Plan::BackupDelete(plan) if plan.nothing => &[],
+        Plan::BackupDelete(_) => &[&backup::CheckBackup, &backup::DeleteBackup],
         Plan::Restart(_) => &[&power::StopFirst, &power::StartAgain, &health::WaitHealthy],
         Plan::Clone(plan) => match plan.way {
             CloneWay::Stopped => &[&clone::CloneContainer, &clone::ConfigureClone],

@@ -120,6 +120,8 @@ pub(super) async fn start_if_there(work: &Work<'_>) -> Result<(), StepError> {
     work.settle(guest.vmid).await?;
     let ran = match &work.progress.plan {
         Plan::Delete(plan) => plan.was_running,
+        Plan::Backup(plan) => plan.was_running,
+        Plan::BackupDelete(plan) => plan.was_running,
         Plan::Deploy(_)
         | Plan::Start(_)
         | Plan::Stop(_)

@@ -72,6 +72,12 @@ pub enum Event {
         problem: String,
         running: bool,
     },
+    /// An operation that leaves the application as it was (a backup, say) ended well.
+    OperationEnded {
+        operation: OperationId,
+        kind: Kind,
+        running: bool,
+    },
     /// The operation is stuck: an operator has to act; the application stays reserved for it.
     OperationStuck {
         operation: OperationId,
@@ -167,6 +173,7 @@ impl DomainEvent for Event {
             Self::Stopped { .. } => "application.stopped",
             Self::Restarted { .. } => "application.restarted",
             Self::OperationFailed { .. } => "application.operation_failed",
+            Self::OperationEnded { .. } => "application.operation_ended",
             Self::OperationStuck { .. } => "application.operation_stuck",
             Self::OperationAbandoned { .. } => "application.operation_abandoned",
             Self::Removed { .. } => "application.removed",

@@ -240,6 +240,7 @@ fn stored_applications_can_be_read_for_ever() {
             problem: problem(),
             running: false,
         },
+        Event::OperationEnded { operation: op(2), kind: Kind::Backup, running: true },
         Event::OperationStuck { operation: op(2), problem: problem() },
         Event::OperationAbandoned { operation: op(2), problem: problem() },
         Event::Removed { operation: op(2) },
@@ -249,4 +250,17 @@ fn stored_applications_can_be_read_for_ever() {
     ] {
         assert_stored_as_promised(&event);
     }
+}
+
+#[tokio::test]
+async fn an_application_runs_on_after_its_backup_and_takes_one_operation_at_a_time() {
+    let past = || vec![requested(), deployed(), began(Kind::Backup)];
+    let second = Command::BeginOperation { operation: op(3), kind: Kind::Backup };
+    assert_eq!(given(past(), second).await, Err(Error::Busy { operation: op(2) }));
+    let end = Command::EndOperation { operation: op(2), running: true };
+    let ended = Event::OperationEnded { operation: op(2), kind: Kind::Backup, running: true };
+    assert_eq!(given(past(), end).await, Ok(vec![ended.clone()]));
+    let restart = Command::BeginOperation { operation: op(3), kind: Kind::Restart };
+    let events = given([past(), vec![ended]].concat(), restart).await;
+    assert_eq!(events.map(|events| events.len()), Ok(1));
 }

@@ -93,6 +93,8 @@ pub enum Direction {
 pub enum Finding {
     /// The template or image archive that is used, with its digest when known.
     Archive { volume: String, digest: Option<String> },
+    /// The archive that a backup came to.
+    Backup(crate::backup::Archive),
     /// Where the guest answers.
     Address(IpAddr),
 }

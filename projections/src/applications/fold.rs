@@ -124,6 +124,8 @@ fn change(row: &mut Row, event: Event) {
                 OperationKind::Start
                 | OperationKind::Stop
                 | OperationKind::Restart
+                | OperationKind::Backup
+                | OperationKind::BackupDelete
                 | OperationKind::Clone => "updating",
                 OperationKind::Adopt => "adopting",
             });
@@ -131,6 +133,14 @@ fn change(row: &mut Row, event: Event) {
         Event::OperationFailed { operation: _, kind: _, problem, running } => {
             let status = if row.hollow { "error" } else { state(running) };
             row.end(status, Some(problem));
+        }
+        Event::OperationEnded { operation: _, kind: _, running } => {
+            let status = match (row.hollow, running) {
+                (true, _) => "error",
+                (false, true) => "running",
+                (false, false) => "stopped",
+            };
+            row.end(status, None);
         }
         // The operation stays: an operator can resume it.
         Event::OperationStuck { operation: _, problem } => {

@@ -141,6 +141,7 @@ fn aim(operation: &mut Operation, plan: &Plan) {
         Plan::Clone(plan) => Some(plan.holdings.hostname.to_string()),
         Plan::Adopt(plan) => Some(plan.holdings.hostname.to_string()),
         Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) => None,
+        Plan::Backup(_) | Plan::BackupDelete(_) => None,
     };
 }
 
@@ -244,6 +245,7 @@ fn found_text(found: &Finding) -> String {
     match found {
         Finding::Archive { volume, digest: Some(digest) } => format!("{volume} ({digest})"),
         Finding::Archive { volume, digest: None } => volume.clone(),
+        Finding::Backup(archive) => archive.volume.clone(),
         Finding::Address(address) => address.to_string(),
     }
 }

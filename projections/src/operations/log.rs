@@ -38,6 +38,13 @@ pub(super) fn line(operation: &Operation, event: &Event) -> Line {
                 Some(Finding::Archive { volume, digest: _ }) => {
                     message.push_str(&format!(", using {volume}"));
                 }
+                Some(Finding::Backup(archive)) => {
+                    message.push_str(&format!(
+                        ", stored as {} in mode {}",
+                        archive.volume,
+                        archive.mode.as_str()
+                    ));
+                }
                 Some(Finding::Address(address)) => {
                     message.push_str(&format!(", its address is {address}"));
                 }
@@ -121,6 +128,7 @@ fn plan_sentence(operation: &Operation) -> String {
         "delete" => format!("Removal of {named} planned ({}).", target(operation)),
         "clone" => format!("A copy is planned: {named}, as {}.", target(operation)),
         "adopt" => format!("The adoption of {} as {named} is planned.", target(operation)),
+        "backup-delete" => "The removal of a backup is planned.".to_owned(),
         kind => format!("A {kind} of {} is planned.", target(operation)),
     }
 }
@@ -130,6 +138,8 @@ fn done_sentence(operation: &Operation) -> String {
         "deploy" => format!("Deployed: {} runs and answers.", target(operation)),
         "delete" => "Removed: nothing is held for it any more.".to_owned(),
         "start" => format!("Started: {} runs and answers.", target(operation)),
+        "backup" => format!("Backed up: {} is stored.", target(operation)),
+        "backup-delete" => "The backup is removed.".to_owned(),
         "stop" => format!("Stopped: {} does not run any more.", target(operation)),
         "restart" => format!("Restarted: {} runs and answers.", target(operation)),
         "clone" => format!("Copied: {} is there.", target(operation)),
@@ -149,6 +159,10 @@ fn doing(step: &str, direction: Direction) -> String {
         ("start", Direction::Undo) => "Stopping the container again",
         ("stop", Direction::Act) => "Stopping the container",
         ("stop", Direction::Undo) => "Starting the container again",
+        ("create_backup", Direction::Act) => "Storing the container",
+        ("create_backup", Direction::Undo) => "Removing what was stored",
+        ("check_backup", Direction::Act) => "Looking for the archive",
+        ("delete_backup", Direction::Act) => "Removing the archive",
         ("wait_healthy", Direction::Act) => "Waiting until the application answers",
         ("unprotect", Direction::Act) => "Taking the protection off",
         ("unprotect", Direction::Undo) => "Putting the protection back",

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use proximity_commands::ports::{GuestAddress, GuestConfig, NewCopy, NewGuest, Span, Upid};
+use proximity_commands::ports::{
+    GuestAddress, GuestConfig, NewBackup, NewCopy, NewGuest, Span, Upid,
+};
+use proximity_domain::backup::{Compression, Mode};
 use proximity_domain::{Cores, Gibibytes, Mebibytes, NodeName, Resources, Vmid};
 
 use crate::request::{self, Request};
@@ -137,6 +140,25 @@ pub(super) fn all() -> Vec<Sample> {
             (request::tasks(&node, vmid, "archive", 500, 500), at_node()),
         ]);
     }
+    for (mode, compression) in [
+        (Mode::Snapshot, Compression::Zstd),
+        (Mode::Suspend, Compression::Gzip),
+        (Mode::Stop, Compression::Lzo),
+    ] {
+        let backup = NewBackup {
+            vmid: Vmid::MAX,
+            storage: "local".to_owned(),
+            mode,
+            compression,
+            notes: format!("proximity backup=1 operation={}", "0".repeat(36)),
+        };
+        samples.push((request::back_up(&node, &backup), at_node()));
+    }
+    let volume = "local:backup/vzdump-lxc-104-2026_11_23-20_24_34.tar.zst";
+    samples.push((
+        request::delete_volume(&node, "local", volume),
+        vec![node.to_string(), "local".to_owned(), volume.to_owned()],
+    ));
     let at_task = || vec![node.to_string(), upid.0.clone()];
     samples.extend([
         (request::task(&node, &upid), at_task()),

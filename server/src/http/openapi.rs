@@ -8,8 +8,8 @@ use utoipa::OpenApi;
 use super::codes;
 use super::dry::{self, DryCall, DryEvent, DryLease, DryRun};
 use super::handlers::{
-    access, apps, auth, catalog, copies, core, docs, health, history, hosts, operations, past,
-    settings, usage, users,
+    access, apps, auth, backups, catalog, copies, core, docs, health, history, hosts, operations,
+    past, settings, usage, users,
 };
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
@@ -50,6 +50,8 @@ const SHARED: &[&str] = &[
         apps::list, apps::create, apps::get, apps::delete, apps::action, apps::logs, usage::stats, history::of_app, past::diff, history::audit,
         history::stream,
         copies::clone, copies::discover, copies::adopt,
+        backups::list_all, backups::list, backups::create, backups::stats, backups::get,
+        backups::delete,
         operations::list, operations::get, operations::resume, operations::cancel,
         operations::abandon,
         hosts::list, hosts::create, hosts::get, hosts::change, hosts::delete, hosts::test,

@@ -1,8 +1,8 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
 use super::handlers::{
-    access, apps, auth, catalog, copies, core, docs, health, history, hosts, operations, past,
-    settings, usage, users,
+    access, apps, auth, backups, catalog, copies, core, docs, health, history, hosts, operations,
+    past, settings, usage, users,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -76,6 +76,13 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/apps/{id}/diff"            Owner    past::diff;
     Get    "/api/audit/events"              User     history::audit: "query.out_of_range" "not_found";
     Get    "/api/events/stream"             User     history::stream: "stream.too_many";
+
+    Get    "/api/apps/{id}/backups"         Owner    backups::list: "query.out_of_range";
+    Post   "/api/apps/{id}/backups"         Owner    backups::create: "application.busy" "application.only_deletable" "backup.type_invalid" "backup.compression_invalid" "backup.no_storage" "nodes.none_online";
+    Get    "/api/apps/{id}/backups/stats"   Owner    backups::stats;
+    Get    "/api/apps/{id}/backups/{backup_id}" Owner backups::get;
+    Delete "/api/apps/{id}/backups/{backup_id}" Owner backups::delete: "application.busy" "backup.busy" "precondition.failed";
+    Get    "/api/backups"                   User     backups::list_all: "query.out_of_range";
 
     Get    "/api/operations"                User     operations::list: "query.out_of_range";
     Get    "/api/operations/{id}"           Owner    operations::get;

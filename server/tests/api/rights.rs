@@ -26,14 +26,18 @@ const EVERYBODY: [Who; 6] =
 struct Ids {
     application: String,
     operation: String,
+    backup: String,
 }
 
 /// The route's path with ids of things that the owner has, or that never were.
 fn path(route: &Route, ids: Option<&Ids>) -> String {
     let never = uuid::Uuid::new_v4();
-    let (application, operation) = match ids {
-        Some(ids) => (ids.application.clone(), ids.operation.clone()),
-        None => (format!("nginx-{:08x}", rand::random::<u32>()), never.to_string()),
+    let (application, operation, backup) = match ids {
+        Some(ids) => (ids.application.clone(), ids.operation.clone(), ids.backup.clone()),
+        None => {
+            let application = format!("nginx-{:08x}", rand::random::<u32>());
+            (application, never.to_string(), rand::random::<u32>().to_string())
+        }
     };
     let id = if route.path.starts_with("/api/apps") {
         application
@@ -44,7 +48,8 @@ fn path(route: &Route, ids: Option<&Ids>) -> String {
     } else {
         "nginx".to_owned()
     };
-    route.path.replace("{id}", &id).replace("{category}", "web").replace("{code}", "not_found")
+    let path = route.path.replace("{backup_id}", &backup);
+    path.replace("{id}", &id).replace("{category}", "web").replace("{code}", "not_found")
 }
 
 /// Calls so that nothing is changed by whoever may: the body is no JSON, or nothing matches.
@@ -94,7 +99,8 @@ async fn every_route_refuses_whom_it_must_and_nobody_else() {
         let application = world.deployed(&world.owner, "web-01").await;
         let operations = world.get(&world.owner, "/api/operations").await;
         let operation = operations.body["operations"][0]["id"].as_str().unwrap().to_owned();
-        let ids = Ids { application, operation };
+        let backup = world.backed_up(&world.owner, &application).await;
+        let ids = Ids { application, operation, backup: backup.to_string() };
         let body = serde_json::json!({ "name": "reader", "scopes": ["read"] });
         let made = world.post(&world.owner, "/api/auth/tokens", &body).await;
         let token = made.body["token"].as_str().unwrap().to_owned();

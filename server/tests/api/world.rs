@@ -73,6 +73,18 @@ impl World {
         id
     }
 
+    /// Backs an application up and waits until it is stored; the backup's number.
+    pub async fn backed_up(&self, who: &Person, application: &str) -> i64 {
+        let path = format!("/api/apps/{application}/backups");
+        let answer = self.post(who, &path, &json!({})).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let id = answer.body["id"].as_i64().unwrap();
+        self.until(&format!("{path}/{id}"), |answer| answer.body["is_completed"] == true).await;
+        self.until(&format!("/api/apps/{application}"), |app| app.body["operation"].is_null())
+            .await;
+        id
+    }
+
     /// Reads as administrator until the answer is as wanted.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
         let deadline = Instant::now() + Duration::from_secs(60);

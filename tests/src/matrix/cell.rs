@@ -9,6 +9,7 @@ use proximity_domain::plan::{
 use proximity_domain::settings::{default_network, default_resources};
 
 use super::others;
+use crate::backups::{backup_deletion, backup_plan};
 use crate::rig::{CLUSTER, HOST};
 
 /// Faults that strike a step on its way forward.
@@ -33,10 +34,14 @@ pub enum Saga {
     Adopt,
     /// The deletion of an adopted application: its container is given back.
     Release,
+    /// A backup of a running application.
+    Backup,
+    /// The removal of a backup of a running application.
+    BackupDelete,
 }
 
 /// All of them.
-const SAGAS: [Saga; 7] = [
+const SAGAS: [Saga; 9] = [
     Saga::Template,
     Saga::Image,
     Saga::Delete,
@@ -44,6 +49,8 @@ const SAGAS: [Saga; 7] = [
     Saga::CloneDown,
     Saga::Adopt,
     Saga::Release,
+    Saga::Backup,
+    Saga::BackupDelete,
 ];
 
 /// What goes wrong.
@@ -91,6 +98,9 @@ impl Saga {
             Self::Image => {
                 Source::Oci { image: "docker.io/library/nginx:1.29".to_owned(), entrypoint: None }
             }
+            Self::Backup | Self::BackupDelete => {
+                Source::Template { os: "alpine".to_owned(), version: "3.22".to_owned() }
+            }
             _ => Source::Template { os: "debian".to_owned(), version: "12".to_owned() },
         }
     }
@@ -115,6 +125,11 @@ impl Saga {
             node: "pve1".parse().unwrap(),
             vmid: 104.try_into().unwrap(),
         };
+        match self {
+            Self::Backup => return Plan::Backup(backup_plan(guest)),
+            Self::BackupDelete => return Plan::BackupDelete(backup_deletion(guest)),
+            _ => {}
+        }
         if !matches!(self, Self::Template | Self::Image | Self::Delete) {
             return others::plan(self, guest);
         }
@@ -196,7 +211,11 @@ pub fn asked_for() -> usize {
 /// and a lock that Proxmox left behind and lets nobody but an operator remove.
 pub fn expected(cell: Cell) -> End {
     match (cell.step, cell.disturbance) {
-        ("destroy" | "unmark_container", Disturbance::Forward(1)) => End::StuckThenDone,
+        ("destroy" | "unmark_container" | "delete_backup", Disturbance::Forward(1)) => {
+            End::StuckThenDone
+        }
+        // The worker died and left `lock: backup`.
+        ("create_backup", Disturbance::Forward(10)) => End::StuckThenUndone,
         // Taking back what came before needs the very call that is refused: a copy has its source's
         // protection, which has to go before it can.
         ("remove_snapshot" | "start_source" | "configure_clone", Disturbance::Forward(1)) => {

@@ -41,7 +41,7 @@ pub async fn all(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
         Saga::Adopt | Saga::Release => {
             outcome.leaked += others::check_adoption(site, is_ours, &found, complaints).await;
         }
-        Saga::Template | Saga::Image | Saga::Delete => {
+        Saga::Template | Saga::Image | Saga::Delete | Saga::Backup | Saga::BackupDelete => {
             one_application(site, cell, end, &found, outcome).await;
         }
     }
@@ -69,12 +69,24 @@ async fn one_application(
     let ledger = site.rig.simulator.ledger();
     let (application, _) =
         load::<Application>(&site.rig.store, site.application.as_str()).await.unwrap();
-    let lives = (cell.saga == Saga::Delete) == (end == "undone");
+    let lives = match cell.saga {
+        Saga::Backup | Saga::BackupDelete => true,
+        Saga::Delete => end == "undone",
+        _ => end != "undone",
+    };
     if lives {
         let leftovers = ledger.leftovers(&site.empty);
-        // Its container and its disk.
-        if leftovers.len() != 2 || ledger.containers.len() != 1 {
-            outcome.leaked += leftovers.len().saturating_sub(2);
+        let archive = usize::from(matches!(
+            (cell.saga, end),
+            (Saga::Backup, "done") | (Saga::BackupDelete, "undone")
+        ));
+        let wanted = 2 + archive;
+        // Its container and its disk, and the archive that there has to be.
+        if leftovers.len() != wanted
+            || ledger.backups.len() != archive
+            || ledger.containers.len() != 1
+        {
+            outcome.leaked += leftovers.len().saturating_sub(wanted);
             complaints.push(format!("one application's things are not these: {leftovers:?}"));
         }
         let guest = ledger.containers.first();
@@ -109,10 +121,16 @@ async fn one_application(
             complaints.push(format!("the application is not over: {application:?}"));
         }
     }
-    if cell.saga == Saga::Delete && lives && ledger.containers != site.before.containers {
+    if matches!(cell.saga, Saga::Backup | Saga::BackupDelete) {
+        complaints.extend(crate::backups::wrong(&site.rig, cell.saga == Saga::Backup, end).await);
+    }
+    if !matches!(cell.saga, Saga::Template | Saga::Image)
+        && lives
+        && ledger.containers != site.before.containers
+    {
         let before = &site.before.containers;
         if !same_but_for_the_address(before, &ledger.containers) {
-            complaints.push("the container is not as it was before the deletion".to_owned());
+            complaints.push("the container is not as it was before the operation".to_owned());
         }
     }
 }
@@ -161,7 +179,7 @@ fn twice(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
     let allowed = match (cell.saga, end) {
         (Saga::Adopt | Saga::Release, _) => (0, 0),
         (Saga::Delete, "done") => (1, 1),
-        (_, "done") | (Saga::Delete, _) => (1, 0),
+        (_, "done") | (Saga::Delete | Saga::Backup | Saga::BackupDelete, _) => (1, 0),
         // How far it got before it turned back is the fault's to say.
         _ => (made, made),
     };

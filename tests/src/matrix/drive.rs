@@ -104,7 +104,7 @@ async fn begin(cell: Cell, folder: TempDir, rig: Rig, script: Arc<Script>, empty
     let begun = match cell.saga {
         Saga::CloneLive | Saga::CloneDown => Some(others::begin_clone(&rig, cell.saga).await),
         Saga::Adopt | Saga::Release => Some(others::begin_adoption(&rig, cell.saga).await),
-        Saga::Template | Saga::Image | Saga::Delete => None,
+        Saga::Template | Saga::Image | Saga::Delete | Saga::Backup | Saga::BackupDelete => None,
     };
     if let Some(others::Begun { application, operation, before, source }) = begun {
         return Site {
@@ -120,7 +120,7 @@ async fn begin(cell: Cell, folder: TempDir, rig: Rig, script: Arc<Script>, empty
     }
     let (application, deployment) =
         rig.deploy_from("cell", 104, 8_100, cell.saga.source(), cell.saga.health()).await;
-    if cell.saga != Saga::Delete {
+    if matches!(cell.saga, Saga::Template | Saga::Image) {
         let before = empty.clone();
         return Site {
             _folder: folder,
@@ -135,9 +135,17 @@ async fn begin(cell: Cell, folder: TempDir, rig: Rig, script: Arc<Script>, empty
     }
     let runner = rig.run(None);
     assert_eq!(rig.ended(deployment, PATIENCE).await, "done", "the deployment before the deletion");
+    if cell.saga == Saga::BackupDelete {
+        let made = rig.back_up(&application).await;
+        assert_eq!(rig.ended(made, PATIENCE).await, "done", "the backup before its removal");
+    }
     runner.stop().await;
     let before = rig.simulator.ledger();
-    let operation = rig.begin(&application, Kind::Delete).await;
+    let operation = match cell.saga {
+        Saga::Backup => rig.back_up(&application).await,
+        Saga::BackupDelete => rig.delete_backup(&application).await,
+        _ => rig.begin(&application, Kind::Delete).await,
+    };
     Site { _folder: folder, rig, script, application, operation, empty, before, source: None }
 }
 

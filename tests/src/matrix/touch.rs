@@ -30,6 +30,11 @@ fn calls(cell: Cell) -> &'static [&'static str] {
         (_, "wait_healthy", false) => &["container.interfaces"],
         (_, "unprotect", _) => &["container.configure"],
         (_, "destroy", false) => &["container.destroy"],
+        (_, "create_backup", false) => &["backup.create"],
+        (_, "create_backup", true) => &["content.delete"],
+        (_, "check_backup", false) => &["content.list"],
+        (_, "check_backup", true) => &[],
+        (_, "delete_backup", false) => &["content.delete"],
         // They give back a lease, or nothing at all: Proxmox is not asked.
         (_, "ensure_template" | "ensure_oci_image" | "wait_healthy", true) => &[],
         (saga, step, undo) => panic!("say what {saga:?} {step} asks of Proxmox (undo: {undo})"),
@@ -40,7 +45,12 @@ fn calls(cell: Cell) -> &'static [&'static str] {
 fn has_task(cell: Cell) -> bool {
     !matches!(
         cell.step,
-        "wait_healthy" | "unprotect" | "configure_clone" | "mark_container" | "unmark_container"
+        "wait_healthy"
+            | "unprotect"
+            | "check_backup"
+            | "configure_clone"
+            | "mark_container"
+            | "unmark_container"
     )
 }
 

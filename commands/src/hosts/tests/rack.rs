@@ -281,6 +281,21 @@ impl Hypervisor for Adapter {
     ) -> Result<Vec<Volume>, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
+    async fn back_up(
+        &self,
+        _node: &NodeName,
+        _backup: &NewBackup,
+    ) -> Result<Upid, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
+    async fn delete_volume(
+        &self,
+        _node: &NodeName,
+        _storage: &str,
+        _volume: &str,
+    ) -> Result<Option<Upid>, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
     async fn appliances(&self, _node: &NodeName) -> Result<Vec<Appliance>, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }

@@ -148,4 +148,35 @@ pub(super) const CODES: &[Code] = &[
         "This is not the id of a user",
         "Send the id as an answer of this server gave it.",
     ),
+    code(
+        422,
+        "backup.type_invalid",
+        "This is not a kind of backup",
+        "`backup_type` is `snapshot`, `suspend` or `stop`.",
+    ),
+    code(
+        422,
+        "backup.compression_invalid",
+        "This is not a compression",
+        "`compression` is `zstd`, `gzip` or `lzo`.",
+    ),
+    code(
+        409,
+        "backup.no_storage",
+        "No storage takes backups",
+        "No active storage of the application's node has the content type `backup`. Allow it on one in Proxmox VE. Nothing was changed.",
+    ),
+    code(
+        409,
+        "backup.busy",
+        "The backup is being worked on",
+        "An operation makes, uses or removes this backup. Wait until it has ended.",
+    ),
+    code(
+        409,
+        "backup.only_deletable",
+        "The backup did not succeed",
+        "There is no archive of it. It can only be deleted.",
+    ),
+    code(409, "backup.exists", "The backup's number is taken", "Try again."),
 ];

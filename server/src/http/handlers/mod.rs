@@ -3,6 +3,7 @@
 pub mod access;
 pub mod apps;
 pub mod auth;
+pub mod backups;
 pub mod catalog;
 pub mod copies;
 pub mod core;

@@ -1,0 +1,346 @@
+//! Makes a backup and removes one: archives are known by the operation in their notes and by their
+//! recorded volume id, never by a listing of a number.
+
+use async_trait::async_trait;
+use proximity_domain::OperationId;
+use proximity_domain::backup::{Archive, Mode};
+use proximity_domain::operation::{Finding, Progress};
+use proximity_domain::plan::{BackupDeletePlan, BackupPlan, Plan};
+
+use super::guest::{Found, not_ours};
+use super::step::{Step, StepError};
+use super::tasks::Ended;
+use super::work::Work;
+use crate::ports::{NewBackup, Upid, Volume};
+
+/// Lines of a task's log that are read for the cause of a failure and the archive's name.
+const LOG_LINES: u32 = 500;
+/// Jobs whose logs are looked at when it is not known which one made the archive.
+const JOBS: usize = 5;
+
+/// The archive that the steps came to.
+pub(super) fn found(progress: &Progress) -> Option<Archive> {
+    progress.findings.values().find_map(|finding| match finding {
+        Finding::Backup(archive) => Some(archive.clone()),
+        Finding::Archive { .. } | Finding::Address(_) => None,
+    })
+}
+
+/// What stands in an archive's notes, and in no other's.
+fn mark(operation: OperationId) -> String {
+    format!("operation={operation}")
+}
+
+/// `create_backup`.
+pub(super) struct CreateBackup;
+
+#[async_trait]
+impl Step for CreateBackup {
+    fn name(&self) -> &'static str {
+        "create_backup"
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let plan = work.backup()?;
+        if work.recovering {
+            work.settle(plan.guest.vmid).await?;
+        }
+        let node = match work.find(&plan.guest).await? {
+            Found::Ours { node, config } => {
+                work.not_left_locked(config.lock.as_deref())?;
+                node
+            }
+            Found::Creating => return Err(StepError::retryable("the container is being created")),
+            Found::Nothing => return Err(StepError::permanent("the container is gone")),
+            Found::Foreign => return Err(not_ours(plan.guest.vmid)),
+        };
+        if node != plan.guest.node {
+            return Err(StepError::permanent(format!(
+                "the container has moved to node {node}, and the storage was chosen on {}",
+                plan.guest.node
+            )));
+        }
+        let operation = work.hold.operation;
+        let mut task = work.task.clone();
+        if work.stored(plan, operation).await?.is_empty() {
+            let wanted = NewBackup {
+                vmid: plan.guest.vmid,
+                storage: plan.storage.clone(),
+                mode: plan.mode,
+                compression: plan.compression,
+                notes: format!("proximity backup={} {}", plan.backup, mark(operation)),
+            };
+            work.before_effect().await?;
+            let upid = work.hypervisor.back_up(&node, &wanted).await?;
+            work.note_task(&upid).await?;
+            let ended = work.wait(&upid).await?;
+            // A request that was carried out twice has a second job behind this one.
+            work.settle(plan.guest.vmid).await?;
+            if let Ended::Badly(text) = ended {
+                let failed = work.why(&upid, plan, text).await;
+                work.as_it_was(plan).await?;
+                return Err(failed);
+            }
+            task = Some(upid);
+        }
+        work.as_it_was(plan).await?;
+        let mut stored = work.stored(plan, operation).await?;
+        let Some(archive) = stored.pop() else {
+            return Err(StepError::retryable("no archive came of the backup"));
+        };
+        for surplus in stored {
+            work.ensure_no_volume(&plan.guest.node, &plan.storage, &surplus.id).await?;
+        }
+        let mode = work.mode_of(&archive, plan, task).await?;
+        Ok(Some(Finding::Backup(Archive { volume: archive.id, size: archive.size, mode })))
+    }
+
+    /// Leaves no archive, half or whole, and the container as it was.
+    async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
+        let plan = work.backup()?;
+        work.settle(plan.guest.vmid).await?;
+        for volume in work.stored(plan, work.hold.operation).await? {
+            work.ensure_no_volume(&plan.guest.node, &plan.storage, &volume.id).await?;
+        }
+        if let Found::Ours { config, .. } = work.find(&plan.guest).await? {
+            work.not_left_locked(config.lock.as_deref())?;
+        }
+        work.as_it_was(plan).await
+    }
+}
+
+/// `check_backup`: the storage answers, and nobody protects the archive.
+pub(super) struct CheckBackup;
+
+#[async_trait]
+impl Step for CheckBackup {
+    fn name(&self) -> &'static str {
+        "check_backup"
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let plan = work.backup_deletion()?;
+        let listed = work.archives_of(plan).await?;
+        match listed.iter().find(|volume| volume.protected) {
+            Some(volume) => Err(StepError::permanent(format!(
+                "{} was protected on Proxmox; take its protection off first",
+                volume.id
+            ))),
+            None => Ok(None),
+        }
+    }
+
+    /// A look has nothing to take back.
+    async fn undo(&self, _work: &Work<'_>) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// `delete_backup`: from its intent on there is no way back.
+pub(super) struct DeleteBackup;
+
+#[async_trait]
+impl Step for DeleteBackup {
+    fn name(&self) -> &'static str {
+        "delete_backup"
+    }
+
+    fn is_pivot(&self) -> bool {
+        true
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let plan = work.backup_deletion()?;
+        let (node, storage) = (&plan.guest.node, &plan.storage);
+        if let Some(upid) = work.task.as_ref().filter(|_| work.recovering) {
+            work.wait(upid).await?;
+        }
+        // Not only what is listed: a credential with too few rights is shown an empty list, and its
+        // deletion is refused instead of taken for done.
+        let listed = work.archives_of(plan).await?.into_iter().map(|volume| volume.id);
+        let mut volumes: Vec<String> = listed.collect();
+        volumes.extend(plan.archive.clone());
+        volumes.sort_unstable();
+        volumes.dedup();
+        for volume in volumes {
+            work.ensure_no_volume(node, storage, &volume).await?;
+        }
+        Ok(None)
+    }
+
+    /// Never asked for: a pivot is only ever gone forward from.
+    async fn undo(&self, _work: &Work<'_>) -> Result<(), StepError> {
+        Err(StepError::permanent("a removed archive cannot be brought back"))
+    }
+}
+
+impl Work<'_> {
+    fn backup(&self) -> Result<&BackupPlan, StepError> {
+        match &self.progress.plan {
+            Plan::Backup(plan) => Ok(plan),
+            _ => Err(StepError::permanent("this step belongs to a backup")),
+        }
+    }
+
+    fn backup_deletion(&self) -> Result<&BackupDeletePlan, StepError> {
+        match &self.progress.plan {
+            Plan::BackupDelete(plan) => Ok(plan),
+            _ => Err(StepError::permanent("this step belongs to the removal of a backup")),
+        }
+    }
+
+    /// The archives that this operation has made, the newest last.
+    async fn stored(
+        &self,
+        plan: &BackupPlan,
+        operation: OperationId,
+    ) -> Result<Vec<Volume>, StepError> {
+        let listed = self.hypervisor.volumes(&plan.guest.node, &plan.storage, "backup").await?;
+        let mark = mark(operation);
+        let mut ours: Vec<Volume> = listed
+            .into_iter()
+            .filter(|volume| volume.vmid.is_none_or(|vmid| vmid == plan.guest.vmid))
+            .filter(|volume| volume.notes.as_deref().is_some_and(|notes| notes.contains(&mark)))
+            .collect();
+        ours.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(ours)
+    }
+
+    /// The listed archives that belong to the backup: the recorded one, and any of its creation.
+    async fn archives_of(&self, plan: &BackupDeletePlan) -> Result<Vec<Volume>, StepError> {
+        let listed = self.hypervisor.volumes(&plan.guest.node, &plan.storage, "backup").await?;
+        let mark = mark(plan.made_by);
+        let belongs = |volume: &Volume| {
+            Some(&volume.id) == plan.archive.as_ref()
+                || volume.notes.as_deref().is_some_and(|notes| notes.contains(&mark))
+        };
+        Ok(listed.into_iter().filter(belongs).collect())
+    }
+
+    /// Removes a volume and looks that it is gone; one that is not there is removed as well.
+    async fn ensure_no_volume(
+        &self,
+        node: &proximity_domain::NodeName,
+        storage: &str,
+        volume: &str,
+    ) -> Result<(), StepError> {
+        self.before_effect().await?;
+        if let Some(upid) = self.hypervisor.delete_volume(node, storage, volume).await? {
+            self.note_task(&upid).await?;
+            if let Ended::Badly(text) = self.wait(&upid).await? {
+                return Err(classed(text));
+            }
+        }
+        let listed = self.hypervisor.volumes(node, storage, "backup").await?;
+        if listed.iter().any(|there| there.id == volume) {
+            return Err(StepError::retryable(format!("{volume} is still there")));
+        }
+        Ok(())
+    }
+
+    /// What ran before runs again: a backup in mode stop that was broken off leaves it stopped.
+    async fn as_it_was(&self, plan: &BackupPlan) -> Result<(), StepError> {
+        if !plan.was_running {
+            return Ok(());
+        }
+        match self.find(&plan.guest).await? {
+            Found::Ours { node, config } if config.lock.is_none() => {
+                self.ensure_started(&node, plan.guest.vmid).await
+            }
+            Found::Ours { .. } | Found::Nothing | Found::Creating | Found::Foreign => Ok(()),
+        }
+    }
+
+    /// A lock without a task that works under it is only an operator's to take off.
+    fn not_left_locked(&self, lock: Option<&str>) -> Result<(), StepError> {
+        match lock {
+            Some(lock) => {
+                Err(StepError::retryable(format!("the container carries the lock `{lock}`")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The mode in which an archive was really made: Proxmox falls back from `snapshot` to `suspend`
+    /// where a disk's storage has no snapshots, and says so only in the log of the job.
+    async fn mode_of(
+        &self,
+        archive: &Volume,
+        plan: &BackupPlan,
+        task: Option<Upid>,
+    ) -> Result<Mode, StepError> {
+        let file = archive.id.rsplit(['/', ':']).next().unwrap_or_default();
+        let tasks = self.hypervisor.tasks_of(plan.guest.vmid).await?;
+        let jobs = tasks.into_iter().filter(|task| task.kind == "vzdump").map(|task| task.upid);
+        for upid in task.into_iter().chain(jobs.take(JOBS)) {
+            let lines = self.hypervisor.task_log(&upid, LOG_LINES).await?;
+            if lines
+                .iter()
+                .any(|line| line.contains("creating vzdump archive") && line.contains(file))
+            {
+                let mode = lines.iter().rev().find_map(|line| line.split_once("backup mode: "));
+                if let Some(Ok(mode)) = mode.map(|(_, mode)| mode.trim().parse()) {
+                    return Ok(mode);
+                }
+            }
+        }
+        // Its log is gone: a stopped container needs no other mode, and nothing is known of a fallback.
+        Ok(if plan.was_running { plan.mode } else { Mode::Stop })
+    }
+
+    /// The real cause of a job that failed, from its log; `job errors` alone says nothing.
+    async fn why(&self, upid: &Upid, plan: &BackupPlan, text: String) -> StepError {
+        let lines = match self.hypervisor.task_log(upid, LOG_LINES).await {
+            Ok(lines) => lines,
+            Err(error) => {
+                tracing::warn!(task = %upid, %error, "the log of a failed backup cannot be read");
+                return classed(text);
+            }
+        };
+        let start = format!("ERROR: Backup of VM {} failed - ", plan.guest.vmid);
+        let cause = lines.iter().rev().find_map(|line| line.strip_prefix(&start));
+        let other = || lines.iter().rev().find_map(|line| line.strip_prefix("ERROR: "));
+        classed(cause.or_else(other).map_or(text, |cause| cause.trim().to_owned()))
+    }
+}
+
+/// What a task said about its failure, and whether trying again can help.
+fn classed(text: String) -> StepError {
+    let hopeless = [
+        "Permission check failed",
+        "wrong content type",
+        "does not exist",
+        "unable to find",
+        "cannot remove protected",
+        "No space left",
+    ];
+    if hopeless.iter().any(|words| text.contains(words)) {
+        StepError::permanent(text)
+    } else {
+        StepError::retryable(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proximity_domain::operation::FailureClass;
+
+    use super::*;
+
+    fn class(text: &str) -> FailureClass {
+        match classed(text.to_owned()) {
+            StepError::Failed(failure) => failure.class,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lock_passes_and_a_missing_right_does_not() {
+        assert_eq!(class("CT is locked (snapshot)"), FailureClass::Retryable);
+        assert_eq!(
+            class("403 Permission check failed (/vms/1, VM.Backup)"),
+            FailureClass::Permanent
+        );
+        assert_eq!(class("unable to find VM '101'"), FailureClass::Permanent);
+    }
+}

@@ -1,0 +1,172 @@
+//! Backups: made, listed, counted, removed.
+
+use proximity_commands::applications::BackupWish;
+use proximity_commands::policy::Owned;
+use proximity_domain::{ApplicationId, BackupId};
+use proximity_projections::backups::BackupFilter;
+use proximity_projections::{Backup, BackupStats};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::page::within;
+use crate::app::unavailable;
+use crate::http::call::Call;
+use crate::http::problem::Problem;
+use crate::http::reply::Reply;
+
+/// A list of backups.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BackupList {
+    /// Newest first.
+    pub backups: Vec<Backup>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct BackupsWanted {
+    /// From 1.
+    pub page: Option<i64>,
+    /// 1 to 1000, which is the default: old clients take one page for all of them.
+    pub per_page: Option<i64>,
+}
+
+/// How a backup is to be made.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct CreateBackup {
+    /// `snapshot` (the default), `suspend` or `stop`.
+    #[serde(default)]
+    #[schema(example = "snapshot")]
+    pub backup_type: Option<String>,
+    /// `zstd` (the default), `gzip` or `lzo`.
+    #[serde(default)]
+    #[schema(example = "zstd")]
+    pub compression: Option<String>,
+}
+
+/// A backup that is being made or removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BackupUnderway {
+    /// Its number.
+    pub id: i64,
+    /// The same under the name that a restore uses.
+    pub backup_id: i64,
+    /// The application that it is of.
+    pub application_id: String,
+    /// `creating` or `deleting`.
+    pub status: String,
+    /// A sentence for a person.
+    pub message: String,
+    /// The operation that carries it out.
+    pub operation: String,
+}
+
+async fn application(call: &Call) -> Result<Owned<ApplicationId>, Problem> {
+    let id: String = call.param("id")?;
+    Ok(Owned::prove_text(&call.app.store, &call.actor, &id).await?)
+}
+
+/// The proof that the caller may see and change the backup, and that it is one of the application.
+async fn backup(call: &Call) -> Result<(Owned<BackupId>, Backup), Problem> {
+    let application = application(call).await?;
+    let id: String = call.param("backup_id")?;
+    let owned: Owned<BackupId> = Owned::prove_text(&call.app.store, &call.actor, &id).await?;
+    let found = call.app.views.backup(owned.id().0).await.map_err(unavailable)?;
+    let row = found
+        .filter(|row| row.application_id == application.id().as_str())
+        .ok_or_else(Problem::not_found)?;
+    Ok((owned, row))
+}
+
+async fn listed(call: &Call, filter: BackupFilter) -> Result<Reply, Problem> {
+    let wanted: BackupsWanted = call.query()?;
+    let page = within("page", wanted.page, 1, 1, 1_000_000)?;
+    let per_page = within("per_page", wanted.per_page, 1_000, 1, 1_000)?;
+    let found = call.app.views.backups(&filter, page, per_page).await.map_err(unavailable)?;
+    Reply::json(&BackupList { backups: found.items, total: found.total })
+}
+
+/// All backups that the caller may see; those of applications that are gone, too.
+#[utoipa::path(get, path = "/api/backups", tag = "backups", params(BackupsWanted), responses((status = 200, description = "The backups", body = BackupList)))]
+pub async fn list_all(call: Call) -> Result<Reply, Problem> {
+    listed(&call, BackupFilter { owner: call.only_of(), application: None }).await
+}
+
+/// The backups of an application.
+#[utoipa::path(get, path = "/api/apps/{id}/backups", tag = "backups", params(("id" = String, Path, description = "The application's id"), BackupsWanted), responses((status = 200, description = "Its backups", body = BackupList)))]
+pub async fn list(call: Call) -> Result<Reply, Problem> {
+    let owned = application(&call).await?;
+    let application = Some(owned.id().to_string());
+    listed(&call, BackupFilter { owner: None, application }).await
+}
+
+/// Makes a backup. Where a disk's storage has no snapshots, Proxmox falls back to `suspend`; the
+/// completed backup says so in `backup_type`.
+#[utoipa::path(post, path = "/api/apps/{id}/backups", tag = "backups", params(("id" = String, Path, description = "The application's id")), request_body(content = CreateBackup, description = "May be left out"), responses((status = 202, description = "An operation makes it", body = BackupUnderway)))]
+pub async fn create(call: Call) -> Result<Reply, Problem> {
+    let owned = application(&call).await?;
+    let wanted: CreateBackup = call.json_or_default()?;
+    let mut wish = BackupWish::default();
+    if let Some(text) = wanted.backup_type {
+        wish.mode = text.parse().map_err(|_| {
+            let detail = "a backup is one of snapshot, suspend, stop";
+            Problem::field("/backup_type", "backup.type_invalid", detail)
+        })?;
+    }
+    if let Some(text) = wanted.compression {
+        wish.compression = text.parse().map_err(|_| {
+            let detail = "a compression is one of zstd, gzip, lzo";
+            Problem::field("/compression", "backup.compression_invalid", detail)
+        })?;
+    }
+    let key = call.once();
+    let done = call.app.commands.applications.back_up(&owned, wish, key.as_ref()).await?;
+    call.app.seen(done.position).await;
+    underway(done, "creating", "The backup will be made")
+}
+
+/// Figures about an application's backups.
+#[utoipa::path(get, path = "/api/apps/{id}/backups/stats", tag = "backups", params(("id" = String, Path, description = "The application's id")), responses((status = 200, description = "The figures", body = BackupStats)))]
+pub async fn stats(call: Call) -> Result<Reply, Problem> {
+    let owned = application(&call).await?;
+    let stats = call.app.views.backup_stats(owned.id().as_str()).await.map_err(unavailable)?;
+    Reply::json(&stats)
+}
+
+/// One backup.
+#[utoipa::path(get, path = "/api/apps/{id}/backups/{backup_id}", tag = "backups", params(("id" = String, Path, description = "The application's id"), ("backup_id" = i64, Path, description = "The backup's number")), responses((status = 200, description = "The backup", body = Backup)))]
+pub async fn get(call: Call) -> Result<Reply, Problem> {
+    let (_, row) = backup(&call).await?;
+    Ok(Reply::json(&row)?.tagged())
+}
+
+/// Removes a backup and its archive; works for an application that is gone, too.
+#[utoipa::path(delete, path = "/api/apps/{id}/backups/{backup_id}", tag = "backups", params(("id" = String, Path, description = "The application's id"), ("backup_id" = i64, Path, description = "The backup's number")), responses((status = 202, description = "An operation removes it", body = BackupUnderway)))]
+pub async fn delete(call: Call) -> Result<Reply, Problem> {
+    let (owned, row) = backup(&call).await?;
+    call.unchanged_since(async || Reply::json(&row)).await?;
+    let key = call.once();
+    let done = call.app.commands.applications.delete_backup(&owned, key.as_ref()).await?;
+    call.app.seen(done.position).await;
+    underway(done, "deleting", "The backup will be removed")
+}
+
+fn underway(
+    done: proximity_commands::Done<proximity_commands::applications::BackupAccepted>,
+    status: &str,
+    message: &str,
+) -> Result<Reply, Problem> {
+    let operation = done.value.operation.to_string();
+    let location = format!("/api/operations/{operation}");
+    let body = BackupUnderway {
+        id: done.value.backup.0,
+        backup_id: done.value.backup.0,
+        application_id: done.value.application.to_string(),
+        status: status.to_owned(),
+        message: message.to_owned(),
+        operation,
+    };
+    Ok(Reply::accepted(&body)?.location(location).at(done.position))
+}

@@ -1,0 +1,130 @@
+//! Backups over HTTP: made, seen, counted, removed, by their owner and by nobody else.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::on_both;
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_made_seen_counted_and_removed() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let all = format!("/api/apps/{app}/backups");
+        let accepted = world
+            .post(&world.owner, &all, &json!({ "backup_type": "stop", "compression": "gzip" }))
+            .await;
+        assert_eq!(accepted.status, 202, "{}", accepted.text);
+        assert_eq!(accepted.body["status"], "creating");
+        let id = accepted.body["id"].as_i64().unwrap();
+        let one = format!("{all}/{id}");
+        let made = world.until(&one, |answer| answer.body["is_completed"] == true).await.body;
+        assert_eq!((&made["backup_type"], &made["compression"]), (&json!("stop"), &json!("gzip")));
+        assert_eq!(
+            (&made["status"], &made["is_in_progress"]),
+            (&json!("completed"), &json!(false))
+        );
+        let stored = world.simulator.ledger().backups;
+        assert_eq!(stored.len(), 1);
+        assert!(stored[0].volid.ends_with(made["file_name"].as_str().unwrap()), "{made}");
+        assert!(stored[0].volid.ends_with(".tar.gz"), "{made}");
+        assert_eq!(made["size"], stored[0].size);
+        // The application is again as it was before.
+        let shown = world.get(&world.owner, &format!("/api/apps/{app}")).await.body;
+        assert_eq!((&shown["status"], &shown["operation"]), (&json!("running"), &json!(null)));
+
+        let listed = world.get(&world.owner, &all).await.body;
+        assert_eq!((&listed["total"], &listed["backups"][0]), (&json!(1), &made));
+        assert_eq!(world.get(&world.owner, "/api/backups/").await.body["total"], 1);
+        assert_eq!(world.get(&world.other, "/api/backups/").await.body["total"], 0);
+        let stats = world.get(&world.owner, &format!("{all}/stats")).await.body;
+        assert_eq!((&stats["total_backups"], &stats["completed_backups"]), (&json!(1), &json!(1)));
+        assert!(stats["average_size_mb"].as_f64().unwrap() > 1.0, "{stats}");
+
+        let gone = world.server.as_person(&world.owner, Method::DELETE, &one, None).await;
+        assert_eq!(gone.status, 202, "{}", gone.text);
+        world.until(&one, |answer| answer.status == 404).await;
+        assert!(world.simulator.ledger().backups.is_empty());
+        assert_eq!(world.get(&world.owner, &all).await.body["total"], 0);
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_06_a_foreign_backup_does_not_exist() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let theirs = world.deployed(&world.other, "web-02").await;
+        let id = world.backed_up(&world.owner, &app).await;
+        for (who, path, status) in [
+            (&world.other, format!("/api/apps/{app}/backups/{id}"), 404),
+            // Not even under the path of one's own application.
+            (&world.other, format!("/api/apps/{theirs}/backups/{id}"), 404),
+            (&world.admin, format!("/api/apps/{theirs}/backups/{id}"), 404),
+            (&world.owner, format!("/api/apps/{app}/backups/{id}"), 200),
+            (&world.admin, format!("/api/apps/{app}/backups/{id}"), 200),
+        ] {
+            let answer = world.get(who, &path).await;
+            assert_eq!(answer.status, status, "{} {path}: {}", who.name, answer.text);
+            if status == 404 {
+                let answer = world.server.as_person(who, Method::DELETE, &path, None).await;
+                assert_eq!(answer.status, 404, "{} {path}: {}", who.name, answer.text);
+            }
+        }
+        assert_eq!(world.simulator.ledger().backups.len(), 1);
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_16_of_many_backups_at_once_one_is_made_and_the_others_are_refused() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let all = format!("/api/apps/{app}/backups");
+        let body = json!({});
+        let posts = (0..8).map(|_| world.post(&world.owner, &all, &body));
+        let answers = futures_util::future::join_all(posts).await;
+        let accepted = answers.iter().filter(|answer| answer.status == 202).count();
+        let busy = answers
+            .iter()
+            .filter(|answer| answer.status == 409 && answer.body["code"] == "application.busy");
+        // One that came late may have found the first one done.
+        assert!(accepted >= 1 && accepted + busy.count() == 8, "{answers:#?}");
+        let done = world
+            .until(&all, |answer| {
+                let list = answer.body["backups"].as_array().unwrap();
+                list.iter().all(|backup| backup["is_completed"] == true)
+            })
+            .await;
+        assert_eq!(done.body["total"], accepted);
+        assert_eq!(world.simulator.ledger().backups.len(), accepted);
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_outlives_its_application_and_can_still_be_removed() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let id = world.backed_up(&world.owner, &app).await;
+        let path = format!("/api/apps/{app}");
+        let gone = world.server.as_person(&world.owner, Method::DELETE, &path, None).await;
+        assert_eq!(gone.status, 202, "{}", gone.text);
+        world.until(&path, |answer| answer.status == 404).await;
+        assert_eq!(world.get(&world.owner, "/api/backups").await.body["total"], 1);
+        let one = format!("{path}/backups/{id}");
+        let removed = world.server.as_person(&world.owner, Method::DELETE, &one, None).await;
+        assert_eq!(removed.status, 202, "{}", removed.text);
+        world.until(&one, |answer| answer.status == 404).await;
+        assert!(world.simulator.ledger().backups.is_empty());
+        world.stop().await;
+    })
+    .await;
+}
