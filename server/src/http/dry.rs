@@ -15,8 +15,7 @@ use super::reply::Reply;
 use super::route::Route;
 
 /// The calls that can be tried without effect. All that such a call does has to be in its append:
-/// one that changes
-/// anything on Proxmox or writes anything beside it does not belong here.
+/// one that changes anything on Proxmox or writes anything beside it does not belong here.
 const DRY: &[&str] = &[
     "Post /api/apps",
     "Delete /api/apps/{id}",

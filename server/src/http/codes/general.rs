@@ -145,7 +145,7 @@ pub(super) const CODES: &[Code] = &[
         422,
         "dry_run.unsupported",
         "This call cannot be tried without effect",
-        "`dry_run=true` is understood by calls that deploy, delete or act on applications. Nothing was done: leave the parameter out to do it.",
+        "`dry_run=true` is understood by calls that deploy, clone, adopt, delete or act on applications. Nothing was done: leave the parameter out to do it.",
     ),
     code(
         429,
