@@ -72,6 +72,10 @@ async fn an_undo_that_does_nothing_is_found() {
         (Saga::Delete, "stop"),
         (Saga::Delete, "unprotect"),
         (Saga::Backup, "create_backup"),
+        (Saga::CloneLive, "snapshot_source"),
+        (Saga::CloneLive, "clone_container"),
+        (Saga::CloneDown, "stop_source"),
+        (Saga::Adopt, "mark_container"),
     ] {
         let report = run(undone(saga, step), Some(Defect::SkipsUndo(step))).await;
         figure!(
