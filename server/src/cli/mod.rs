@@ -245,7 +245,7 @@ impl Cli {
 
 /// Runs one command to its end; quiet unless something is wrong or `RUST_LOG` asks for more.
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    logging::start(Some("warn"));
+    logging::start(Some("warn,sqlx::postgres::notice=error"));
     install_tls_provider();
     let runtime = runtime()?;
     let outcome = runtime.block_on(command);
