@@ -1,6 +1,9 @@
 //! House rules that no compiler checks: dependency arrows, file heads, one place for SQL, licences.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "tidy/findings.rs"]
+mod findings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -99,7 +99,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> &'static str {
 }
 
 #[tokio::test]
-async fn no_password_token_or_hash_is_ever_in_the_log_or_printed() {
+async fn audit_08_no_password_token_or_hash_is_ever_in_the_log_or_printed() {
     let office = Office::open(Registration::Open).await;
     let (_, password) = office.user("ada", Role::Admin).await;
     let signed_in = office.login("ada", &password).await.unwrap();

@@ -232,7 +232,7 @@ async fn a_hostname_is_one_name_in_any_spelling_and_taken_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_forty_racers_for_one_hostname_one_wins_and_holds_one_set_of_leases() {
+async fn audit_09_of_forty_racers_for_one_hostname_one_wins_and_holds_one_set_of_leases() {
     let site = Arc::new(site(PoolRanges::default()).await);
     let mut racers = tokio::task::JoinSet::new();
     for _ in 0..40 {
@@ -349,7 +349,7 @@ async fn the_same_key_deploys_once_although_its_hostname_is_taken_by_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_action_is_an_operation_and_the_only_one_while_it_runs() {
+async fn audit_16_an_action_is_an_operation_and_the_only_one_while_it_runs() {
     let site = site(PoolRanges::default()).await;
     let (id, _) = site.deploy("app").await.unwrap();
     let busy = site.act(&id, Action::Delete).await.unwrap_err();

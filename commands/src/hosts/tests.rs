@@ -98,7 +98,7 @@ async fn without_verification_the_certificate_seen_first_is_pinned_before_a_pass
 }
 
 #[tokio::test]
-async fn a_password_is_stored_sealed_and_given_to_the_adapter_only() {
+async fn audit_07_a_password_is_stored_sealed_and_given_to_the_adapter_only() {
     let room = Room::open().await;
     let password = room.machine("192.0.2.10", "one");
     let host = room.hosts.create(&admin(), input("rack", "192.0.2.10", password.clone())).await;

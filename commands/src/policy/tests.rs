@@ -38,7 +38,7 @@ async fn a_foreign_thing_and_one_that_never_was_are_the_same_to_a_stranger() {
 }
 
 #[tokio::test]
-async fn without_an_identity_nothing_is_looked_up() {
+async fn audit_06_without_an_identity_nothing_is_looked_up() {
     let site = Site::open().await;
     let id = owned_by(&site, 7).await;
     let nobody = Actor::anonymous(None, None);

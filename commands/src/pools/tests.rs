@@ -46,7 +46,7 @@ fn someone() -> Holder {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn picks_that_are_in_flight_together_never_meet() {
+async fn audit_10_picks_that_are_in_flight_together_never_meet() {
     let (_dir, store) = fresh().await;
     let pools = Pools::new(store, PoolRanges { vmids: 100..=199, ..ranges() });
     let mut picked = Vec::new();

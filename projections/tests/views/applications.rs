@@ -138,7 +138,7 @@ on_both! {
 }
 
 on_both! {
-    a_list_is_one_statement_however_long(site) {
+    audit_15_a_list_is_one_statement_however_long(site) {
         let views = site.views().await;
         let runner = views.follow();
         for chunk in 0..50_u32 {

@@ -54,7 +54,7 @@ async fn writes(client: &PveClient) -> Vec<(&'static str, Result<(), HypervisorE
 }
 
 #[tokio::test]
-async fn no_reading_call_takes_nonsense_for_an_answer() {
+async fn audit_30_no_reading_call_takes_nonsense_for_an_answer() {
     let nonsense = [
         "null",
         "5",

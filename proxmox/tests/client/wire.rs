@@ -185,7 +185,7 @@ async fn contradicting_connection_headers_are_survived() {
 }
 
 #[tokio::test]
-async fn every_call_has_a_deadline() {
+async fn audit_23_every_call_has_a_deadline() {
     let server = Server::start(|_, _| Act::Silence).await;
     let client = server.client();
     let started = Instant::now();

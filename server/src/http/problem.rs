@@ -231,3 +231,26 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use actix_web::body::to_bytes;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn audit_21_an_internal_error_tells_its_request_id_and_nothing_of_its_cause() {
+        let cause = std::io::Error::other("relation \"users\" of 10.0.0.7 does not exist");
+        let error = Error::internal("a stream cannot be loaded", cause);
+        assert!(chain(&error).contains("10.0.0.7"), "the log is told");
+        let response = Problem::from(error).respond("the-id");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(response.into_body()).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("the-id"), "{text}");
+        for told in ["users", "10.0.0.7", "stream", "relation"] {
+            assert!(!text.contains(told), "{told} is in {text}");
+        }
+    }
+}

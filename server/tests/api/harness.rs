@@ -98,11 +98,20 @@ impl Server {
 
     /// Starts one on the store that is asked for.
     pub async fn start_on(kind: Kind) -> Self {
+        Self::start_on_with(kind, |_| {}).await
+    }
+
+    /// The same with settings changed.
+    pub async fn start_on_with(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
         let url = match kind {
             Kind::Sqlite => None,
             Kind::Postgres => Some(fresh_database().await),
         };
-        Self::start_with(|config| config.database_url = url.map(Into::into)).await
+        Self::start_with(|config| {
+            config.database_url = url.map(Into::into);
+            change(config);
+        })
+        .await
     }
 
     /// Ends it as SIGTERM would.

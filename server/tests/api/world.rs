@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use proximity_server::config::Config;
 use proximity_server::demo::{generated_password, guest_ports};
 use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
 use reqwest::Method;
@@ -28,7 +29,12 @@ pub struct Person {
 impl World {
     /// Starts all of it.
     pub async fn start(kind: Kind) -> Self {
-        let server = Server::start_on(kind).await;
+        Self::start_with(kind, |_| {}).await
+    }
+
+    /// Starts all of it with settings changed.
+    pub async fn start_with(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
+        let server = Server::start_on_with(kind, change).await;
         let simulator = Simulator::start(SimulatorConfig {
             nodes: ["pve1", "pve2"].map(NodeConfig::new).to_vec(),
             cluster: Some("lab".to_owned()),

@@ -11,7 +11,7 @@ use proximity_tests::figure;
 use crate::host::*;
 
 #[tokio::test]
-async fn one_of_many_creations_under_a_number_wins() {
+async fn audit_10_one_of_many_creations_under_a_number_wins() {
     let host = host().await;
     let client = Arc::new(root(&host));
     let mut won = 0;
