@@ -87,13 +87,10 @@ where
     }
     let rate = times.len() as f64 / started.elapsed().as_secs_f64();
     times.sort();
-    let at = |share: f64| {
-        times
-            .get(((times.len() as f64 - 1.0) * share).max(0.0) as usize)
-            .copied()
-            .unwrap_or_default()
+    let at = |percent: usize| {
+        times.get(times.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
     };
-    (rate, at(0.5), at(0.99), refused.load(Ordering::Relaxed))
+    (rate, at(50), at(99), refused.load(Ordering::Relaxed))
 }
 
 fn print_row(what: &str, (rate, p50, p99, refused): (f64, Duration, Duration, usize)) {
