@@ -69,8 +69,7 @@ impl Moment {
 }
 
 async fn moment(call: &Call, name: &str, text: &str) -> Result<Moment, Problem> {
-    let parsed = OffsetDateTime::parse(text, &Rfc3339).ok();
-    if let Some(at) = parsed {
+    if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
         let micros = i64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
         return Ok(Moment::Time(micros));
     }
