@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use proximity_domain::user::Role;
-use proximity_domain::{SessionId, UserId};
+use proximity_domain::{ScheduleId, SessionId, UserId};
 use uuid::Uuid;
 
 use crate::once::Once;
@@ -31,6 +31,8 @@ pub enum Identity {
     Anonymous,
     /// A user, as the side rows described them when the request was authenticated.
     User { id: UserId, role: Role, credential: CredentialUsed },
+    /// A schedule, which has its owner's rights over the owner's own things, and no others.
+    Schedule { id: ScheduleId, owner: UserId },
     /// A part of the program by its name (`reconciler`, `node-watch`), or the operator's shell.
     System(&'static str),
 }
@@ -64,6 +66,11 @@ impl Actor {
         Self::new(Identity::System(name), None, None)
     }
 
+    /// A schedule that fires.
+    pub fn schedule(id: ScheduleId, owner: UserId) -> Self {
+        Self::new(Identity::Schedule { id, owner }, None, None)
+    }
+
     /// Someone who has not signed in.
     pub fn anonymous(source: Option<IpAddr>, request: Option<String>) -> Self {
         Self::new(Identity::Anonymous, source, request)
@@ -80,7 +87,7 @@ impl Actor {
     pub fn user(&self) -> Option<UserId> {
         match self.identity {
             Identity::User { id, .. } => Some(id),
-            Identity::Anonymous | Identity::System(_) => None,
+            Identity::Anonymous | Identity::Schedule { .. } | Identity::System(_) => None,
         }
     }
 
@@ -100,11 +107,12 @@ impl Actor {
         }
     }
 
-    /// The name in the log: `user/7`, `system/reconciler`, `anonymous`.
+    /// The name in the log: `user/7`, `schedule/3`, `system/reconciler`, `anonymous`.
     pub fn name(&self) -> String {
         match self.identity {
             Identity::Anonymous => "anonymous".to_owned(),
             Identity::User { id, .. } => format!("user/{id}"),
+            Identity::Schedule { id, .. } => format!("schedule/{id}"),
             Identity::System(name) => format!("system/{name}"),
         }
     }
@@ -127,7 +135,7 @@ impl Actor {
             Identity::User { credential: CredentialUsed::ApiToken { id, .. }, .. } => {
                 Some(format!("token/{id}"))
             }
-            Identity::Anonymous | Identity::System(_) => None,
+            Identity::Anonymous | Identity::Schedule { .. } | Identity::System(_) => None,
         }
     }
 

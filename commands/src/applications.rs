@@ -86,6 +86,7 @@ impl From<Refusal> for Error {
             Refusal::Busy { .. } => "application.busy",
             Refusal::OnlyDeletable => "application.only_deletable",
             Refusal::NotRunning => "application.not_running",
+            Refusal::Lost => "application.container_missing",
             Refusal::NotThisOperation => "operation.not_current",
         };
         Self::conflict(code, refusal.to_string())

@@ -9,6 +9,8 @@ use cqrs_es::{Aggregate, DomainEvent};
 use proximity_domain::UserId;
 use proximity_domain::application::Application;
 use proximity_domain::backup::Backup;
+use proximity_domain::backup_run::BackupRun;
+use proximity_domain::backup_schedule::BackupSchedule;
 use proximity_domain::host::Host;
 use proximity_domain::lease::Lease;
 use proximity_domain::operation::Operation;
@@ -21,7 +23,7 @@ use proximity_eventstore::{
 use rand::Rng as _;
 use uuid::Uuid;
 
-use crate::actor::Metadata;
+use crate::actor::{Identity, Metadata};
 use crate::error::Error;
 
 /// How often a decision is made anew after another append won one of its streams.
@@ -42,7 +44,8 @@ macro_rules! judge {
         })*
     };
 }
-judge!(ApiToken, Application, Backup, Host, Lease, Operation, Session, Settings, User);
+judge!(ApiToken, Application, Backup, BackupRun, BackupSchedule, Host, Lease, Operation, Session);
+judge!(Settings, User);
 
 /// Why a command was not judged well: by the aggregate, or because it could not be asked.
 #[derive(Debug)]
@@ -164,6 +167,11 @@ impl<'s> Unit<'s> {
         Ok(state)
     }
 
+    /// Sequence of the last event of a stream that this unit has loaded, its own decisions left out.
+    pub(crate) fn sequence<A: Judge>(&self, id: &str) -> Option<u64> {
+        self.streams.get(&(A::TYPE, id.to_owned())).map(|stream| stream.sequence)
+    }
+
     /// Judges a command; its events become part of this unit. Returns how many there are.
     pub async fn apply<A: Judge>(
         &mut self,
@@ -191,11 +199,20 @@ impl<'s> Unit<'s> {
         Ok(count)
     }
 
-    /// Says whose thing it is about, once that is known; an admin acts on that user's behalf.
+    /// Says whose thing it is about, once that is known; an admin or a schedule acts on that user's
+    /// behalf.
     pub fn owned_by(&mut self, owner: UserId) {
         self.metadata.owner = Some(owner);
-        self.metadata.on_behalf_of =
-            self.metadata.actor.user().filter(|actor| *actor != owner).map(|_| owner);
+        self.metadata.on_behalf_of = match self.metadata.actor.identity {
+            Identity::User { id, .. } => (id != owner).then_some(owner),
+            Identity::Schedule { .. } => Some(owner),
+            Identity::Anonymous | Identity::System(_) => None,
+        };
+    }
+
+    /// Says which endeavour it belongs to, once that is known.
+    pub fn correlate(&mut self, id: impl ToString) {
+        self.metadata.correlation = Some(id.to_string());
     }
 
     /// A row to be written in the same transaction.

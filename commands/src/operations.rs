@@ -137,7 +137,7 @@ impl Operations {
         let application = progress.application.as_str();
         let problem = format!("given up by an operator: {note}");
         crate::applications::give_up_backup(unit, operation, &progress.plan, &problem).await?;
-        if !matches!(&progress.plan, Plan::BackupDelete(plan) if plan.detached) {
+        if !progress.plan.is_detached() {
             let abandon = App::Abandon { operation, problem };
             unit.apply::<Application>(application, abandon)
                 .await

@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use proximity_domain::user::Role;
-use proximity_domain::{ApplicationId, BackupId, OperationId, UserId};
+use proximity_domain::{ApplicationId, BackupId, OperationId, ScheduleId, UserId};
 use proximity_eventstore::{Guard, SideWrite, Store, tables};
 
 use crate::Error;
@@ -29,6 +29,10 @@ impl Ownable for ApplicationId {
 
 impl Ownable for BackupId {
     const KIND: &'static str = "backup";
+}
+
+impl Ownable for ScheduleId {
+    const KIND: &'static str = "backup_schedule";
 }
 
 impl Ownable for OperationId {
@@ -52,6 +56,7 @@ impl<T: Ownable> Owned<T> {
             Identity::User { id: user, role: Role::User, .. } => {
                 filter.push(("owner", text(user)));
             }
+            Identity::Schedule { owner, .. } => filter.push(("owner", text(owner))),
             Identity::Anonymous => return Err(Error::Unauthenticated),
         }
         let rows = store.rows(&tables::OWNERSHIP, filter, 1).await.map_err(unreadable)?;
@@ -99,7 +104,7 @@ impl Admin {
             Identity::System(_) | Identity::User { role: Role::Admin, .. } => {
                 Ok(Self { actor: actor.clone() })
             }
-            Identity::User { role: Role::User, .. } => {
+            Identity::User { role: Role::User, .. } | Identity::Schedule { .. } => {
                 Err(Error::forbidden("admin.required", "only an administrator may do this"))
             }
             Identity::Anonymous => Err(Error::Unauthenticated),

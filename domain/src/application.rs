@@ -6,7 +6,8 @@
 //!                        ▼                     │delete          │delete
 //!                      failed ──delete──▶ removed ◀─────────────┘
 //! ```
-//! One operation at a time: while one runs or is stuck, every other is refused.
+//! One operation at a time: while one runs or is stuck, every other is refused. What a look at Proxmox
+//! finds changes it only between operations.
 
 mod event;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Kind;
-use crate::value::{ApplicationId, OperationId, UserId, Vmid};
+use crate::value::{ApplicationId, NodeName, OperationId, UserId, Vmid};
 
 /// What can be asked of an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,17 @@ pub enum Command {
         operation: OperationId,
         problem: String,
     },
+    /// Told by a look at Proxmox; means nothing while an operation runs.
+    Observe(Sighting),
+}
+
+/// What a look at Proxmox found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sighting {
+    /// Its container, wherever it is.
+    Present { node: NodeName, running: bool, address: Option<IpAddr> },
+    /// No container of it.
+    Missing(Loss),
 }
 
 /// Why it was refused.
@@ -106,6 +118,8 @@ pub enum Error {
     OnlyDeletable,
     #[error("this application is not running")]
     NotRunning,
+    #[error("this application's container is gone: restore a backup of it, or delete it")]
+    Lost,
     #[error("this operation is not the one that runs on the application")]
     NotThisOperation,
 }
@@ -129,6 +143,9 @@ pub struct Live {
     pub running: bool,
     /// Whether the operation that makes it has ended well.
     pub complete: bool,
+    /// Its container was not there when last looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Loss>,
     pub current: Option<Current>,
 }
 
@@ -204,6 +221,21 @@ impl Application {
             Command::Abandon { operation, problem } => {
                 self.ending(operation, Event::OperationAbandoned { operation, problem })
             }
+            Command::Observe(sighting) => Ok(self.observe(sighting).into_iter().collect()),
+        }
+    }
+
+    /// What a look says that is not recorded yet.
+    fn observe(&self, sighting: Sighting) -> Option<Event> {
+        let live = self.live().filter(|live| live.complete && live.current.is_none())?;
+        match sighting {
+            Sighting::Present { node, running, address } => {
+                let known = live.lost.is_none()
+                    && live.running == running
+                    && live.requested.guest.node == node;
+                (!known).then_some(Event::Observed { node, running, address })
+            }
+            Sighting::Missing(loss) => (live.lost != Some(loss)).then_some(Event::Lost(loss)),
         }
     }
 
@@ -219,6 +251,9 @@ impl Application {
             Self::Live(live) => match kind {
                 Kind::Start if live.running => Ok(vec![]), // already so: repeating is not an error
                 Kind::Stop if !live.running => Ok(vec![]),
+                Kind::Start | Kind::Restart | Kind::Clone | Kind::Backup if live.lost.is_some() => {
+                    Err(Error::Lost)
+                }
                 Kind::Restart if !live.running => Err(Error::NotRunning),
                 Kind::Start | Kind::Stop | Kind::Restart | Kind::Delete | Kind::Clone => began(),
                 Kind::Backup | Kind::BackupDelete => began(),
@@ -281,6 +316,7 @@ impl Application {
                     requested: *requested,
                     running: false,
                     complete: false,
+                    lost: None,
                     current: Some(current),
                 }))
             }
@@ -316,6 +352,15 @@ impl Live {
                 self.current = None;
             }
             Event::VmidReplaced { to, .. } => self.requested.guest.vmid = to,
+            Event::Observed { node, running, .. } => {
+                self.requested.guest.node = node;
+                self.running = running;
+                self.lost = None;
+            }
+            Event::Lost(loss) => {
+                self.running = false;
+                self.lost = Some(loss);
+            }
             Event::OperationBegan { operation, kind } => {
                 self.current = Some(Current { operation, kind, stuck: false });
             }
@@ -364,6 +409,8 @@ impl Failed {
             | Event::Started { .. }
             | Event::Stopped { .. }
             | Event::Restarted { .. }
+            | Event::Observed { .. }
+            | Event::Lost(_)
             | Event::Removed { .. } => {}
         }
         self

@@ -25,6 +25,7 @@ pub enum Command {
     Register { connection: Connection, cluster: ClusterName, is_default: bool },
     Change { connection: Connection, is_active: bool, is_default: bool },
     ObserveNodes { nodes: Vec<ObservedNode> },
+    ReportDiscrepancies { discrepancies: Vec<Discrepancy> },
     Suspend { reason: String },
     Remove,
 }
@@ -59,6 +60,9 @@ pub struct Registration {
     pub is_default: bool,
     /// Sorted by name.
     pub nodes: Vec<ObservedNode>,
+    /// What a person has to look at, sorted.
+    #[serde(default)]
+    pub discrepancies: Vec<Discrepancy>,
     /// Why nothing is sent to it until an admin has looked.
     pub suspended: Option<String>,
 }
@@ -90,6 +94,11 @@ impl Host {
                     && host.nodes.iter().zip(&nodes).all(|(old, new)| old.is_like(new));
                 Ok(unless(same, Event::NodesObserved { nodes }))
             }
+            (Self::Registered(host), Command::ReportDiscrepancies { mut discrepancies }) => {
+                discrepancies.sort();
+                let same = host.discrepancies == discrepancies;
+                Ok(unless(same, Event::DiscrepanciesObserved { discrepancies }))
+            }
             (Self::Registered(host), Command::Suspend { reason }) => {
                 Ok(unless(host.suspended.is_some(), Event::Suspended { reason }))
             }
@@ -107,6 +116,7 @@ impl Host {
                     is_active: true,
                     is_default,
                     nodes: Vec::new(),
+                    discrepancies: Vec::new(),
                     suspended: None,
                 }))
             }
@@ -120,6 +130,9 @@ impl Host {
                 }
                 Event::NodesObserved { nodes } => {
                     Self::Registered(Box::new(Registration { nodes, ..*host }))
+                }
+                Event::DiscrepanciesObserved { discrepancies } => {
+                    Self::Registered(Box::new(Registration { discrepancies, ..*host }))
                 }
                 Event::Suspended { reason } => {
                     Self::Registered(Box::new(Registration { suspended: Some(reason), ..*host }))

@@ -2,6 +2,8 @@
 
 pub mod application;
 pub mod backup;
+pub mod backup_run;
+pub mod backup_schedule;
 #[cfg(test)]
 mod fixture;
 pub mod host;
@@ -16,5 +18,5 @@ pub mod value;
 pub use value::{
     AddressMode, ApplicationId, BackupId, Cidr, ClusterName, Cores, EnvValue, Gibibytes, HostId,
     Hostname, LeaseKey, Mebibytes, NetworkSettings, NetworkSettingsInput, NodeName, OperationId,
-    Port, PortPool, Resources, SecretId, SessionId, UserId, ValueError, Vmid,
+    Port, PortPool, Resources, ScheduleId, SecretId, SessionId, UserId, ValueError, Vmid,
 };

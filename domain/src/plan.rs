@@ -91,6 +91,16 @@ impl Plan {
             Self::BackupDelete(plan) => Some(&plan.guest),
         }
     }
+
+    /// Whether its application is gone, so that nobody is told of its end.
+    pub fn is_detached(&self) -> bool {
+        match self {
+            Self::Delete(plan) => plan.detached,
+            Self::BackupDelete(plan) => plan.detached,
+            Self::Deploy(_) | Self::Start(_) | Self::Stop(_) | Self::Restart(_) => false,
+            Self::Clone(_) | Self::Adopt(_) | Self::Backup(_) => false,
+        }
+    }
 }
 
 /// Where a guest is, and under which number.
@@ -195,6 +205,12 @@ pub struct DeletePlan {
     /// The adoption that brought the container here: it is given back and not destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted_by: Option<OperationId>,
+    /// A stranger has the number by now: nothing of ours is left under it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaced: bool,
+    /// The application is gone already; its container came to be after that, and goes too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
 }
 
 /// Starts, stops or restarts an application's container.

@@ -20,6 +20,9 @@ pub struct Backup {
     pub application_id: String,
     /// The user id of the application's owner.
     pub owner: i64,
+    /// The schedule that asked for it; null when a person did.
+    #[serde(default)]
+    pub schedule_id: Option<i64>,
     /// The archive's file name; empty while there is none.
     pub file_name: String,
     /// The storage that the archive is on.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use proximity_eventstore::{Position, Recorded};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::backend::{Mark, Session, Slot};
@@ -47,10 +48,25 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After this long without a sign, a build counts as dead.
 const DEAD: Duration = Duration::from_secs(30);
 
+/// Lines of a journal that are written at once while the next pages are folded.
+const LINES: usize = 10_000;
+
 struct Unit {
     index: usize,
     mark: Mark,
     fold: Box<dyn AnyFold>,
+    /// Lines of its journal on their way to the table.
+    writing: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Unit {
+    /// Waits for the lines that are on their way.
+    async fn written(&mut self) -> Result<(), Error> {
+        match self.writing.take() {
+            Some(writing) => writing.await.map_err(|_| Error::Closed)?,
+            None => Ok(()),
+        }
+    }
 }
 
 /// Builds these projections with one reading of the log; when `due` is set, only those whose live
@@ -108,7 +124,7 @@ async fn begin(inner: &Inner, chosen: &[usize], due: bool) -> Result<Vec<Unit>, 
         session.plant(projection, Slot::Next, &generation, &incarnation).await?;
         let mark = session.mark(name, Slot::Next).await?;
         let mark = mark.ok_or_else(|| Error::Replaced { name: name.to_owned() })?;
-        units.push(Unit { index, mark, fold: projection.fold() });
+        units.push(Unit { index, mark, fold: projection.fold(), writing: None });
     }
     session.commit().await?;
     Ok(units)
@@ -131,6 +147,9 @@ async fn run(
             let takes = units.iter_mut().map(|unit| take(inner, None, unit, &page, reached));
             all(takes).await?;
             reached += page.len() as u64;
+            for unit in units.iter_mut() {
+                write_lines(inner, unit).await?;
+            }
             let elapsed = started.elapsed();
             on_progress(BuildProgress { events_done: reached, events_total: head, elapsed });
             let full = units.iter().any(|unit| unit.fold.size() > HELD);
@@ -189,9 +208,29 @@ async fn take(
     }
 }
 
+/// Sends a journal's lines off to its table once they are many, which nothing folded later changes.
+async fn write_lines(inner: &Arc<Inner>, unit: &mut Unit) -> Result<(), Error> {
+    let Some(journal) = unit.fold.lines(LINES) else { return Ok(()) };
+    unit.written().await?;
+    let (inner, mark, index) = (Arc::clone(inner), unit.mark.clone(), unit.index);
+    unit.writing = Some(tokio::spawn(async move {
+        let mut session = inner.backend.begin().await?;
+        let changes = Changes { journal, ..Changes::default() };
+        let projection = inner.projections[index].as_ref();
+        write(session.as_mut(), projection, Slot::Next, changes, true).await?;
+        // The table may be another build's by now; then nothing of this is kept.
+        if !session.advance(&mark, mark.position, None).await? {
+            return Err(Error::Replaced { name: mark.name });
+        }
+        session.commit().await
+    }));
+    Ok(())
+}
+
 /// Writes what is in memory when it is much; else only says that the build lives.
 async fn flush(inner: &Inner, unit: &mut Unit, reached: Position, full: bool) -> Result<(), Error> {
     let to = if full { reached } else { unit.mark.position };
+    unit.written().await?;
     let held = if full { changes(&mut unit.fold).await? } else { Changes::default() };
     let mut session = inner.backend.begin().await?;
     let projection = inner.projections[unit.index].as_ref();
@@ -213,6 +252,7 @@ async fn finish(inner: &Arc<Inner>, unit: &mut Unit, mut reached: Position) -> R
     let projection = inner.projections[unit.index].as_ref();
     let name = projection.name();
     let most = changes(&mut unit.fold).await?;
+    unit.written().await?;
     let mut session = inner.backend.begin().await?;
     let fresh = unit.mark.position == 0;
     write(session.as_mut(), projection, Slot::Next, most, fresh).await?;

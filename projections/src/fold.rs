@@ -35,6 +35,8 @@ pub trait AnyFold: Send + Sync {
     fn fold(&mut self, page: &[Recorded], after: Position) -> Folded;
     /// What changed since the last call; after a commit that failed, [`AnyFold::forget`].
     fn changes(&mut self) -> Result<Changes, Error>;
+    /// The journal's lines since the last call, when there are at least this many.
+    fn lines(&mut self, least: usize) -> Option<Vec<Vec<Cell>>>;
     /// How many rows and lines are held in memory.
     fn size(&self) -> usize;
     /// Drops everything in memory.
@@ -157,6 +159,10 @@ impl<P: Projection> AnyFold for Fold<P> {
         Ok(changes)
     }
 
+    fn lines(&mut self, least: usize) -> Option<Vec<Vec<Cell>>> {
+        (self.journal.len() >= least).then(|| std::mem::take(&mut self.journal))
+    }
+
     fn size(&self) -> usize {
         self.rows.len() + self.journal.len()
     }
@@ -185,6 +191,10 @@ impl AnyFold for Absent {
 
     fn changes(&mut self) -> Result<Changes, Error> {
         Err(Error::Closed)
+    }
+
+    fn lines(&mut self, _: usize) -> Option<Vec<Vec<Cell>>> {
+        None
     }
 
     fn size(&self) -> usize {

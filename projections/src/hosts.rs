@@ -170,6 +170,8 @@ impl Projection for Hosts {
                         row.observe(nodes);
                         row.host.last_seen = Some(now);
                     }
+                    // Asked for by themselves, of the log.
+                    Event::DiscrepanciesObserved { .. } => {}
                     Event::Suspended { reason } => {
                         row.host.is_active = false;
                         row.host.problem = Some(reason);

@@ -6,6 +6,7 @@
 
 pub mod applications;
 mod backend;
+pub mod backup_schedules;
 pub mod backups;
 mod build;
 mod cell;
@@ -26,6 +27,7 @@ mod views;
 
 pub use applications::{App, AppOperation, Applications};
 pub use backend::Location;
+pub use backup_schedules::{BackupSchedule, BackupSchedules, ScheduleResult, ScheduledBackup};
 pub use backups::{Backup, BackupStats, Backups};
 pub use build::{BuildProgress, OnProgress};
 pub use cell::{Cell, Column, Kind, Table};

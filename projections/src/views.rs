@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::applications::Applications;
 use crate::backend::{Backend, Location, Mark, Postgres, Rows, Slot, Sqlite};
+use crate::backup_schedules::BackupSchedules;
 use crate::backups::Backups;
 use crate::build::{OnProgress, build};
 use crate::cell::{Cell, Kind};
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
 pub fn standard() -> Vec<Box<dyn AnyProjection>> {
     vec![
         boxed::<Applications>(),
+        boxed::<BackupSchedules>(),
         boxed::<Backups>(),
         boxed::<Hosts>(),
         boxed::<Leases>(),

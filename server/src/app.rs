@@ -16,7 +16,7 @@ use hmac::{Hmac, Mac as _};
 use proximity_catalog::{Library, Origin};
 use proximity_commands::accounts::{Accounts, NewUser, Registration};
 use proximity_commands::answers::Answers;
-use proximity_commands::clock::SystemClock;
+use proximity_commands::clock::{Clock, SystemClock};
 use proximity_commands::keys::{KeyFile, MasterKeys, Purpose};
 use proximity_commands::marker::Markers;
 use proximity_commands::passwords::{HashingLimits, Passwords};
@@ -99,6 +99,11 @@ impl App {
     ///
     /// [`begin`]: Self::begin
     pub async fn assemble(config: Config) -> anyhow::Result<Arc<Self>> {
+        Self::assemble_at(config, SystemClock::shared()).await
+    }
+
+    /// The same by another clock than the machine's.
+    pub async fn assemble_at(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<Self>> {
         install_tls_provider();
         config.ensure_data()?;
         let catalog = open_catalog(&config)?;
@@ -107,7 +112,8 @@ impl App {
         let secrets = Secrets::new(store.clone(), keys.clone()).await?;
         let installation = installation::id(&store).await?;
         let views = stores::views(&config, &store).await?;
-        let commands = Commands::new(&config, &store, secrets, catalog.clone(), &installation);
+        let commands =
+            Commands::new(&config, &store, secrets, catalog.clone(), &installation, clock);
         let refusals = Arc::new(Refusals::new(store.clone(), commands.clock.clone()));
         let sessions = Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
         let tokens = ApiTokens::new(store.clone(), commands.clock.clone());

@@ -82,6 +82,21 @@ impl SimulatorHandle {
         Ok(())
     }
 
+    /// Starts or stops a container, as an operator at the console would.
+    ///
+    /// # Errors
+    /// `Unknown` if it is not there, `Config` if it does not start.
+    pub async fn power_container(&self, vmid: u32, on: bool) -> Result<(), Error> {
+        let node = self.sim.world().containers.get(&vmid).map(|container| container.node.clone());
+        let node =
+            node.ok_or_else(|| Error::Unknown { kind: "container", name: vmid.to_string() })?;
+        if on {
+            return bring_up(&self.sim, &node, vmid).await;
+        }
+        power::take_down(&self.sim, &operator(), &node, vmid).await;
+        Ok(())
+    }
+
     /// Moves a container to another node, as a migration would.
     ///
     /// # Errors
@@ -161,10 +176,17 @@ pub(crate) async fn plant(sim: &Arc<Sim>, foreign: Foreign) -> Result<u32, Error
         (vmid, node)
     };
     if foreign.running {
-        let root = Auth { user: "root@pam".to_owned(), token: None };
-        power::bring_up(sim, &root, &node, vmid)
-            .await
-            .map_err(|failure| Error::Config(format!("the guest did not start: {failure:?}")))?;
+        bring_up(sim, &node, vmid).await?;
     }
     Ok(vmid)
+}
+
+fn operator() -> Auth {
+    Auth { user: "root@pam".to_owned(), token: None }
+}
+
+async fn bring_up(sim: &Sim, node: &str, vmid: u32) -> Result<(), Error> {
+    power::bring_up(sim, &operator(), node, vmid)
+        .await
+        .map_err(|failure| Error::Config(format!("the guest did not start: {failure:?}")))
 }

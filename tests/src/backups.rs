@@ -52,6 +52,7 @@ impl Rig {
             storage: plan.storage.clone(),
             mode: plan.mode,
             compression: plan.compression,
+            scheduled: None,
         };
         let request = Command::Request(Box::new(requested));
         unit.apply::<Backup>(&BACKUP.to_string(), request).await.unwrap();

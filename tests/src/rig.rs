@@ -44,6 +44,8 @@ pub struct Rig {
     pub simulator: SimulatorHandle,
     pub store: Store,
     pub env: Env,
+    /// How long an operation may take before it is taken back.
+    pub patience: Duration,
 }
 
 struct OneHost(Arc<dyn Hypervisor>);
@@ -148,7 +150,7 @@ impl Rig {
             runner: Uuid::new_v4(),
             hooks: None,
         };
-        Self { simulator, store, env }
+        Self { simulator, store, env, patience: Duration::from_secs(60) }
     }
 
     /// Starts a runner, with or without a test's hooks.
@@ -252,6 +254,8 @@ impl Rig {
                 was_running: live.running,
                 adopted_by: (live.requested.origin == Origin::Adopted)
                     .then_some(live.requested.operation),
+                replaced: false,
+                detached: false,
             }),
             Kind::Start => Plan::Start(power),
             Kind::Stop => Plan::Stop(power),
@@ -273,7 +277,7 @@ impl Rig {
         plan: Plan,
     ) {
         let steps = step_names(&plan);
-        let deadline = self.env.clock.now() + 60_000_000;
+        let deadline = self.env.clock.now() + i64::try_from(self.patience.as_micros()).unwrap();
         let command = Op::Plan {
             application: application.clone(),
             owner: UserId(1),

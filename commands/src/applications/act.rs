@@ -2,17 +2,18 @@
 
 use std::str::FromStr;
 
-use proximity_domain::application::{Application, Command as App, Live, Origin};
+use proximity_domain::application::{Application, Command as App, Live, Loss, Origin};
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{DeletePlan, Kind, Plan, PowerPlan};
 use proximity_domain::{ApplicationId, OperationId, UserId, ValueError};
 use uuid::Uuid;
 
 use super::{Accepted, Applications};
-use crate::dispatch::{Retries, Tried, Unit};
+use crate::dispatch::{Tried, Unit};
 use crate::error::Error;
 use crate::once::{self, Done, OnceKey};
 use crate::policy::{Owned, give};
+use crate::retry::retrying;
 use crate::saga;
 
 /// What can be done with an application that exists.
@@ -62,16 +63,12 @@ impl Applications {
         force: bool,
         key: Option<&OnceKey>,
     ) -> Result<Done<Accepted>, Error> {
-        let mut retries = Retries::default();
-        loop {
-            if let Some(first) = once::kept(&self.store, application.actor(), key).await? {
-                return Ok(first);
+        retrying!(async {
+            match once::kept(&self.store, application.actor(), key).await? {
+                Some(first) => Ok(first),
+                None => self.attempt_action(application, action, force, key).await,
             }
-            match self.attempt_action(application, action, force, key).await {
-                Ok(done) => return Ok(done),
-                Err(tried) => retries.again(tried).await?,
-            }
-        }
+        })
     }
 
     async fn attempt_action(
@@ -122,8 +119,14 @@ fn plan(state: &Application, action: Action, force: bool) -> Option<(UserId, Pla
     match state {
         Application::Absent | Application::Removed => None,
         Application::Failed(failed) => {
-            let nothing =
-                DeletePlan { guest: None, holdings: None, was_running: false, adopted_by: None };
+            let nothing = DeletePlan {
+                guest: None,
+                holdings: None,
+                was_running: false,
+                adopted_by: None,
+                replaced: false,
+                detached: false,
+            };
             // Anything but a deletion is refused by the application itself.
             Some((failed.owner, Plan::Delete(nothing)))
         }
@@ -138,6 +141,8 @@ fn plan(state: &Application, action: Action, force: bool) -> Option<(UserId, Pla
                     was_running: live.running,
                     adopted_by: (live.requested.origin == Origin::Adopted)
                         .then_some(live.requested.operation),
+                    replaced: live.lost == Some(Loss::Replaced),
+                    detached: false,
                 }),
             };
             Some((live.requested.owner, plan))

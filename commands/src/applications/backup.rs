@@ -2,7 +2,7 @@
 
 use proximity_domain::application::{Application, Command as App, Live};
 use proximity_domain::backup::{
-    Backup, Command, Compression, Error as Refusal, Kept, Mode, Outcome, Requested,
+    Backup, Command, Compression, Error as Refusal, Kept, Mode, Outcome, Requested, Scheduled,
 };
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{BackupDeletePlan, BackupPlan, GuestRef, Kind, Plan};
@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Applications;
-use crate::dispatch::{Refused, Retries, Tried, Unit};
+use crate::dispatch::{Refused, Tried, Unit};
 use crate::error::Error;
 use crate::numbers;
 use crate::once::{self, Done, OnceKey};
 use crate::policy::{Owned, give};
+use crate::retry::retrying;
 use crate::saga;
 
 /// The counter of backups' numbers.
@@ -44,16 +45,12 @@ impl Applications {
         wish: BackupWish,
         key: Option<&OnceKey>,
     ) -> Result<Done<BackupAccepted>, Error> {
-        let mut retries = Retries::default();
-        loop {
-            if let Some(first) = once::kept(&self.store, application.actor(), key).await? {
-                return Ok(first);
+        retrying!(async {
+            match once::kept(&self.store, application.actor(), key).await? {
+                Some(first) => Ok(first),
+                None => self.attempt_backup(application, wish, key).await,
             }
-            match self.attempt_backup(application, wish, key).await {
-                Ok(done) => return Ok(done),
-                Err(tried) => retries.again(tried).await?,
-            }
-        }
+        })
     }
 
     async fn attempt_backup(
@@ -62,19 +59,33 @@ impl Applications {
         wish: BackupWish,
         key: Option<&OnceKey>,
     ) -> Result<Done<BackupAccepted>, Tried> {
-        let (actor, application) = (owned.actor(), owned.id());
+        let actor = owned.actor();
+        let mut unit = Unit::new(&self.store, actor.metadata("backup.create"));
+        let accepted = self.begin_backup(&mut unit, owned.id(), wish, None).await?;
+        unit.idempotent(once::keep(actor, key, &accepted)?);
+        let committed = unit.commit().await.map_err(numbers::tried)?;
+        Ok(once::done(committed, accepted)?)
+    }
+
+    /// Adds a backup of an application to a unit of work: the record, the operation, the reservation.
+    pub(crate) async fn begin_backup(
+        &self,
+        unit: &mut Unit<'_>,
+        application: &ApplicationId,
+        wish: BackupWish,
+        scheduled: Option<Scheduled>,
+    ) -> Result<BackupAccepted, Tried> {
         let operation = OperationId(Uuid::now_v7());
-        let meta = actor.metadata("backup.create").correlated(operation);
-        let mut unit = Unit::new(&self.store, meta);
+        unit.correlate(operation);
         let state = unit.load::<Application>(application.as_str()).await?;
-        begin(&mut unit, application, operation, Kind::Backup).await?;
+        begin(unit, application, operation, Kind::Backup).await?;
         // Whatever is not live was refused above.
         let live = state.live().ok_or(Error::NotFound)?;
         let owner = live.requested.owner;
         unit.owned_by(owner);
         let guest = live.requested.guest.clone();
         let storage = self.backup_storage(&guest).await?;
-        let number = BackupId(numbers::next(&self.store, &mut unit, NUMBERS).await?);
+        let number = BackupId(numbers::next(&self.store, unit, NUMBERS).await?);
         let requested = Requested {
             application: application.clone(),
             owner,
@@ -83,6 +94,7 @@ impl Applications {
             storage: storage.clone(),
             mode: wish.mode,
             compression: wish.compression,
+            scheduled,
         };
         let request = Command::Request(Box::new(requested));
         match unit.apply::<Backup>(&number.to_string(), request).await {
@@ -98,13 +110,9 @@ impl Applications {
             compression: wish.compression,
             was_running: live.running,
         });
-        self.plan(&mut unit, application, operation, owner, plan).await?;
+        self.plan(unit, application, operation, owner, plan).await?;
         unit.write(give(&number, owner));
-        let accepted =
-            BackupAccepted { backup: number, application: application.clone(), operation };
-        unit.idempotent(once::keep(actor, key, &accepted)?);
-        let committed = unit.commit().await.map_err(numbers::tried)?;
-        Ok(once::done(committed, accepted)?)
+        Ok(BackupAccepted { backup: number, application: application.clone(), operation })
     }
 
     /// Accepts the removal of a backup; of an application that is gone, too.
@@ -113,16 +121,12 @@ impl Applications {
         backup: &Owned<BackupId>,
         key: Option<&OnceKey>,
     ) -> Result<Done<BackupAccepted>, Error> {
-        let mut retries = Retries::default();
-        loop {
-            if let Some(first) = once::kept(&self.store, backup.actor(), key).await? {
-                return Ok(first);
+        retrying!(async {
+            match once::kept(&self.store, backup.actor(), key).await? {
+                Some(first) => Ok(first),
+                None => self.attempt_backup_deletion(backup, key).await,
             }
-            match self.attempt_backup_deletion(backup, key).await {
-                Ok(done) => return Ok(done),
-                Err(tried) => retries.again(tried).await?,
-            }
-        }
+        })
     }
 
     async fn attempt_backup_deletion(
@@ -130,10 +134,22 @@ impl Applications {
         owned: &Owned<BackupId>,
         key: Option<&OnceKey>,
     ) -> Result<Done<BackupAccepted>, Tried> {
-        let (actor, number) = (owned.actor(), *owned.id());
+        let actor = owned.actor();
+        let mut unit = Unit::new(&self.store, actor.metadata("backup.delete"));
+        let accepted = self.begin_backup_deletion(&mut unit, *owned.id()).await?;
+        unit.idempotent(once::keep(actor, key, &accepted)?);
+        let committed = unit.commit().await?;
+        Ok(once::done(committed, accepted)?)
+    }
+
+    /// Adds the removal of a backup to a unit of work.
+    pub(crate) async fn begin_backup_deletion(
+        &self,
+        unit: &mut Unit<'_>,
+        number: BackupId,
+    ) -> Result<BackupAccepted, Error> {
         let operation = OperationId(Uuid::now_v7());
-        let meta = actor.metadata("backup.delete").correlated(operation);
-        let mut unit = Unit::new(&self.store, meta);
+        unit.correlate(operation);
         let state = unit.load::<Backup>(&number.to_string()).await?;
         let kept = state.kept().ok_or(Error::NotFound)?.clone();
         let application = kept.requested.application.clone();
@@ -142,18 +158,15 @@ impl Applications {
         let parent = unit.load::<Application>(application.as_str()).await?;
         let detached = matches!(parent, Application::Removed | Application::Absent);
         if !detached {
-            begin(&mut unit, &application, operation, Kind::BackupDelete).await?;
+            begin(unit, &application, operation, Kind::BackupDelete).await?;
         }
         let begin = Command::Begin { operation, kind: Kind::BackupDelete };
         unit.apply::<Backup>(&number.to_string(), begin)
             .await
             .map_err(|refused| refused.or_else(Error::from))?;
         let plan = Plan::BackupDelete(deletion(number, kept, parent.live(), detached));
-        self.plan(&mut unit, &application, operation, owner, plan).await?;
-        let accepted = BackupAccepted { backup: number, application, operation };
-        unit.idempotent(once::keep(actor, key, &accepted)?);
-        let committed = unit.commit().await?;
-        Ok(once::done(committed, accepted)?)
+        self.plan(unit, &application, operation, owner, plan).await?;
+        Ok(BackupAccepted { backup: number, application, operation })
     }
 
     /// The operation's own stream, and whose it is.

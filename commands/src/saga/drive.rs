@@ -64,6 +64,9 @@ async fn advance(env: &Env, hold: &Hold, stopping: &CancellationToken) -> Result
     let (operation, _) = load::<Operation>(&env.store, &id).await.map_err(StepError::Store)?;
     let Some(progress) = operation.progress() else { return Ok(false) };
     let next = progress.next_move();
+    if matches!(next, Move::Try { .. } | Move::Recover { .. }) {
+        rest(env, hold, progress, stopping).await?;
+    }
     if let Some(reason) = turn_back(env, progress, &next) {
         let command = Command::Unwind { reason, past_pivot: false };
         record(env, hold, progress, "operation.unwind", command).await?;
@@ -115,7 +118,14 @@ fn turn_back(env: &Env, progress: &Progress, next: &Move) -> Option<String> {
     if let Some(reason) = &progress.cancel {
         return Some(format!("cancelled: {reason}"));
     }
-    (env.clock.now() > progress.deadline).then(|| "its time is over".to_owned())
+    (env.clock.now() > progress.deadline).then(|| {
+        let attempt = progress.attempt.as_ref();
+        let failed = attempt.and_then(|last| Some((&last.step, last.failure.as_ref()?)));
+        match failed {
+            Some((step, failure)) => format!("its time is over; {step}: {}", failure.message),
+            None => "its time is over".to_owned(),
+        }
+    })
 }
 
 struct Attempt {
@@ -142,7 +152,6 @@ async fn try_step(
         };
         return finish::stuck(env, hold, progress, &name, direction, &failure).await;
     };
-    rest(env, hold, progress, stopping).await?;
     dies(env, Point::BeforeIntent, &name, direction)?;
     let intend = Command::IntendStep { step: name.clone(), direction };
     record(env, hold, progress, "operation.intend", intend).await?;
@@ -224,17 +233,18 @@ fn next_try(
     failure: &Failure,
 ) -> Option<Micros> {
     let config = &env.config;
-    let (most, deadline) = match direction {
-        Direction::Act => (config.act_attempts, progress.deadline),
+    // A try that would come too late is not waited for in full: the deadline ends the operation then,
+    // except past a pivot, where there is no way back.
+    let (most, latest) = match direction {
+        Direction::Act if super::is_past_pivot(progress) => (config.act_attempts, Micros::MAX),
+        Direction::Act => (config.act_attempts, progress.deadline.saturating_add(1)),
         Direction::Undo => (config.undo_attempts, Micros::MAX),
     };
     let hopeless = failure.class == FailureClass::Permanent
         || number >= most
         || env.hooks.as_ref().is_some_and(|hooks| hooks.never_retries());
     let pause = Micros::try_from(config.pause(number).as_micros()).unwrap_or(SECOND);
-    let at = env.clock.now().saturating_add(pause);
-    // Past a pivot there is no way back, so time alone does not end the tries.
-    (!hopeless && (at <= deadline || super::is_past_pivot(progress))).then_some(at)
+    (!hopeless).then(|| env.clock.now().saturating_add(pause).min(latest))
 }
 
 /// Waits for the moment of the next try.

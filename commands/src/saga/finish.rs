@@ -28,7 +28,7 @@ const PICKS: u32 = 40;
 #[derive(Clone)]
 enum Decision {
     Lease(LeaseKey, LeaseCommand),
-    /// Left out when the application is gone and only a backup of it is worked on.
+    /// Left out when the application is gone and only what it left is worked on.
     Application(App),
     /// For another application that the operation is about.
     Other(ApplicationId, App),
@@ -52,6 +52,11 @@ pub(super) async fn complete(env: &Env, hold: &Hold, progress: &Progress) -> Res
         Plan::Delete(plan) => {
             let stays = plan.adopted_by.is_some();
             let (guest, holdings) = (plan.guest.as_ref(), plan.holdings.as_ref());
+            if let Some(guest) = guest.filter(|_| plan.replaced) {
+                let reason = "another guest has it".to_owned();
+                let foreign = LeaseCommand::FindForeign { reason };
+                decisions.push(Decision::Lease(guest.vmid_lease(), foreign));
+            }
             give_back(env, &mut decisions, progress, guest, holdings, stays);
             App::FinishRemoval { operation }
         }
@@ -307,7 +312,7 @@ async fn decide(
                 }
             }
         }
-        Decision::Application(_) if is_detached(progress) => Ok(()),
+        Decision::Application(_) if progress.plan.is_detached() => Ok(()),
         Decision::Backup(id, command) => {
             let judged = unit.apply::<BackupState>(&id.to_string(), command).await;
             judged.map(drop).map_err(|refused| {
@@ -332,11 +337,6 @@ async fn tell(unit: &mut Unit<'_>, application: &str, command: App) -> Result<()
         let context = "the application refused an outcome";
         refused.or_else(|error| Error::internal(context, error))
     })
-}
-
-/// Whether the operation is about a backup whose application is gone.
-fn is_detached(progress: &Progress) -> bool {
-    matches!(&progress.plan, Plan::BackupDelete(plan) if plan.detached)
 }
 
 /// Whether these decisions are the last ones of an application that held something.

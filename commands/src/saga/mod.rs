@@ -45,7 +45,7 @@ pub fn steps(plan: &Plan) -> &'static [&'static dyn Step] {
                 &health::WaitHealthy,
             ],
         },
-        Plan::Delete(plan) if plan.guest.is_none() => &[],
+        Plan::Delete(plan) if plan.guest.is_none() || plan.replaced => &[],
         Plan::Delete(plan) if plan.adopted_by.is_some() => &[&adopt::UnmarkContainer],
         Plan::Delete(_) => &[&delete::StopGuest, &delete::Unprotect, &delete::Destroy],
         Plan::Start(_) => &[&power::Start, &health::WaitHealthy],

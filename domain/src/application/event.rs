@@ -7,7 +7,7 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{GuestRef, Health, Holdings, Kind};
-use crate::value::{ApplicationId, EnvValue, OperationId, Port, Resources, UserId, Vmid};
+use crate::value::{ApplicationId, EnvValue, NodeName, OperationId, Port, Resources, UserId, Vmid};
 
 /// An application's events; `event_type` is `application.<variant in snake case>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +88,16 @@ pub enum Event {
         operation: OperationId,
         problem: String,
     },
+    /// A look at Proxmox found its container otherwise than was recorded: someone started, stopped or
+    /// moved it by hand, or put it back.
+    Observed {
+        node: NodeName,
+        running: bool,
+        /// Where it answers, when it runs and that could be learnt.
+        address: Option<IpAddr>,
+    },
+    /// A look at Proxmox found its container gone.
+    Lost(Loss),
     /// It is gone; nothing is held for it.
     Removed {
         operation: OperationId,
@@ -149,6 +159,16 @@ impl Origin {
     }
 }
 
+/// How a container came to be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// The whole cluster holds no guest under its number.
+    Gone,
+    /// A guest that is not this application's has its number.
+    Replaced,
+}
+
 /// The first endpoint of an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -176,6 +196,8 @@ impl DomainEvent for Event {
             Self::OperationEnded { .. } => "application.operation_ended",
             Self::OperationStuck { .. } => "application.operation_stuck",
             Self::OperationAbandoned { .. } => "application.operation_abandoned",
+            Self::Observed { .. } => "application.observed",
+            Self::Lost(_) => "application.lost",
             Self::Removed { .. } => "application.removed",
         }
         .to_owned()

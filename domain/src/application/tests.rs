@@ -247,6 +247,8 @@ fn stored_applications_can_be_read_for_ever() {
         Event::CloneReady { operation: op(1), address, running: true },
         Event::Cloned { operation: op(2), into: "memos-0a1b2c3d".parse().unwrap(), running: true },
         Event::Adopted { operation: op(1), address: None, running: false },
+        observed("pve2", false),
+        Event::Lost(Loss::Gone),
     ] {
         assert_stored_as_promised(&event);
     }
@@ -263,4 +265,61 @@ async fn an_application_runs_on_after_its_backup_and_takes_one_operation_at_a_ti
     let restart = Command::BeginOperation { operation: op(3), kind: Kind::Restart };
     let events = given([past(), vec![ended]].concat(), restart).await;
     assert_eq!(events.map(|events| events.len()), Ok(1));
+}
+
+fn observed(node: &str, running: bool) -> Event {
+    let address = running.then(|| "10.0.0.8".parse().unwrap());
+    Event::Observed { node: node.parse().unwrap(), running, address }
+}
+
+fn see(node: &str, running: bool) -> Command {
+    let Event::Observed { node, running, address } = observed(node, running) else {
+        unreachable!()
+    };
+    Command::Observe(Sighting::Present { node, running, address })
+}
+
+#[tokio::test]
+async fn a_look_that_finds_what_is_recorded_is_no_event() {
+    assert_eq!(given(vec![requested(), deployed()], see("pve1", true)).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn what_was_done_by_hand_is_recorded_and_counts_from_then_on() {
+    let past = || vec![requested(), deployed()];
+    let stopped = observed("pve2", false);
+    assert_eq!(given(past(), see("pve2", false)).await, Ok(vec![stopped.clone()]));
+    let later = [past(), vec![stopped]].concat();
+    assert_eq!(given(later.clone(), begin(Kind::Start)).await, Ok(vec![began(Kind::Start)]));
+    assert_eq!(given(later, see("pve2", false)).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn a_look_means_nothing_while_an_operation_runs_or_before_the_first_one_has_ended() {
+    let gone = || Command::Observe(Sighting::Missing(Loss::Gone));
+    for past in [
+        vec![requested()],
+        vec![requested(), failed()],
+        vec![requested(), deployed(), began(Kind::Stop)],
+        vec![requested(), deployed(), began(Kind::Delete), Event::Removed { operation: op(2) }],
+    ] {
+        assert_eq!(given(past.clone(), gone()).await, Ok(vec![]), "{past:?}");
+        assert_eq!(given(past.clone(), see("pve2", false)).await, Ok(vec![]), "{past:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_container_can_only_be_deleted_until_it_is_back() {
+    let lost = || vec![requested(), deployed(), Event::Lost(Loss::Gone)];
+    for kind in [Kind::Start, Kind::Restart, Kind::Clone, Kind::Backup] {
+        let refused = given(lost(), begin(kind)).await;
+        assert!(matches!(refused, Err(Error::Lost)), "{kind:?}: {refused:?}");
+    }
+    assert_eq!(given(lost(), begin(Kind::Delete)).await, Ok(vec![began(Kind::Delete)]));
+    let gone = Command::Observe(Sighting::Missing(Loss::Gone));
+    assert_eq!(given(lost(), gone).await, Ok(vec![]), "it is known already");
+    let back = observed("pve1", true);
+    assert_eq!(given(lost(), see("pve1", true)).await, Ok(vec![back.clone()]));
+    let again = given([lost(), vec![back]].concat(), begin(Kind::Restart)).await;
+    assert_eq!(again, Ok(vec![began(Kind::Restart)]));
 }

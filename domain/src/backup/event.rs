@@ -6,7 +6,7 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{GuestRef, Kind};
-use crate::value::{ApplicationId, OperationId, UserId, ValueError};
+use crate::value::{ApplicationId, OperationId, ScheduleId, UserId, ValueError};
 
 /// A backup's events; the aggregate's id is its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,19 @@ pub struct Requested {
     pub storage: String,
     pub mode: Mode,
     pub compression: Compression,
+    /// The schedule that asked for it; `None` when a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Scheduled>,
+}
+
+/// Which schedule asked for a backup, and when. Moments are µs since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduled {
+    pub schedule: ScheduleId,
+    /// The time that had come; the schedule fires once for it.
+    pub due: i64,
+    /// When it was asked for: retention counts by this.
+    pub at: i64,
 }
 
 /// The archive as it was found on its storage.

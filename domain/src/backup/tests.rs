@@ -4,7 +4,7 @@
 use super::*;
 use crate::fixture::assert_stored_as_promised;
 use crate::plan::GuestRef;
-use crate::value::{HostId, UserId};
+use crate::value::{HostId, ScheduleId, UserId};
 use uuid::Uuid;
 
 fn op(number: u128) -> OperationId {
@@ -25,6 +25,7 @@ fn requested() -> Event {
         storage: "local".into(),
         mode: Mode::Snapshot,
         compression: Compression::Zstd,
+        scheduled: None,
     }))
 }
 
@@ -101,6 +102,18 @@ fn a_deletion_that_failed_leaves_the_backup_as_it_was() {
     let backup = past.into_iter().fold(Backup::default(), Backup::evolve);
     let kept = backup.kept().unwrap();
     assert_eq!((&kept.outcome, kept.current), (&Outcome::Completed(archive()), None));
+}
+
+#[test]
+fn a_backup_says_which_schedule_asked_for_it() {
+    let Event::Requested(mut requested) = requested() else { unreachable!("it is asked for") };
+    let written = serde_json::to_value(&requested).unwrap();
+    assert_eq!(written.get("scheduled"), None, "a person's backup is written as it always was");
+    requested.scheduled = Some(Scheduled { schedule: ScheduleId(3), due: 60, at: 61 });
+    let event = Event::Requested(requested);
+    let text = serde_json::to_string(&event).unwrap();
+    assert!(text.contains(r#""scheduled":{"schedule":3,"due":60,"at":61}"#), "{text}");
+    assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
 }
 
 #[test]

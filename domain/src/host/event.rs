@@ -4,7 +4,7 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use super::Fingerprint;
-use crate::value::{ClusterName, NodeName, Port, SecretId};
+use crate::value::{ApplicationId, ClusterName, NodeName, Port, SecretId, Vmid};
 
 /// A host's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,11 @@ pub enum Event {
     /// Its nodes as last seen; recorded when names or states differ from the last time.
     NodesObserved {
         nodes: Vec<ObservedNode>,
+    },
+    /// What is there otherwise than the log says and is not set right by itself; recorded when it
+    /// differs from the last time.
+    DiscrepanciesObserved {
+        discrepancies: Vec<Discrepancy>,
     },
     /// It answered as another cluster than the one it was registered for.
     Suspended {
@@ -73,12 +78,36 @@ pub struct ObservedNode {
     pub disk_total: Option<u64>,
 }
 
+/// A container that a person has to look at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Discrepancy {
+    pub vmid: Vmid,
+    pub node: NodeName,
+    pub kind: DiscrepancyKind,
+    /// Whose container it is, or was to be.
+    pub application: ApplicationId,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiscrepancyKind {
+    /// It carries our marker, and no application has it. It is not known to be a leftover of ours, so
+    /// it stays.
+    Orphan,
+    /// An application's number, and another's guest.
+    Stranger,
+    /// It was given another host name by hand.
+    Renamed,
+}
+
 impl DomainEvent for Event {
     fn event_type(&self) -> String {
         match self {
             Self::Registered { .. } => "host.registered",
             Self::Changed { .. } => "host.changed",
             Self::NodesObserved { .. } => "host.nodes_observed",
+            Self::DiscrepanciesObserved { .. } => "host.discrepancies_observed",
             Self::Suspended { .. } => "host.suspended",
             Self::Removed => "host.removed",
         }

@@ -5,6 +5,7 @@ use cqrs_es::test::TestFramework;
 
 use super::*;
 use crate::fixture::assert_stored_as_promised;
+use crate::value::Vmid;
 
 fn connection() -> Connection {
     Connection {
@@ -148,9 +149,31 @@ fn every_event_of_a_host_is_stored_as_promised() {
         registered(),
         changed(true, false),
         Event::NodesObserved { nodes: vec![node("pve1", true)] },
+        Event::DiscrepanciesObserved { discrepancies: vec![orphan(104)] },
         suspended(),
         Event::Removed,
     ] {
         assert_stored_as_promised(&event);
     }
+}
+
+fn orphan(vmid: i64) -> Discrepancy {
+    Discrepancy {
+        vmid: Vmid::try_from(vmid).unwrap(),
+        node: "pve1".parse().unwrap(),
+        kind: DiscrepancyKind::Orphan,
+        application: "memos-0a1b2c3d".parse().unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn what_a_person_has_to_look_at_is_recorded_once_and_again_when_it_is_over() {
+    let report = |discrepancies| Command::ReportDiscrepancies { discrepancies };
+    assert_eq!(given(vec![registered()], report(vec![])).await, Ok(vec![]));
+    let two = Event::DiscrepanciesObserved { discrepancies: vec![orphan(104), orphan(105)] };
+    let unsorted = report(vec![orphan(105), orphan(104)]);
+    assert_eq!(given(vec![registered()], unsorted.clone()).await, Ok(vec![two.clone()]));
+    assert_eq!(given(vec![registered(), two.clone()], unsorted).await, Ok(vec![]));
+    let over = Event::DiscrepanciesObserved { discrepancies: vec![] };
+    assert_eq!(given(vec![registered(), two], report(vec![])).await, Ok(vec![over]));
 }

@@ -19,6 +19,8 @@ fn plan() -> Plan {
         holdings: None,
         was_running: true,
         adopted_by: None,
+        replaced: false,
+        detached: false,
     })
 }
 

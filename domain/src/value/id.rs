@@ -80,6 +80,10 @@ integer_id! {
     /// A backup: 1, 2, 3 …
     BackupId, "backup.id_invalid"
 }
+integer_id! {
+    /// A schedule of backups: 1, 2, 3 …
+    ScheduleId, "backup_schedule.id_invalid"
+}
 
 /// An application: `{catalog_id}-{8 hex digits}`; the words `discover` and `adopt` can never be one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -9,7 +9,9 @@ mod number;
 mod resources;
 
 pub use hostname::Hostname;
-pub use id::{ApplicationId, BackupId, HostId, OperationId, SecretId, SessionId, UserId};
+pub use id::{
+    ApplicationId, BackupId, HostId, OperationId, ScheduleId, SecretId, SessionId, UserId,
+};
 pub use lease_key::{LeaseKey, PortPool};
 pub use network::{AddressMode, Cidr, NetworkSettings, NetworkSettingsInput};
 pub use node::{ClusterName, NodeName};

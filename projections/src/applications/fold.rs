@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use proximity_domain::application::{Event, Origin, Requested};
+use proximity_domain::application::{Event, Loss, Origin, Requested};
 use proximity_domain::plan::Kind as OperationKind;
-use proximity_domain::{EnvValue, OperationId, Port, Vmid};
+use proximity_domain::{EnvValue, NodeName, OperationId, Port, Vmid};
 use serde::{Deserialize, Serialize};
 
 use super::{App, AppEndpoint, AppResources};
@@ -31,11 +31,13 @@ pub struct Row {
     removed: bool,
     /// The operation that makes it has ended well.
     complete: bool,
+    /// Its container was not there when last looked for.
+    lost: bool,
 }
 
 impl Projection for Applications {
     const NAME: &'static str = "applications";
-    const VERSION: i32 = 2;
+    const VERSION: i32 = 3;
     const STREAM: &'static str = "application";
     const TABLE: Table = Table {
         name: "applications",
@@ -131,15 +133,11 @@ fn change(row: &mut Row, event: Event) {
             });
         }
         Event::OperationFailed { operation: _, kind: _, problem, running } => {
-            let status = if row.hollow { "error" } else { state(running) };
+            let status = if row.hollow || row.lost { "error" } else { state(running) };
             row.end(status, Some(problem));
         }
         Event::OperationEnded { operation: _, kind: _, running } => {
-            let status = match (row.hollow, running) {
-                (true, _) => "error",
-                (false, true) => "running",
-                (false, false) => "stopped",
-            };
+            let status = if row.hollow || row.lost { "error" } else { state(running) };
             row.end(status, None);
         }
         // The operation stays: an operator can resume it.
@@ -152,6 +150,28 @@ fn change(row: &mut Row, event: Event) {
                 row.empty();
             }
             row.end("error", Some(problem));
+        }
+        Event::Observed { node, running, address } => {
+            row.lives_on(&node);
+            row.answers_at(address);
+            row.lost = false;
+            row.app.problem = None;
+            row.status(state(running));
+        }
+        Event::Lost(loss) => {
+            row.lost = true;
+            let (node, vmid) = (&row.app.node, row.app.vmid.unwrap_or_default());
+            row.app.problem = Some(match loss {
+                Loss::Gone => format!(
+                    "its container {vmid} is gone from Proxmox, last seen on {node}: restore a \
+                     backup, or delete the application"
+                ),
+                Loss::Replaced => format!(
+                    "another guest has its number {vmid} now, and its own container is gone: restore \
+                     a backup, or delete the application, which leaves that guest alone"
+                ),
+            });
+            row.status("error");
         }
         Event::Removed { operation: _ } => {
             row.removed = true;
@@ -201,6 +221,11 @@ impl Row {
     fn numbered(&mut self, vmid: Option<Vmid>) {
         self.app.lxc_id = vmid.map(Vmid::get);
         self.app.vmid = self.app.lxc_id;
+    }
+
+    fn lives_on(&mut self, node: &NodeName) {
+        self.app.node = node.to_string();
+        self.app.node_name = node.to_string();
     }
 
     fn answers_at(&mut self, address: Option<IpAddr>) {
@@ -304,5 +329,6 @@ fn requested_row(requested: &Requested, at: At<'_>) -> Row {
         hollow: false,
         removed: false,
         complete: false,
+        lost: false,
     }
 }

@@ -72,12 +72,12 @@ impl Views {
         let offset = i64::from(page.saturating_sub(1)) * i64::from(per_page);
         let (limit_at, offset_at) = (cells.len() + 1, cells.len() + 2);
         cells.extend([Cell::Integer(per_page.into()), Cell::Integer(offset)]);
-        // The outer join keeps the total when the page itself is empty.
+        // Counted apart: a window over the page would carry every body there is. The outer join keeps
+        // the total when the page itself is empty.
         let sql = format!(
-            "with page as (select body, operation, born, count(*) over () as total \
-               from applications where {wanted} order by born desc \
-               limit ${limit_at} offset ${offset_at}) \
-             select coalesce(a.total, (select count(*) from applications where {wanted})), \
+            "with page as (select body, operation, born from applications where {wanted} \
+               order by born desc limit ${limit_at} offset ${offset_at}) \
+             select (select count(*) from applications where {wanted}), \
                a.body, {OPERATION_COLUMNS} \
              from (select 1 as one) as anchor left join page a on true {WITH_OPERATION} \
              order by a.born desc"

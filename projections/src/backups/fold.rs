@@ -23,7 +23,7 @@ pub struct Row {
 
 impl Projection for Backups {
     const NAME: &'static str = "backups";
-    const VERSION: i32 = 1;
+    const VERSION: i32 = 2;
     const STREAM: &'static str = "backup";
     const TABLE: Table = Table {
         name: "backups",
@@ -126,6 +126,7 @@ fn requested_row(requested: &Requested, at: At<'_>) -> Result<Row, Cannot> {
         id,
         application_id: requested.application.to_string(),
         owner: requested.owner.0,
+        schedule_id: requested.scheduled.map(|scheduled| scheduled.schedule.0),
         file_name: String::new(),
         storage_name: requested.storage.clone(),
         size: None,

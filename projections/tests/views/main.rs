@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod applications;
+mod backups;
 mod builds;
 mod followers;
 mod hosts_and_leases;

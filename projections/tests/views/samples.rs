@@ -213,6 +213,8 @@ pub fn delete_plan(sample: &Sample) -> Plan {
         holdings: Some(sample.holdings()),
         was_running: true,
         adopted_by: None,
+        replaced: false,
+        detached: false,
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proximity_commands::saga::{Runner, RunnerHandle};
+use proximity_commands::schedules::{Scheduler, SchedulerHandle};
 use proximity_projections::Views;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +23,10 @@ pub struct Background {
 struct Running {
     publisher: Option<publish::Handle>,
     operations: RunnerHandle,
+    schedules: SchedulerHandle,
     stopping: CancellationToken,
     watch: JoinHandle<()>,
+    reconciler: JoinHandle<()>,
     chores: JoinHandle<()>,
     control: Option<JoinHandle<()>>,
 }
@@ -48,7 +51,9 @@ impl Background {
         let running = Running {
             control: embedded.then(|| tokio::spawn(control::listen(app.clone(), stopping.clone()))),
             operations: Runner::start(app.saga_env()),
+            schedules: Scheduler::start(app.commands.schedules.clone()),
             chores: tokio::spawn(chores(app.clone(), stopping.clone())),
+            reconciler: tokio::spawn(reconcile(app.clone(), stopping.clone())),
             stopping,
             watch: tokio::spawn(async move { watch.run(LOOK, stopped).await }),
             publisher: Publisher::start(
@@ -81,8 +86,13 @@ impl Background {
 impl Running {
     async fn stop(self) {
         self.stopping.cancel();
+        self.schedules.stop().await;
         self.operations.stop().await;
-        let tasks = [("watch over hosts", self.watch), ("chores", self.chores)];
+        let tasks = [
+            ("watch over hosts", self.watch),
+            ("reconciler", self.reconciler),
+            ("chores", self.chores),
+        ];
         for (what, task) in
             tasks.into_iter().chain(self.control.map(|control| ("control socket", control)))
         {
@@ -94,6 +104,12 @@ impl Running {
             publisher.stop().await;
         }
     }
+}
+
+/// Compares all hosts with the log, for as long as the server runs.
+async fn reconcile(app: Arc<App>, stopping: CancellationToken) {
+    let runner = app.runner.id;
+    app.commands.reconciler.run(runner, LOOK, stopping).await;
 }
 
 /// Small things that are done now and then; what fails is done the next time.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proximity_catalog::Library;
 use proximity_commands::applications::{Applications, Limits};
-use proximity_commands::clock::{Clock, SystemClock};
+use proximity_commands::clock::Clock;
 use proximity_commands::clusters::{Freshness, LiveClusters};
 use proximity_commands::directory::HostDirectory;
 use proximity_commands::hosts::{Hosts, NodeWatch};
@@ -13,7 +13,9 @@ use proximity_commands::marker::Markers;
 use proximity_commands::operations::Operations;
 use proximity_commands::pools::{PoolRanges, Pools};
 use proximity_commands::ports::{Connector, Hypervisors};
+use proximity_commands::reconcile::Reconciler;
 use proximity_commands::saga::SagaConfig;
+use proximity_commands::schedules::{Patience, Schedules};
 use proximity_commands::secrets::Secrets;
 use proximity_eventstore::Store;
 use proximity_proxmox::{Limits as PveLimits, PveConnector};
@@ -22,10 +24,12 @@ use crate::config::{Config, Range};
 
 /// Everything that changes something.
 pub struct Commands {
-    pub applications: Applications,
+    pub applications: Arc<Applications>,
+    pub schedules: Arc<Schedules>,
     pub operations: Operations,
     pub hosts: Hosts,
     pub watch: Arc<NodeWatch>,
+    pub reconciler: Arc<Reconciler>,
     pub clusters: Arc<LiveClusters>,
     pub directory: Arc<HostDirectory>,
     pub secrets: Secrets,
@@ -41,8 +45,8 @@ impl Commands {
         secrets: Secrets,
         catalog: Arc<Library>,
         installation: &str,
+        clock: Arc<dyn Clock>,
     ) -> Self {
-        let clock = SystemClock::shared();
         let limits = PveLimits {
             concurrency: usize::try_from(config.proxmox_concurrency).unwrap_or(1),
             ..PveLimits::default()
@@ -53,19 +57,25 @@ impl Commands {
         let clusters =
             Arc::new(LiveClusters::new(store.clone(), hypervisors.clone(), Freshness::default()));
         let markers = secrets.keys().derive_all(Purpose::GuestMarker);
+        let markers = Markers::new(installation.to_owned(), markers);
         let saga =
             SagaConfig { vmids: (config.vmids.first, config.vmids.last), ..SagaConfig::default() };
-        let applications = Applications {
+        let applications = Arc::new(Applications {
             store: store.clone(),
             catalog,
             clusters: clusters.clone(),
             hypervisors,
-            markers: Markers::new(installation.to_owned(), markers),
+            markers: markers.clone(),
             secrets: secrets.clone(),
             pools: Pools::new(store.clone(), ranges(config)),
             clock: clock.clone(),
             limits: Limits::default(),
-        };
+        });
+        let schedules = Arc::new(Schedules {
+            applications: applications.clone(),
+            clock: clock.clone(),
+            patience: Patience::default(),
+        });
         let operations =
             Operations { store: store.clone(), clock: clock.clone(), quarantine: saga.quarantine };
         let hosts = Hosts {
@@ -75,7 +85,26 @@ impl Commands {
             clock: clock.clone(),
         };
         let watch = Arc::new(NodeWatch::new(store.clone(), directory.clone(), clock.clone()));
-        Self { applications, operations, hosts, watch, clusters, directory, secrets, clock, saga }
+        let reconciler = Arc::new(Reconciler::new(
+            store.clone(),
+            applications.hypervisors.clone(),
+            markers,
+            clock.clone(),
+            Limits::default().other,
+        ));
+        Self {
+            applications,
+            schedules,
+            operations,
+            hosts,
+            watch,
+            reconciler,
+            clusters,
+            directory,
+            secrets,
+            clock,
+            saga,
+        }
     }
 }
 

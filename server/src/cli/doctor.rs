@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proximity_commands::Secret;
+use proximity_commands::clock::SystemClock;
 use proximity_commands::keys::Purpose;
 use proximity_commands::ports::Hypervisors as _;
 use proximity_commands::secrets::Secrets;
@@ -66,7 +67,14 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                             note("master key", Ok(format!("{id} opens what was sealed")));
                             let catalog = open_catalog(config)?;
                             // It only asks hosts, and marks no container: no installation is needed.
-                            let commands = Commands::new(config, &store, secrets, catalog, "");
+                            let commands = Commands::new(
+                                config,
+                                &store,
+                                secrets,
+                                catalog,
+                                "",
+                                SystemClock::shared(),
+                            );
                             let hosts = views.hosts().await.map_err(anyhow::Error::from)?;
                             if hosts.is_empty() {
                                 note("hosts", Ok("none is registered yet".to_owned()));

@@ -22,6 +22,9 @@ const DRY: &[&str] = &[
     "Post /api/apps/{id}/action",
     "Post /api/apps/{id}/clone",
     "Post /api/apps/adopt",
+    "Post /api/backup-schedules",
+    "Put /api/backup-schedules/{id}",
+    "Delete /api/backup-schedules/{id}",
 ];
 
 /// What would be done.

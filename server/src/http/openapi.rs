@@ -8,8 +8,8 @@ use utoipa::OpenApi;
 use super::codes;
 use super::dry::{self, DryCall, DryEvent, DryLease, DryRun};
 use super::handlers::{
-    access, apps, auth, backups, catalog, copies, core, docs, health, history, hosts, operations,
-    past, settings, usage, users,
+    access, apps, auth, backup_schedules, backups, catalog, copies, core, docs, health, history,
+    hosts, operations, past, reconcile, settings, usage, users,
 };
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
@@ -52,10 +52,12 @@ const SHARED: &[&str] = &[
         copies::clone, copies::discover, copies::adopt,
         backups::list_all, backups::list, backups::create, backups::stats, backups::get,
         backups::delete,
+        backup_schedules::list, backup_schedules::create, backup_schedules::get,
+        backup_schedules::change, backup_schedules::delete,
         operations::list, operations::get, operations::resume, operations::cancel,
         operations::abandon,
         hosts::list, hosts::create, hosts::get, hosts::change, hosts::delete, hosts::test,
-        hosts::sync_nodes, hosts::nodes,
+        hosts::sync_nodes, hosts::nodes, reconcile::now, reconcile::discrepancies,
         settings::resources, settings::change_resources, settings::network,
         settings::change_network,
     ),

@@ -1,8 +1,8 @@
 //! The route table: every call there is, who may make it, and the one function that answers it.
 
 use super::handlers::{
-    access, apps, auth, backups, catalog, copies, core, docs, health, history, hosts, operations,
-    past, settings, usage, users,
+    access, apps, auth, backup_schedules, backups, catalog, copies, core, docs, health, history,
+    hosts, operations, past, reconcile, settings, usage, users,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -68,7 +68,7 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/apps/adopt"                Admin    copies::adopt: "vmid.invalid" "node.invalid" "node.unknown" "node.ambiguous" "port.invalid" "hostname.invalid" "hostname.taken" "vmid.taken" "suggested_type.invalid" "container.unknown" "container.managed" "container.managed_elsewhere" "container.template" "container.locked" "container.notes_too_long" "container.unreadable" "host.gone" "hosts.unreachable" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}"                 Owner    apps::get: "position.unknown";
     Delete "/api/apps/{id}"                 Owner    apps::delete: "application.busy" "precondition.failed";
-    Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "precondition.failed";
+    Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "application.container_missing" "precondition.failed";
     Post   "/api/apps/{id}/clone"           Owner    copies::clone: "hostname.invalid" "hostname.taken" "application.busy" "application.only_deletable" "application.container_missing" "clone.needs_downtime" "host.gone" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
     Get    "/api/apps/{id}/stats"           Owner    usage::stats: "query.out_of_range";
@@ -78,11 +78,17 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/events/stream"             User     history::stream: "stream.too_many";
 
     Get    "/api/apps/{id}/backups"         Owner    backups::list: "query.out_of_range";
-    Post   "/api/apps/{id}/backups"         Owner    backups::create: "application.busy" "application.only_deletable" "backup.type_invalid" "backup.compression_invalid" "backup.no_storage" "nodes.none_online";
+    Post   "/api/apps/{id}/backups"         Owner    backups::create: "application.busy" "application.only_deletable" "application.container_missing" "backup.type_invalid" "backup.compression_invalid" "backup.no_storage" "nodes.none_online";
     Get    "/api/apps/{id}/backups/stats"   Owner    backups::stats;
     Get    "/api/apps/{id}/backups/{backup_id}" Owner backups::get;
     Delete "/api/apps/{id}/backups/{backup_id}" Owner backups::delete: "application.busy" "backup.busy" "precondition.failed";
     Get    "/api/backups"                   User     backups::list_all: "query.out_of_range";
+
+    Get    "/api/backup-schedules"          User     backup_schedules::list: "query.out_of_range";
+    Post   "/api/backup-schedules"          User     backup_schedules::create: "backup_schedule.cron_invalid" "backup_schedule.timezone_invalid" "backup_schedule.keep_invalid" "backup_schedule.application_unknown" "backup_schedule.too_many" "backup.type_invalid" "backup.compression_invalid";
+    Get    "/api/backup-schedules/{id}"     Owner    backup_schedules::get;
+    Put    "/api/backup-schedules/{id}"     Owner    backup_schedules::change: "backup_schedule.cron_invalid" "backup_schedule.timezone_invalid" "backup_schedule.keep_invalid" "backup_schedule.application_fixed" "backup.type_invalid" "backup.compression_invalid" "precondition.failed";
+    Delete "/api/backup-schedules/{id}"     Owner    backup_schedules::delete: "precondition.failed";
 
     Get    "/api/operations"                User     operations::list: "query.out_of_range";
     Get    "/api/operations/{id}"           Owner    operations::get;
@@ -97,6 +103,8 @@ pub static ROUTES: &[Route] = routes! {
     Delete "/api/proxmox/hosts/{id}"        Admin    hosts::delete: "host.in_use" "precondition.failed";
     Post   "/api/proxmox/hosts/{id}/test"   Admin    hosts::test: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Post   "/api/proxmox/hosts/{id}/sync-nodes" Admin hosts::sync_nodes: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/proxmox/hosts/{id}/reconcile" Admin reconcile::now: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Get    "/api/proxmox/hosts/{id}/discrepancies" Admin reconcile::discrepancies;
     Get    "/api/proxmox/nodes"             User     hosts::nodes;
 
     Get    "/api/core/settings/resources"   User     settings::resources;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::contract;
+use proximity_commands::clock::{Clock, SystemClock};
 use proximity_server::app::App;
 use proximity_server::config::Config;
 use proximity_server::http::{Listening, serve};
@@ -14,7 +15,7 @@ pub struct Server {
     pub app: Arc<App>,
     pub url: String,
     listening: Listening,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// Which of the two stores a test runs on.
@@ -103,11 +104,20 @@ impl Server {
 
     /// The same with settings changed.
     pub async fn start_on_with(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on_by(kind, SystemClock::shared(), change).await
+    }
+
+    /// The same by another clock than the machine's.
+    pub async fn start_on_by(
+        kind: Kind,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let url = match kind {
             Kind::Sqlite => None,
             Kind::Postgres => Some(fresh_database().await),
         };
-        Self::start_with(|config| {
+        Self::start_by(clock, |config| {
             config.database_url = url.map(Into::into);
             change(config);
         })
@@ -121,13 +131,43 @@ impl Server {
 
     /// Starts one with settings changed.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_by(SystemClock::shared(), change).await
+    }
+
+    /// The same by another clock than the machine's.
+    pub async fn start_by(clock: Arc<dyn Clock>, change: impl FnOnce(&mut Config)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut config = settings(data.path());
         change(&mut config);
-        let app = App::start(config).await.unwrap();
+        Self::start_in(data, config, clock).await
+    }
+
+    async fn start_in(data: tempfile::TempDir, config: Config, clock: Arc<dyn Clock>) -> Self {
+        let app = App::assemble_at(config, clock).await.unwrap();
+        app.begin();
         let listening = serve(app.clone()).unwrap();
         let url = format!("http://{}", listening.address);
-        Self { app, url, listening, _data: data }
+        Self { app, url, listening, data }
+    }
+
+    /// Ends it, does something meanwhile, and starts it again on the same data.
+    pub async fn restarted(self, clock: Arc<dyn Clock>, meanwhile: impl FnOnce()) -> Self {
+        let config = self.app.config.clone();
+        self.app.stop(self.listening).await;
+        drop(self.app);
+        meanwhile();
+        Self::start_in(self.data, config, clock).await
+    }
+
+    /// A second server on the same database, which has to be PostgreSQL, with the same master key.
+    pub async fn beside(&self, clock: Arc<dyn Clock>) -> Self {
+        let (url, key) =
+            (self.app.config.database_url.clone(), self.data.path().join("master.key"));
+        Self::start_by(clock, |config| {
+            config.database_url = url;
+            config.master_key_file = Some(key);
+        })
+        .await
     }
 
     /// One call, with headers and a body as they are given.

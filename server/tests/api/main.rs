@@ -15,6 +15,8 @@ mod past;
 mod plans;
 mod protocol;
 mod rights;
+mod schedule_runs;
+mod schedules;
 mod sessions;
 mod stores;
 mod tokens;

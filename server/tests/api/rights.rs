@@ -27,22 +27,31 @@ struct Ids {
     application: String,
     operation: String,
     backup: String,
+    schedule: String,
 }
 
 /// The route's path with ids of things that the owner has, or that never were.
 fn path(route: &Route, ids: Option<&Ids>) -> String {
     let never = uuid::Uuid::new_v4();
-    let (application, operation, backup) = match ids {
-        Some(ids) => (ids.application.clone(), ids.operation.clone(), ids.backup.clone()),
+    let (application, operation, backup, schedule) = match ids {
+        Some(ids) => (
+            ids.application.clone(),
+            ids.operation.clone(),
+            ids.backup.clone(),
+            ids.schedule.clone(),
+        ),
         None => {
             let application = format!("nginx-{:08x}", rand::random::<u32>());
-            (application, never.to_string(), rand::random::<u32>().to_string())
+            let number = || rand::random::<u32>().to_string();
+            (application, never.to_string(), number(), number())
         }
     };
     let id = if route.path.starts_with("/api/apps") {
         application
     } else if route.path.starts_with("/api/operations") {
         operation
+    } else if route.path.starts_with("/api/backup-schedules") {
+        schedule
     } else if route.path.starts_with("/api/proxmox") {
         "1".to_owned()
     } else {
@@ -100,7 +109,10 @@ async fn every_route_refuses_whom_it_must_and_nobody_else() {
         let operations = world.get(&world.owner, "/api/operations").await;
         let operation = operations.body["operations"][0]["id"].as_str().unwrap().to_owned();
         let backup = world.backed_up(&world.owner, &application).await;
-        let ids = Ids { application, operation, backup: backup.to_string() };
+        let body = serde_json::json!({ "cron": "0 2 * * *", "application_id": application });
+        let made = world.post(&world.owner, "/api/backup-schedules", &body).await;
+        let schedule = made.body["id"].to_string();
+        let ids = Ids { application, operation, backup: backup.to_string(), schedule };
         let body = serde_json::json!({ "name": "reader", "scopes": ["read"] });
         let made = world.post(&world.owner, "/api/auth/tokens", &body).await;
         let token = made.body["token"].as_str().unwrap().to_owned();

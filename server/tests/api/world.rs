@@ -1,7 +1,9 @@
 //! A server with a simulated Proxmox VE registered, and people of each kind.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proximity_commands::clock::Clock;
 use proximity_server::config::Config;
 use proximity_server::demo::{generated_password, guest_ports};
 use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
@@ -34,7 +36,15 @@ impl World {
 
     /// Starts all of it with settings changed.
     pub async fn start_with(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
-        let server = Server::start_on_with(kind, change).await;
+        Self::around(Server::start_on_with(kind, change).await).await
+    }
+
+    /// Starts all of it by another clock than the machine's.
+    pub async fn start_by(kind: Kind, clock: Arc<dyn Clock>) -> Self {
+        Self::around(Server::start_on_by(kind, clock, |_| {}).await).await
+    }
+
+    async fn around(server: Server) -> Self {
         let simulator = Simulator::start(SimulatorConfig {
             nodes: ["pve1", "pve2"].map(NodeConfig::new).to_vec(),
             cluster: Some("lab".to_owned()),

@@ -139,6 +139,8 @@ impl Saga {
                 holdings: None,
                 was_running: true,
                 adopted_by: None,
+                replaced: false,
+                detached: false,
             });
         }
         Plan::Deploy(Box::new(DeployPlan {

@@ -38,6 +38,8 @@ pub fn plan(saga: Saga, guest: GuestRef) -> Plan {
             holdings: Some(holdings),
             was_running: true,
             adopted_by: Some(OperationId(uuid::Uuid::nil())),
+            replaced: false,
+            detached: false,
         }),
         _ => Plan::Clone(Box::new(ClonePlan {
             source: "alpine-00000000".parse().unwrap(),

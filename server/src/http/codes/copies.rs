@@ -13,7 +13,7 @@ pub(super) const CODES: &[Code] = &[
         409,
         "application.container_missing",
         "The application's container is not there",
-        "Its node does not have its container. If it was moved or removed by hand, wait for the next look at the hosts; nothing has happened.",
+        "Its container was not found where it should be. If it was moved by hand, wait for the next look at the hosts, a minute at most; if it is gone, restore a backup or delete the application. Nothing has happened.",
     ),
     code(
         409,

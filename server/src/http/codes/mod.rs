@@ -5,6 +5,7 @@ mod domain;
 mod general;
 mod identity;
 mod resources;
+mod schedules;
 
 /// One code of the contract; once published it keeps its meaning.
 pub struct Code {
@@ -22,9 +23,16 @@ const fn code(status: u16, code: &'static str, title: &'static str, text: &'stat
 
 /// All codes, in no particular order.
 pub fn all() -> impl Iterator<Item = &'static Code> {
-    [general::CODES, identity::CODES, resources::CODES, domain::CODES, copies::CODES]
-        .into_iter()
-        .flatten()
+    [
+        general::CODES,
+        identity::CODES,
+        resources::CODES,
+        domain::CODES,
+        copies::CODES,
+        schedules::CODES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The entry of a code.

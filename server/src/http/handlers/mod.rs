@@ -3,6 +3,7 @@
 pub mod access;
 pub mod apps;
 pub mod auth;
+pub mod backup_schedules;
 pub mod backups;
 pub mod catalog;
 pub mod copies;
@@ -14,6 +15,7 @@ pub mod hosts;
 pub mod operations;
 mod page;
 pub mod past;
+pub mod reconcile;
 pub mod settings;
 pub mod usage;
 pub mod users;

@@ -1,0 +1,113 @@
+//! What the log says of applications and of numbers, as far as it has been read.
+
+use std::collections::BTreeMap;
+
+use cqrs_es::Aggregate as _;
+use proximity_domain::application::{Application, Event, Origin};
+use proximity_domain::host::Host;
+use proximity_domain::lease::{Event as LeaseEvent, Holder, Lease};
+use proximity_domain::{ApplicationId, ClusterName, HostId, LeaseKey, UserId, Vmid};
+use proximity_eventstore::{Position, Recorded, Store};
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+/// Events read at a time.
+const PAGE: usize = 2_000;
+
+/// All applications that ever were, and all numbers that were ever leased.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) applications: BTreeMap<ApplicationId, KnownApplication>,
+    pub(super) numbers: BTreeMap<(ClusterName, Vmid), Number>,
+    pub(super) hosts: BTreeMap<HostId, Host>,
+    cursor: Position,
+}
+
+/// An application.
+pub(super) struct KnownApplication {
+    pub(super) state: Application,
+    /// Of its stream's last event: what is decided from this is only stored right after it.
+    pub(super) sequence: u64,
+    pub(super) owner: UserId,
+    /// Its container was someone's before it was ours.
+    pub(super) adopted: bool,
+}
+
+/// A number of a cluster.
+#[derive(Default)]
+pub(super) struct Number {
+    pub(super) lease: Lease,
+    pub(super) sequence: u64,
+    /// The application that had it last.
+    pub(super) last: Option<ApplicationId>,
+}
+
+impl Known {
+    /// Follows the log to its end.
+    pub(super) async fn read(&mut self, store: &Store) -> Result<(), Error> {
+        loop {
+            let page = store
+                .feed(self.cursor, PAGE)
+                .await
+                .map_err(|error| Error::internal("the log cannot be read", error))?;
+            for event in &page {
+                match event.aggregate_type.as_str() {
+                    Application::TYPE => self.application(event)?,
+                    Lease::TYPE => self.number(event)?,
+                    Host::TYPE => self.host(event)?,
+                    _ => {}
+                }
+                self.cursor = event.position;
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn application(&mut self, recorded: &Recorded) -> Result<(), Error> {
+        let Ok(id) = recorded.aggregate_id.parse::<ApplicationId>() else { return Ok(()) };
+        let event: Event = stored(recorded)?;
+        if let Event::Requested(requested) = &event {
+            let known = KnownApplication {
+                state: Application::default(),
+                sequence: 0,
+                owner: requested.owner,
+                adopted: requested.origin == Origin::Adopted,
+            };
+            self.applications.insert(id.clone(), known);
+        }
+        if let Some(known) = self.applications.get_mut(&id) {
+            known.state.apply(event);
+            known.sequence = recorded.sequence;
+        }
+        Ok(())
+    }
+
+    fn host(&mut self, recorded: &Recorded) -> Result<(), Error> {
+        if let Ok(id) = recorded.aggregate_id.parse() {
+            self.hosts.entry(id).or_default().apply(stored(recorded)?);
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, recorded: &Recorded) -> Result<(), Error> {
+        let Ok(LeaseKey::Vmid(cluster, vmid)) = recorded.aggregate_id.parse() else {
+            return Ok(());
+        };
+        let event: LeaseEvent = stored(recorded)?;
+        let number = self.numbers.entry((cluster, vmid)).or_default();
+        if let LeaseEvent::Acquired { holder: Holder::Application(id) } = &event {
+            number.last = Some(id.clone());
+        }
+        number.lease.apply(event);
+        number.sequence = recorded.sequence;
+        Ok(())
+    }
+}
+
+fn stored<E: DeserializeOwned>(recorded: &Recorded) -> Result<E, Error> {
+    serde_json::from_str(&recorded.payload)
+        .map_err(|error| Error::internal("a stored event cannot be read", error))
+}

@@ -1,0 +1,192 @@
+//! One reading of a host, and how its applications differ from it.
+
+use std::collections::BTreeMap;
+
+use proximity_domain::application::{Application, Command, Live, Loss, Sighting};
+use proximity_domain::host::{Discrepancy, DiscrepancyKind};
+use proximity_domain::{ApplicationId, ClusterName, HostId, Vmid};
+
+use super::known::{Known, KnownApplication};
+use super::{Findings, Reconciler};
+use crate::actor::Actor;
+use crate::dispatch::Unit;
+use crate::error::Error;
+use crate::marker::Belongs;
+use crate::ports::{Guest, Hypervisor, TaskState};
+
+/// What a host said.
+pub(super) struct Look<'a> {
+    pub(super) hypervisor: &'a dyn Hypervisor,
+    pub(super) host: HostId,
+    pub(super) cluster: ClusterName,
+    /// By number, those that its node could tell of and those that it could not.
+    pub(super) guests: BTreeMap<Vmid, Guest>,
+    /// Why what is not listed may be there all the same.
+    pub(super) inconclusive: Option<&'static str>,
+}
+
+impl<'a> Look<'a> {
+    /// Reads a host once.
+    pub(super) async fn take(
+        hypervisor: &'a dyn Hypervisor,
+        host: HostId,
+        cluster: ClusterName,
+    ) -> Result<Self, Error> {
+        let identity = hypervisor.identity().await?;
+        let sees_all = hypervisor.sees_all_guests().await?;
+        let guests = hypervisor.guests().await?;
+        let inconclusive = if identity.cluster != cluster {
+            Some("it answers as another cluster")
+        } else if !identity.quorate {
+            Some("the cluster has no quorum")
+        } else if !sees_all {
+            Some("its credential may not see all guests (VM.Audit on /vms)")
+        } else if guests.is_empty() {
+            Some("it lists no guest at all")
+        } else {
+            None
+        };
+        let guests = if identity.cluster == cluster { guests } else { Vec::new() };
+        let guests = guests.into_iter().map(|guest| (guest.vmid, guest)).collect();
+        Ok(Self { hypervisor, host, cluster, guests, inconclusive })
+    }
+
+    /// Whether a number that is not listed is free: only of a conclusive look, only while no task about
+    /// it runs, and only when Proxmox says so.
+    pub(super) async fn is_absent(&self, vmid: Vmid) -> Result<bool, Error> {
+        if self.inconclusive.is_some() {
+            return Ok(false);
+        }
+        let tasks = self.hypervisor.tasks_of(vmid).await?;
+        Ok(tasks.iter().all(|task| task.state != TaskState::Running)
+            && self.hypervisor.vmid_is_free(vmid).await?)
+    }
+}
+
+impl Reconciler {
+    /// Compares the applications of a host with what it listed.
+    pub(super) async fn compare(
+        &self,
+        look: &Look<'_>,
+        known: &Known,
+        actor: &Actor,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        for (id, application) in &known.applications {
+            let Some(live) = settled(application, look) else { continue };
+            findings.compared += 1;
+            let sighting = match self.sight(look, id, live).await {
+                Ok(sighting) => sighting,
+                Err(error) => {
+                    // The others can be compared all the same; this one is looked at next time.
+                    tracing::info!(application = %id, %error, "an application was not compared");
+                    continue;
+                }
+            };
+            let guest = &live.requested.guest;
+            if let Some(listed) = look.guests.get(&guest.vmid) {
+                let kind = match &sighting {
+                    Some(Sighting::Missing(Loss::Replaced)) => Some(DiscrepancyKind::Stranger),
+                    Some(Sighting::Missing(Loss::Gone)) => None,
+                    Some(Sighting::Present { .. }) | None if is_renamed(live, listed) => {
+                        Some(DiscrepancyKind::Renamed)
+                    }
+                    Some(Sighting::Present { .. }) | None => None,
+                };
+                findings.discrepancies.extend(kind.map(|kind| Discrepancy {
+                    vmid: guest.vmid,
+                    node: listed.node.clone(),
+                    kind,
+                    application: id.clone(),
+                }));
+            }
+            if let Some(sighting) = sighting {
+                self.observe(id, application, sighting, actor, findings).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands under an application's number; `None` when it is as recorded, or cannot be told.
+    async fn sight(
+        &self,
+        look: &Look<'_>,
+        id: &ApplicationId,
+        live: &Live,
+    ) -> Result<Option<Sighting>, Error> {
+        let guest = &live.requested.guest;
+        let Some(listed) = look.guests.get(&guest.vmid) else {
+            let absent = look.is_absent(guest.vmid).await?;
+            return Ok(absent.then_some(Sighting::Missing(Loss::Gone)));
+        };
+        if !listed.is_container {
+            return Ok(Some(Sighting::Missing(Loss::Replaced)));
+        }
+        // Its node is away: what it does there is not known.
+        let Some(runs) = listed.running else { return Ok(None) };
+        let as_recorded = live.lost.is_none()
+            && runs == live.running
+            && listed.node == guest.node
+            && !is_renamed(live, listed);
+        if as_recorded {
+            return Ok(None);
+        }
+        // The list may be some seconds old, and says nothing of whose it is.
+        let Some(config) = look.hypervisor.config(&listed.node, guest.vmid).await? else {
+            return Ok(None);
+        };
+        if config.is_being_created() {
+            return Ok(None);
+        }
+        let belongs = self.markers.judge(config.description.as_deref(), &look.cluster, guest.vmid);
+        if !matches!(belongs, Belongs::Ours(marker) if marker.application == *id) {
+            return Ok(Some(Sighting::Missing(Loss::Replaced)));
+        }
+        let Some(status) = look.hypervisor.status(&listed.node, guest.vmid).await? else {
+            return Ok(None);
+        };
+        let address = if status.running {
+            look.hypervisor.addresses(&listed.node, guest.vmid).await?.into_iter().next()
+        } else {
+            None
+        };
+        let (node, running) = (listed.node.clone(), status.running);
+        Ok(Some(Sighting::Present { node, running, address }))
+    }
+
+    /// Stores what was seen, unless the application has gone on since.
+    async fn observe(
+        &self,
+        id: &ApplicationId,
+        known: &KnownApplication,
+        sighting: Sighting,
+        actor: &Actor,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let mut unit = Unit::new(&self.store, actor.metadata("application.observe"));
+        unit.owned_by(known.owner);
+        let applied = unit.apply::<Application>(id.as_str(), Command::Observe(sighting)).await;
+        let events = applied.map_err(|refused| refused.or_else(Error::from))?;
+        let unmoved = unit.sequence::<Application>(id.as_str()) == Some(known.sequence);
+        if events > 0 && unmoved && self.store(unit, findings).await? {
+            findings.changed.push(id.clone());
+        }
+        Ok(())
+    }
+}
+
+/// An application of this host whose container is its own affair now: complete, and no operation runs.
+fn settled<'k>(known: &'k KnownApplication, look: &Look<'_>) -> Option<&'k Live> {
+    let live = known.state.live()?;
+    let here =
+        live.requested.guest.host == look.host && live.requested.guest.cluster == look.cluster;
+    (here && live.complete && live.current.is_none()).then_some(live)
+}
+
+/// Whether its container has another name than the application's host name. An adopted one keeps its own.
+fn is_renamed(live: &Live, listed: &Guest) -> bool {
+    live.requested.origin != proximity_domain::application::Origin::Adopted
+        && listed.name.as_deref().is_some_and(|name| {
+            !name.eq_ignore_ascii_case(live.requested.holdings.hostname.as_str())
+        })
+}

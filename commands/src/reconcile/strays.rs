@@ -1,0 +1,199 @@
+//! Containers that carry our marker and that no application has: removed when this very log says that
+//! they are leftovers, else reported.
+
+use proximity_domain::application::Application;
+use proximity_domain::host::{Discrepancy, DiscrepancyKind};
+use proximity_domain::lease::{Command as LeaseCommand, Lease};
+use proximity_domain::operation::{Command as Op, Operation};
+use proximity_domain::plan::{DeletePlan, GuestRef, Plan};
+use proximity_domain::{ApplicationId, LeaseKey, OperationId};
+use uuid::Uuid;
+
+use super::known::{Known, KnownApplication, Number};
+use super::look::Look;
+use super::{Findings, Reconciler};
+use crate::actor::Actor;
+use crate::clock::Micros;
+use crate::dispatch::{Refused, Unit};
+use crate::error::Error;
+use crate::marker::Belongs;
+use crate::policy::give;
+use crate::ports::Guest;
+use crate::saga;
+
+/// Names removals, so that two looks at one leftover plan one operation.
+const REMOVAL: Uuid = Uuid::from_u128(0x8f1d_41c7_9a3e_4b52_9d06_27f2_5c90_e4ab);
+/// Numbers of strangers that are asked about in one look.
+const ASKED: usize = 20;
+
+impl Reconciler {
+    /// Looks at all numbers that were ever leased and that no application has now.
+    pub(super) async fn sort_strays(
+        &self,
+        look: &Look<'_>,
+        known: &Known,
+        actor: &Actor,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let mut asked = 0;
+        for ((cluster, vmid), number) in &known.numbers {
+            if *cluster != look.cluster || matches!(number.lease, Lease::Held { .. }) {
+                continue;
+            }
+            match look.guests.get(vmid) {
+                Some(guest) if guest.is_container => {
+                    self.judge(look, known, number, guest, actor, findings).await?;
+                }
+                Some(_) => {}
+                None if number.lease == Lease::Foreign && asked < ASKED => {
+                    asked += 1;
+                    if look.is_absent(*vmid).await? {
+                        let key = LeaseKey::Vmid(cluster.clone(), *vmid);
+                        self.clear(&key, number, actor, findings).await?;
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge(
+        &self,
+        look: &Look<'_>,
+        known: &Known,
+        number: &Number,
+        guest: &Guest,
+        actor: &Actor,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let config = match look.hypervisor.config(&guest.node, guest.vmid).await {
+            Ok(Some(config)) if !config.is_being_created() => config,
+            // On the move, away, or being made: its turn comes.
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                tracing::info!(vmid = %guest.vmid, %error, "a container was not looked at");
+                return Ok(());
+            }
+        };
+        let belongs = self.markers.judge(config.description.as_deref(), &look.cluster, guest.vmid);
+        let Belongs::Ours(marker) = belongs else { return Ok(()) };
+        let application = known.applications.get(&marker.application);
+        if application.is_some_and(|known| known.state.current().is_some()) {
+            return Ok(());
+        }
+        match application {
+            Some(known) if is_leftover(known, number, &marker.application) => {
+                let application = &marker.application;
+                let leftover = Leftover { application, known, number, guest };
+                self.remove(leftover, look, actor, findings).await
+            }
+            _ => {
+                findings.discrepancies.push(Discrepancy {
+                    vmid: guest.vmid,
+                    node: guest.node.clone(),
+                    kind: DiscrepancyKind::Orphan,
+                    application: marker.application,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Plans the removal of a leftover, once; it goes the way of every deletion.
+    async fn remove(
+        &self,
+        leftover: Leftover<'_>,
+        look: &Look<'_>,
+        actor: &Actor,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let Leftover { application, known, number, guest } = leftover;
+        let guest = GuestRef {
+            host: look.host,
+            cluster: look.cluster.clone(),
+            node: guest.node.clone(),
+            vmid: guest.vmid,
+        };
+        let key = guest.vmid_lease().to_string();
+        let name = format!("{key}@{}", number.sequence);
+        let operation = OperationId(Uuid::new_v5(&REMOVAL, name.as_bytes()));
+        let meta = actor.metadata("reconcile.remove").correlated(operation);
+        let mut unit = Unit::new(&self.store, meta);
+        unit.owned_by(known.owner);
+        // Both are asserted: what makes it a leftover still holds when the removal is stored.
+        unit.load::<Application>(application.as_str()).await?;
+        unit.load::<Lease>(&key).await?;
+        let unmoved = unit.sequence::<Application>(application.as_str()) == Some(known.sequence)
+            && unit.sequence::<Lease>(&key) == Some(number.sequence);
+        if !unmoved {
+            return Ok(());
+        }
+        let plan = Plan::Delete(DeletePlan {
+            guest: Some(guest),
+            holdings: None,
+            was_running: false,
+            adopted_by: None,
+            replaced: false,
+            detached: true,
+        });
+        let patience = Micros::try_from(self.patience.as_micros()).unwrap_or(Micros::MAX);
+        let planned = Op::Plan {
+            application: application.clone(),
+            owner: known.owner,
+            steps: saga::step_names(&plan),
+            plan: Box::new(plan),
+            deadline: self.clock.now().saturating_add(patience),
+        };
+        match unit.apply::<Operation>(&operation.to_string(), planned).await {
+            Ok(_) => {}
+            // An earlier look has planned it.
+            Err(Refused::Judged(_)) => return Ok(()),
+            Err(Refused::Failed(error)) => return Err(error),
+        }
+        unit.write(give(&operation, known.owner));
+        if self.store(unit, findings).await? {
+            findings.removals.push(operation);
+        }
+        Ok(())
+    }
+
+    /// A stranger's number is free again: it may be leased.
+    async fn clear(
+        &self,
+        key: &LeaseKey,
+        number: &Number,
+        actor: &Actor,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let key = key.to_string();
+        let mut unit = Unit::new(&self.store, actor.metadata("lease.clear"));
+        let clear = LeaseCommand::Clear { now: self.clock.now() };
+        let applied = unit.apply::<Lease>(&key, clear).await;
+        applied.map_err(|refused| {
+            refused.or_else(|error| Error::internal("a lease refused its end", error))
+        })?;
+        if unit.sequence::<Lease>(&key) == Some(number.sequence) {
+            self.store(unit, findings).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A container that is to go.
+struct Leftover<'a> {
+    application: &'a ApplicationId,
+    known: &'a KnownApplication,
+    number: &'a Number,
+    guest: &'a Guest,
+}
+
+/// Whether the log says that this container was undone or deleted: its application is gone and was made
+/// by us, and the number is still kept from everyone for just that. What turns up under a number that
+/// was seen free since then was put there by a person.
+fn is_leftover(known: &KnownApplication, number: &Number, application: &ApplicationId) -> bool {
+    let gone = matches!(known.state, Application::Removed | Application::Failed(_));
+    gone && !known.adopted
+        && matches!(number.lease, Lease::Quarantined { .. })
+        && number.last.as_ref() == Some(application)
+}

@@ -1,0 +1,115 @@
+//! A host compared with the log: now, and what a person has to look at.
+
+use proximity_commands::policy::Admin;
+use proximity_domain::HostId;
+use proximity_domain::host::{Discrepancy, DiscrepancyKind};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::call::Call;
+use crate::http::problem::Problem;
+use crate::http::reply::Reply;
+
+/// What one look at a host came to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Reconciled {
+    /// Applications of this host that were compared; those with a running operation are left alone.
+    pub compared: usize,
+    /// Applications that were found otherwise than recorded: stopped, started, moved or removed by hand.
+    pub changed: Vec<String>,
+    /// Operations that remove containers which the log says were undone or deleted.
+    pub removals: Vec<String>,
+    /// What a person has to look at.
+    pub discrepancies: Vec<Strange>,
+    /// Why nothing was taken for gone: no quorum, a credential that may not see every guest, an empty
+    /// list. Null when the look could tell.
+    pub inconclusive: Option<String>,
+}
+
+/// What a person has to look at.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Discrepancies {
+    /// By number.
+    pub discrepancies: Vec<Strange>,
+}
+
+/// A guest that is not as the log says, and that is not touched.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Strange {
+    /// Its number.
+    pub vmid: u32,
+    /// Where it is.
+    pub node: String,
+    /// `orphan`: it carries our marker, and no application has it. `stranger`: it has an application's
+    /// number, and is not that application's. `renamed`: it was given another host name by hand.
+    #[schema(example = "orphan")]
+    pub kind: &'static str,
+    /// The application that it was made for, or whose number it has.
+    pub application: String,
+    /// What can be done about it.
+    pub advice: String,
+}
+
+impl From<Discrepancy> for Strange {
+    fn from(found: Discrepancy) -> Self {
+        let Discrepancy { vmid, node, kind, application } = found;
+        let (kind, advice) = match kind {
+            DiscrepancyKind::Orphan => (
+                "orphan",
+                format!(
+                    "container {vmid} was made for {application}, which has no use for it; look at \
+                     it, then keep it under another description or remove it with `pct destroy {vmid}`"
+                ),
+            ),
+            DiscrepancyKind::Stranger => (
+                "stranger",
+                format!(
+                    "guest {vmid} is not {application}'s although it has its number: restore a \
+                     backup of the application, or delete it; the guest stays as it is"
+                ),
+            ),
+            DiscrepancyKind::Renamed => (
+                "renamed",
+                format!(
+                    "container {vmid} has another host name than {application}; give it its name \
+                     back with `pct set {vmid} --hostname`, or leave it"
+                ),
+            ),
+        };
+        Self {
+            vmid: vmid.get(),
+            node: node.to_string(),
+            kind,
+            application: application.to_string(),
+            advice,
+        }
+    }
+}
+
+/// Compares a host with the log now, as happens every minute.
+#[utoipa::path(post, path = "/api/proxmox/hosts/{id}/reconcile", tag = "proxmox", params(("id" = i64, Path, description = "The host's id")), responses((status = 200, description = "What it came to", body = Reconciled)))]
+pub async fn now(call: Call) -> Result<Reply, Problem> {
+    let admin = Admin::prove(&call.actor)?;
+    let host: HostId = call.param("id")?;
+    let found = call.app.commands.reconciler.reconcile(host, admin.actor()).await?;
+    if let Some(position) = found.position {
+        call.app.seen(position).await;
+    }
+    let answer = Reconciled {
+        compared: found.compared,
+        changed: found.changed.iter().map(ToString::to_string).collect(),
+        removals: found.removals.iter().map(ToString::to_string).collect(),
+        discrepancies: found.discrepancies.into_iter().map(Strange::from).collect(),
+        inconclusive: found.inconclusive.map(str::to_owned),
+    };
+    Ok(Reply::json(&answer)?.at(found.position))
+}
+
+/// What the last looks at a host found that a person has to look at.
+#[utoipa::path(get, path = "/api/proxmox/hosts/{id}/discrepancies", tag = "proxmox", params(("id" = i64, Path, description = "The host's id")), responses((status = 200, description = "All of them", body = Discrepancies)))]
+pub async fn discrepancies(call: Call) -> Result<Reply, Problem> {
+    let admin = Admin::prove(&call.actor)?;
+    let found = call.app.commands.reconciler.discrepancies(&admin, call.param("id")?).await?;
+    let discrepancies = found.into_iter().map(Strange::from).collect();
+    Reply::json(&Discrepancies { discrepancies })
+}
