@@ -12,7 +12,7 @@ use proximity_domain::lease::{Command as LeaseCommand, Holder, Lease};
 use proximity_domain::{HostId, LeaseKey};
 use proximity_eventstore::{Guard, Position, SideWrite, Store, Value, tables};
 
-pub use input::{HostChange, HostInput};
+pub use input::{DEFAULT_USER, HostChange, HostInput};
 pub use watch::{NodeFigures, NodeWatch};
 
 use crate::clock::Clock;

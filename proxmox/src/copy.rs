@@ -87,18 +87,6 @@ pub(crate) fn set_networks(
     Ok(request)
 }
 
-/// Which rights this credential has on all guests.
-pub(crate) fn permissions() -> Request {
-    Request::new(call::PERMISSIONS, &[]).with("path", "/vms")
-}
-
-/// Whether lists of guests are complete: without `VM.Audit` on all of them they are silently filtered.
-pub(crate) fn sees_all(data: &Value) -> Result<bool, HypervisorError> {
-    let row = Row::of(call::PERMISSIONS, data)?;
-    let rights = row.value("/vms").map(|rights| Row::of(call::PERMISSIONS, rights)).transpose()?;
-    rights.map_or(Ok(false), |rights| rights.flag("VM.Audit"))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -112,17 +100,5 @@ mod tests {
         for broken in [json!([]), json!([{"name": "a"}]), json!(null), json!([{"snaptime": 1}])] {
             assert!(matches!(snapshot_names(&broken), Err(HypervisorError::Malformed { .. })));
         }
-    }
-
-    #[test]
-    fn only_the_right_to_audit_all_guests_makes_a_list_complete() {
-        for (rights, all) in [
-            (json!({"/vms": {"VM.Audit": 1, "VM.Clone": 1}}), true),
-            (json!({"/vms": {"VM.Clone": 1}}), false),
-            (json!({}), false),
-        ] {
-            assert_eq!(sees_all(&rights).unwrap(), all, "{rights}");
-        }
-        assert!(sees_all(&json!([])).is_err());
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::client::PveClient;
 use crate::request::{Request, call};
 use crate::row::malformed;
-use crate::{copy, create, decode, identity, oci, request, upid, usage};
+use crate::{copy, create, decode, identity, oci, request, rights, upid, usage};
 
 /// How many ended tasks of a number are looked at on each node; the newest come first.
 const TASKS: u64 = 500;
@@ -225,8 +225,8 @@ impl Hypervisor for PveClient {
         self.task_for(&request::destroy(node, vmid), node, Some(vmid)).await
     }
 
-    async fn sees_all_guests(&self) -> Result<bool, HypervisorError> {
-        copy::sees_all(&self.read(&copy::permissions()).await?)
+    async fn privileges(&self, path: &str) -> Result<BTreeMap<String, bool>, HypervisorError> {
+        rights::read(path, &self.read(&rights::permissions(path)).await?)
     }
 
     async fn can_snapshot(&self, node: &NodeName, vmid: Vmid) -> Result<bool, HypervisorError> {

@@ -23,6 +23,7 @@ mod identity;
 mod limits;
 mod oci;
 mod request;
+mod rights;
 mod row;
 #[cfg(test)]
 mod schema;

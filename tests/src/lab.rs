@@ -1,6 +1,7 @@
 //! A laboratory: a simulated cluster in the test's own process, and a server beside it with an admin.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -70,9 +71,12 @@ impl Lab {
         assert!(child.wait().unwrap().success(), "user add failed");
     }
 
-    /// A second server's place on the same database.
+    /// A second server's place on the same database, once the first has made the master key.
     pub fn replica(&self, name: &str) -> Site {
-        self.site.replica(&data(self._folder.path(), name))
+        let data = data(self._folder.path(), name);
+        // A copy keeps its mode: the key is for its owner only.
+        std::fs::copy(self.site.data.join("master.key"), data.join("master.key")).unwrap();
+        self.site.replica(&data)
     }
 
     /// Starts the server, logs the admin in and registers the cluster.
@@ -143,6 +147,7 @@ impl Lab {
 
 fn data(folder: &std::path::Path, name: &str) -> PathBuf {
     let path = folder.join(name);
-    std::fs::create_dir(&path).unwrap();
+    // For its owner only, as a server expects it.
+    std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
     path
 }

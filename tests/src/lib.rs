@@ -4,6 +4,7 @@
 pub mod backups;
 pub mod checker;
 pub mod database;
+pub mod history;
 pub mod http;
 pub mod lab;
 pub mod matrix;

@@ -7,6 +7,9 @@ use uuid::Uuid;
 use crate::error::{Error, FieldError};
 use crate::secret::Secret;
 
+/// Whose credential it is when nobody says.
+pub const DEFAULT_USER: &str = "root@pam";
+
 /// A new host. Printing it shows no secret.
 #[derive(Debug, Clone)]
 pub struct HostInput {
@@ -50,7 +53,9 @@ impl HostInput {
         let address = wrong.note("host", address(&self.host));
         let port = wrong.note("port", Port::try_from(self.port));
         let ssh_port = wrong.note("ssh_port", Port::try_from(self.ssh_port));
-        let user = wrong.note("user", user(&self.user));
+        let asked = (self.user != DEFAULT_USER).then_some(self.user.as_str());
+        let owner = owner(asked, self.token_id.as_deref(), &mut wrong);
+        let user = wrong.note("user", user(owner.unwrap_or(DEFAULT_USER)));
         let fingerprint = wrong.note("fingerprint", fingerprint(self.fingerprint.as_deref()));
         let credential = credential(&self.password, &self.token_id, &self.token_secret);
         let credential = match credential {
@@ -81,6 +86,9 @@ impl HostInput {
         else {
             return Err(Error::Invalid(wrong.0));
         };
+        if !wrong.0.is_empty() {
+            return Err(Error::Invalid(wrong.0));
+        }
         let connection = Connection {
             name,
             address,
@@ -108,7 +116,8 @@ impl HostChange {
         if let Some(text) = &self.host {
             new.address = wrong.note("host", address(text)).unwrap_or_default();
         }
-        if let Some(text) = &self.user {
+        let owner = owner(self.user.as_deref(), self.token_id.as_deref(), &mut wrong);
+        if let Some(text) = owner {
             new.user = wrong.note("user", user(text)).unwrap_or_default();
         }
         if let Some(port) = self.port {
@@ -209,6 +218,19 @@ fn fingerprint(text: Option<&str>) -> Result<Option<Fingerprint>, ValueError> {
     text.filter(|text| !text.trim().is_empty()).map(|text| text.trim().parse()).transpose()
 }
 
+/// The user who was named, or whose a token is that is written with its user.
+fn owner<'t>(asked: Option<&'t str>, token: Option<&'t str>, wrong: &mut Wrong) -> Option<&'t str> {
+    let of_token = token.and_then(|id| id.rsplit_once('!')).map(|(user, _)| user);
+    match (asked, of_token) {
+        (Some(asked), Some(of_token)) if asked != of_token => {
+            let detail = "this token belongs to another user than `user`";
+            wrong.add("token_id", "host.credential_invalid", detail);
+            Some(asked)
+        }
+        (asked, of_token) => of_token.or(asked),
+    }
+}
+
 type Sent = Result<Option<(Auth, Secret)>, (&'static str, &'static str)>;
 
 /// A password or a whole token; an empty password counts as none.
@@ -237,5 +259,50 @@ fn credential(password: &Option<Secret>, id: &Option<String>, secret: &Option<Se
         (None, Some(_), None) => Err(("token_secret", "a token needs its secret")),
         (None, None, Some(_)) => Err(("token_id", "a token's secret needs the token's id")),
         (None, None, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    fn with_token(user: &str, id: &str) -> Result<(String, Auth), &'static str> {
+        let input = HostInput {
+            name: "lab".into(),
+            host: "pve1.lan".into(),
+            port: 8006,
+            user: user.into(),
+            password: None,
+            token_id: Some(id.into()),
+            token_secret: Some(Secret::new("x".to_owned())),
+            verify_ssl: false,
+            fingerprint: None,
+            ssh_port: 22,
+            is_default: false,
+        };
+        let (connection, _) = input.parse().map_err(|error| error.code())?;
+        let change = HostChange {
+            user: (user != DEFAULT_USER).then(|| user.into()),
+            token_id: Some(id.into()),
+            token_secret: Some(Secret::new("x".to_owned())),
+            ..HostChange::default()
+        };
+        let changed = change.apply(&connection).unwrap().0;
+        assert_eq!((&changed.user, &changed.auth), (&connection.user, &connection.auth));
+        Ok((connection.user, connection.auth))
+    }
+
+    #[test]
+    fn a_token_that_is_written_with_its_user_says_whose_it_is() {
+        let server = Auth::Token { id: "server".into() };
+        let whole = with_token(DEFAULT_USER, "proximity@pve!server");
+        assert_eq!(whole, Ok(("proximity@pve".into(), server.clone())));
+        let apart = with_token("proximity@pve", "server");
+        assert_eq!(apart, Ok(("proximity@pve".into(), server.clone())));
+        assert_eq!(with_token(DEFAULT_USER, "server"), Ok(("root@pam".into(), server)));
+        let others = with_token("ann@pve", "proximity@pve!server");
+        assert_eq!(others, Err("host.credential_invalid"));
     }
 }

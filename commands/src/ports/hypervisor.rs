@@ -104,9 +104,14 @@ pub trait Hypervisor: Send + Sync {
     /// Destroys a stopped container and its disks (`purge`, never `force`).
     async fn destroy(&self, node: &NodeName, vmid: Vmid) -> Result<Upid, HypervisorError>;
 
+    /// The privileges of this credential on a path such as `/vms`, and whether each holds for what is
+    /// below it as well. `GET /access/permissions?path=`.
+    async fn privileges(&self, path: &str) -> Result<BTreeMap<String, bool>, HypervisorError>;
     /// Whether lists of guests are complete for this credential: without the right to audit all of
-    /// them Proxmox leaves some or all out, and says nothing. `GET /access/permissions`.
-    async fn sees_all_guests(&self) -> Result<bool, HypervisorError>;
+    /// them Proxmox leaves some or all out, and says nothing.
+    async fn sees_all_guests(&self) -> Result<bool, HypervisorError> {
+        Ok(self.privileges("/vms").await?.get("VM.Audit") == Some(&true))
+    }
     /// Whether all disks of a container are on storages that have snapshots.
     async fn can_snapshot(&self, node: &NodeName, vmid: Vmid) -> Result<bool, HypervisorError>;
     /// Names of a container's snapshots.

@@ -9,7 +9,7 @@ use proximity_domain::backup::{Compression, Mode};
 use proximity_domain::{Cores, Gibibytes, Mebibytes, NodeName, Resources, Vmid};
 
 use crate::request::{self, Request};
-use crate::{copy, create, oci, usage};
+use crate::{copy, create, oci, rights, usage};
 
 /// A request, and the values of its path's placeholders.
 type Sample = (Request, Vec<String>);
@@ -105,7 +105,7 @@ pub(super) fn all() -> Vec<Sample> {
         (request::cluster_status(), none()),
         (request::nodes(), none()),
         (request::guests(), none()),
-        (copy::permissions(), none()),
+        (rights::permissions("/vms"), none()),
         (request::storages(&node), at_node()),
         (request::appliances(&node), at_node()),
         (request::download(&node, "local", "alpine-3.22_amd64.tar.xz"), at_node()),

@@ -1,5 +1,7 @@
 //! `proximity doctor`: looks at everything that a server needs, and says what is wrong.
 
+mod rights;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proximity_commands::Secret;
@@ -79,9 +81,16 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                             if hosts.is_empty() {
                                 note("hosts", Ok("none is registered yet".to_owned()));
                             }
+                            let network = proximity_commands::settings::network(&store)
+                                .await
+                                .map_err(anyhow::Error::from)?;
                             for host in hosts {
-                                let result = reach(&commands, HostId(host.id)).await;
                                 let named = |text: String| format!("{}: {text}", host.name);
+                                let id = HostId(host.id);
+                                for result in privileges(&commands, id, network.bridge()).await {
+                                    note("privilege", result.map(named).map_err(named));
+                                }
+                                let result = reach(&commands, id).await;
                                 note("host", result.map(named).map_err(named));
                             }
                         }
@@ -112,6 +121,23 @@ async fn clock(store: &proximity_eventstore::Store) -> Result<String, String> {
         return Err(format!("the last event lies {:?} in the future", last.saturating_sub(now)));
     }
     Ok(format!("the last event is {:?} old", now.saturating_sub(last)))
+}
+
+/// What the host's credential lacks of the role, one finding each.
+async fn privileges(
+    commands: &Commands,
+    host: HostId,
+    bridge: &str,
+) -> Vec<Result<String, String>> {
+    // One that cannot be asked is reported by the check that follows.
+    let Ok(hypervisor) = commands.directory.of(host).await else { return Vec::new() };
+    match rights::missing(&*hypervisor, bridge).await {
+        Err(error) => vec![Err(format!("its privileges cannot be read: {error}"))],
+        Ok((missing, looked_at)) if missing.is_empty() => {
+            vec![Ok(format!("its credential has all that is needed, {looked_at} looked at"))]
+        }
+        Ok((missing, _)) => missing.into_iter().map(Err).collect(),
+    }
 }
 
 async fn reach(commands: &Commands, host: HostId) -> Result<String, String> {

@@ -1,6 +1,6 @@
 //! Machines that can be reached in these tests; each asks for its password and certificate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -194,7 +194,7 @@ impl Hypervisor for Adapter {
     ) -> Result<Upid, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
-    async fn sees_all_guests(&self) -> Result<bool, HypervisorError> {
+    async fn privileges(&self, _path: &str) -> Result<BTreeMap<String, bool>, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
     async fn can_snapshot(&self, _node: &NodeName, _vmid: Vmid) -> Result<bool, HypervisorError> {

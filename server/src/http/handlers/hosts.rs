@@ -31,7 +31,7 @@ pub struct CreateHost {
     /// Either this or a token.
     #[schema(value_type = Option<String>, format = Password)]
     pub password: Option<Secret>,
-    /// The token's name, with or without its user.
+    /// The token's name; written with its user (`proximity@pve!server`), it says `user` as well.
     pub token_id: Option<String>,
     /// The token's value.
     #[schema(value_type = Option<String>, format = Password)]
@@ -58,7 +58,7 @@ fn ssh_port() -> i64 {
 }
 
 fn root() -> String {
-    "root@pam".to_owned()
+    proximity_commands::hosts::DEFAULT_USER.to_owned()
 }
 
 /// What is to be different; what is left out stays.
@@ -75,7 +75,7 @@ pub struct ChangeHost {
     /// Empty keeps the old one.
     #[schema(value_type = Option<String>, format = Password)]
     pub password: Option<Secret>,
-    /// The token's name.
+    /// The token's name; written with its user, it changes `user` as well.
     pub token_id: Option<String>,
     /// The token's value.
     #[schema(value_type = Option<String>, format = Password)]

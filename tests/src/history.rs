@@ -1,0 +1,94 @@
+//! What the callers of a running system did and saw: one record for each call, by the callers' clock.
+
+mod reference;
+mod rules;
+
+pub use reference::Reference;
+pub use rules::{Verdict, judge};
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A call that was made, and what came of it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Tells it from all others; also its `Idempotency-Key`.
+    pub key: String,
+    /// Whose call it was: the user's number.
+    pub caller: i64,
+    pub is_admin: bool,
+    pub command: Command,
+    /// When it was sent, since the history began.
+    pub invoked: Duration,
+    /// When its answer was there whole; `None` when it never was.
+    pub returned: Option<Duration>,
+    pub outcome: Outcome,
+    /// It was sent again under its key, because the first time no answer came.
+    pub repeated: bool,
+    /// Where the append stands that was stored under its key, as the store says; set at the end.
+    pub kept: Option<u64>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Deploy {
+        hostname: String,
+    },
+    /// `start`, `stop`, `restart` or `delete`.
+    Act {
+        app: String,
+        action: &'static str,
+    },
+    Clone {
+        app: String,
+        hostname: String,
+    },
+    Backup {
+        app: String,
+    },
+    RenameHost {
+        host: i64,
+        name: String,
+    },
+    Memory {
+        megabytes: i64,
+    },
+    /// Reads an application as it is at this position or later.
+    Read {
+        app: String,
+        since: u64,
+    },
+}
+
+/// What the caller learnt.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Accepted, or shown.
+    Ok {
+        /// The header `Proximity-Position`.
+        position: u64,
+        /// The answer's request id.
+        request: String,
+        /// The operation that its header `Location` names.
+        operation: Option<String>,
+        body: Value,
+    },
+    /// Refused with this code.
+    Fail { code: String, request: String },
+    /// No answer came: it may have happened.
+    Info,
+}
+
+impl Call {
+    /// Whether it was refused for a reason that has nothing to do with the state of things: too many
+    /// at once, or Proxmox could not be asked.
+    pub fn is_turned_away(&self) -> bool {
+        let Outcome::Fail { code, .. } = &self.outcome else { return false };
+        matches!(
+            code.as_str(),
+            "store.contended" | "store.busy" | "pools.contended" | "server.busy"
+        ) || code.starts_with("proxmox.")
+    }
+}

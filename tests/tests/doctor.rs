@@ -1,0 +1,90 @@
+//! `proximity doctor` against a Proxmox VE whose role lacks one privilege after another.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+use proximity_tests::database::Kind;
+use proximity_tests::figure;
+use proximity_tests::http::Client;
+use proximity_tests::lab::Lab;
+use serde_json::{Value, json};
+
+const USER: &str = "proximity@pve";
+const TOKEN: &str = "proximity@pve!server";
+const ROLE: &str = "Proximity";
+
+/// The privileges of the role, as the guide for operators has them pasted into a shell.
+fn documented() -> Vec<String> {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATING.md");
+    let text = std::fs::read_to_string(guide).unwrap();
+    let list = text.split("pveum role add Proximity --privs \"").nth(1).unwrap();
+    let list = list.split('"').next().unwrap().replace('\\', " ");
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The cluster, registered with a token that has the documented role.
+async fn registered(lab: &Lab, client: &Client, role: &[&str]) {
+    lab.simulator.add_role(ROLE, role);
+    let _password = lab.simulator.add_user(USER);
+    let credential = lab.simulator.add_token(USER, "server", true).unwrap();
+    lab.simulator.grant("/", USER, ROLE);
+    lab.simulator.grant("/", TOKEN, ROLE);
+    let change = json!({
+        "token_id": TOKEN, "token_secret": credential.split_once('=').unwrap().1,
+    });
+    let answer = client
+        .try_call(reqwest::Method::PUT, "/api/proxmox/hosts/1", Some(&change), &[])
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// What the doctor finds wrong, and whether it ended as if all were well.
+fn wrong(lab: &Lab) -> (Vec<String>, bool) {
+    let output = lab.site.command(&["doctor", "-o", "json"]).output().unwrap();
+    let findings: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let wrong = findings
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["well"] == false)
+        .map(|finding| finding["found"].as_str().unwrap().to_owned());
+    (wrong.collect(), output.status.success())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_names_each_privilege_that_is_missing_and_what_does_not_work_without_it() {
+    let lab = Lab::new(Kind::Sqlite, 2).await;
+    let (server, client) = lab.start().await;
+    let role = documented();
+    let role: Vec<&str> = role.iter().map(String::as_str).collect();
+    registered(&lab, &client, &role).await;
+    let (all, well) = wrong(&lab);
+    assert!(well && all.is_empty(), "the documented role is enough: {all:#?}");
+
+    for missing in &role {
+        let rest: Vec<&str> = role.iter().filter(|name| *name != missing).copied().collect();
+        lab.simulator.add_role(ROLE, &rest);
+        let (found, well) = wrong(&lab);
+        assert!(!well, "without {missing} all is said to be well");
+        let named: Vec<_> = found.iter().filter(|line| line.contains(" is missing on /")).collect();
+        assert!(!named.is_empty(), "without {missing}: {found:#?}");
+        for line in named {
+            let (_, sentence) = line.split_once(": ").unwrap();
+            assert!(sentence.starts_with(&format!("{missing} is missing on /")), "{line}");
+            let (_, without) = sentence.split_once(": ").expect("what does not work stands there");
+            assert!(without.len() > 10, "{line}");
+        }
+    }
+
+    // On one storage alone.
+    lab.simulator.add_role(ROLE, &role);
+    lab.simulator.add_role("Reader", &["Datastore.Audit"]);
+    lab.simulator.grant("/storage/local-btrfs", TOKEN, "Reader");
+    let (found, _) = wrong(&lab);
+    let only = "lab: Datastore.AllocateSpace is missing on /storage/local-btrfs: ";
+    assert!(found.len() == 1 && found[0].starts_with(only), "{found:#?}");
+    figure!("proximity doctor: {} privileges taken away one by one, each named", role.len());
+    server.terminate();
+}
