@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proximity_domain::{Cores, Gibibytes, Mebibytes, Port};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// One entry: the old product's fields first, then ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -148,7 +150,7 @@ pub enum ParamKind {
 }
 
 /// What a parameter is when nobody sets it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ParamDefault {
     /// A random text of so many characters.
@@ -158,6 +160,29 @@ pub enum ParamDefault {
     },
     Constant(Value),
 }
+
+/// Written by hand: a constant is a single value, so that no object is both.
+impl PartialSchema for ParamDefault {
+    fn schema() -> RefOr<Schema> {
+        let generate = ObjectBuilder::new()
+            .property(
+                "generate",
+                ObjectBuilder::new()
+                    .schema_type(Type::Integer)
+                    .description(Some("Characters of a random text.")),
+            )
+            .required("generate");
+        let single = |kind| ObjectBuilder::new().schema_type(kind);
+        OneOfBuilder::new()
+            .item(generate)
+            .item(single(Type::String))
+            .item(single(Type::Number))
+            .item(single(Type::Boolean))
+            .into()
+    }
+}
+
+impl ToSchema for ParamDefault {}
 
 /// What it would like to have; what is absent comes from the admin's defaults.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

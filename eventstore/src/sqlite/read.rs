@@ -72,6 +72,8 @@ impl Readers {
     }
 
     pub async fn feed(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
+        // Beyond what the column can hold there is nothing.
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
         self.read(move |connection| {
             let sql = format!(
                 "select {COLUMNS} from events where position > ?1 order by position limit ?2"

@@ -65,6 +65,9 @@ const SHARED: &[&str] = &[
 )]
 struct Document;
 
+/// How the description of a body begins that need not be sent.
+const OPTIONAL_BODY: &str = "May be left out";
+
 /// The document as it is served and kept in the repository.
 pub fn json() -> Result<String, Problem> {
     render().map_err(|error| {
@@ -133,6 +136,11 @@ fn complete(operation: &mut Map<String, Value>, route: &Route) {
                     the first answer again, for a day at least.",
             }));
         }
+    }
+
+    if let Some(body) = operation.get_mut("requestBody") {
+        let text = body["description"].as_str().unwrap_or_default();
+        body["required"] = json!(!text.starts_with(OPTIONAL_BODY));
     }
 
     if dry::is_possible(route) {

@@ -63,7 +63,7 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/catalog/reload"            Admin    catalog::reload;
 
     Get    "/api/apps"                      User     apps::list: "query.out_of_range";
-    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "node.invalid" "nodes.none_online" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended";
+    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "param.required" "param.invalid" "environment.name_invalid" "environment.value_invalid" "environment.too_many" "node.invalid" "nodes.none_online" "nodes.no_storage" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended";
     Get    "/api/apps/discover"             Admin    copies::discover: "host.unknown" "proxmox.incomplete" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Post   "/api/apps/adopt"                Admin    copies::adopt: "vmid.invalid" "node.invalid" "node.unknown" "node.ambiguous" "port.invalid" "hostname.invalid" "hostname.taken" "vmid.taken" "suggested_type.invalid" "container.unknown" "container.managed" "container.managed_elsewhere" "container.template" "container.locked" "container.notes_too_long" "container.unreadable" "host.gone" "hosts.unreachable" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}"                 Owner    apps::get: "position.unknown";

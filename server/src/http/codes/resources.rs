@@ -53,6 +53,36 @@ pub(super) const CODES: &[Code] = &[
     ),
     code(
         422,
+        "param.required",
+        "A parameter is missing",
+        "The catalog entry's `params` say which ones are `required`. Send it in `environment` or `config` under its `name`.",
+    ),
+    code(
+        422,
+        "param.invalid",
+        "A parameter is not valid",
+        "The value does not fit the parameter's `type`, `options` or `pattern`, as the catalog entry's `params` have them.",
+    ),
+    code(
+        422,
+        "environment.name_invalid",
+        "The name of a variable is not valid",
+        "A variable has 1 to 128 visible ASCII characters and no `=`.",
+    ),
+    code(
+        422,
+        "environment.value_invalid",
+        "The value of a variable is not valid",
+        "A value is a text, a number or a boolean of at most 32 KiB, without control characters.",
+    ),
+    code(
+        422,
+        "environment.too_many",
+        "There are too many variables",
+        "`environment` and `config` together hold at most as many values as the detail says.",
+    ),
+    code(
+        422,
         "action.unknown",
         "There is no such action",
         "An action is `start`, `stop`, `restart` or `delete`, in any case.",
@@ -143,6 +173,12 @@ pub(super) const CODES: &[Code] = &[
         "nodes.none_online",
         "No node is online",
         "No node of an active host is online, or none has a storage that can be used. Nothing was changed.",
+    ),
+    code(
+        503,
+        "nodes.no_storage",
+        "No node has the storages that it takes",
+        "An online node needs an active storage for templates (`vztmpl`) and one for root disks (`rootdir`). Nothing was changed.",
     ),
     code(
         409,

@@ -44,6 +44,7 @@ fn no_crate_answers_with_a_code_that_has_no_page() {
         format!(r"(?:conflict|forbidden|ValueError::new|refuse|Problem::new)\(\s*{code}"),
         format!(r#"invalid\(\s*(?:"[^"]*"|[a-z_.]+),\s*{code}"#),
         format!(r"code:\s*{code}"),
+        format!(r#"(?:note\(\s*(?:pointer|"/[^\n]*),|unavailable\(|Err\(\(|refuse = \|[^|]*\| \()\s*{code},"#),
         format!(r"(?:Id|\w+\(\w+\)|MAX|]),?\s*[^\n]*,\s*{code}\s*(?:,|\}})"),
     ]
     .map(|pattern| regex::Regex::new(&pattern).unwrap());

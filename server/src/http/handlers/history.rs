@@ -145,7 +145,11 @@ pub async fn audit(call: Call) -> Result<Reply, Problem> {
                     == Some(actor.as_str())
             })
     };
-    let (mut found, mut next, mut looked) = (Vec::new(), wanted.after.unwrap_or(0), 0);
+    let after = wanted.after.unwrap_or(0);
+    if i64::try_from(after).is_err() {
+        return Err(Problem::field("/after", "query.out_of_range", "there is no such position"));
+    }
+    let (mut found, mut next, mut looked) = (Vec::new(), after, 0);
     let complete = loop {
         let page = call.app.store.feed(next, PAGE).await.map_err(unavailable)?;
         looked += page.len();
