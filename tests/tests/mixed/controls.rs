@@ -6,9 +6,12 @@ use proximity_tests::history::{Call, Command, Outcome, judge};
 
 use super::{Guests, Planted};
 
+/// Its name, how it is planted, and a part of the sentence that finds it.
+type Fault = (&'static str, fn(&mut Planted), &'static str);
+
 /// Plants one fault after the other; returns how many were planted. Panics with the one not found.
 pub fn all(log: &[Recorded], calls: &[Call], guests: &Guests, from: u64) -> usize {
-    let faults: [(&str, fn(&mut Planted), &str); 10] = [
+    let faults: [Fault; 10] = [
         ("an accepted call that is not stored", lose, "was accepted and is not stored"),
         ("an append made twice", repeat, "nobody asked for this"),
         ("a refused call that is stored", refuse, "was refused and is stored"),
@@ -20,19 +23,19 @@ pub fn all(log: &[Recorded], calls: &[Call], guests: &Guests, from: u64) -> usiz
         ("an operation that began while another ran", interleave, "began while"),
         ("a position told too early", tell_early, "was told position"),
     ];
-    for (name, plant, sentence) in &faults {
+    for (name, plant, sentence) in faults {
         let mut planted = Planted { log: log.to_vec(), calls: calls.to_vec() };
         plant(&mut planted);
         let found = judge(&planted.log, &planted.calls, from).anomalies;
         let is_found = found.iter().any(|anomaly| anomaly.contains(sentence));
         assert!(is_found, "{name} is not found: {found:#?}");
     }
-    let structure: [(&str, fn(&mut Planted), &str); 3] = [
+    let structure: [Fault; 3] = [
         ("a missing position", gap, "stands at"),
         ("a stream with a gap", stream_gap, "has a gap at"),
         ("a lease that two hold at a time", give_twice, "held it"),
     ];
-    for (name, plant, sentence) in &structure {
+    for (name, plant, sentence) in structure {
         let mut planted = Planted { log: log.to_vec(), calls: calls.to_vec() };
         plant(&mut planted);
         let found = checker::check(&planted.log, guests).anomalies;
