@@ -7,6 +7,7 @@ mod capture;
 mod clone;
 mod deploy;
 mod discover;
+mod restore;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use backup::{BackupAccepted, BackupWish};
 pub use clone::CloneRequest;
 pub use deploy::DeployRequest;
 pub use discover::Discovered;
+pub use restore::RestoreWish;
 
 use crate::clock::{Clock, Micros};
 use crate::error::Error;
@@ -53,13 +55,16 @@ pub struct Applications {
 pub struct Limits {
     /// A deployment, its health check's own patience not counted.
     pub deploy: Duration,
+    /// One that moves a container's disks: a copy, a backup, a restore.
+    pub disks: Duration,
     /// Any other operation.
     pub other: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { deploy: Duration::from_secs(45 * 60), other: Duration::from_secs(30 * 60) }
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        Self { deploy: minutes(45), disks: minutes(6 * 60), other: minutes(30) }
     }
 }
 

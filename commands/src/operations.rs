@@ -5,8 +5,8 @@ use std::time::Duration;
 use proximity_domain::application::{Application, Command as App};
 use proximity_domain::lease::{self, Holder, Lease};
 use proximity_domain::operation::{Command as Op, Operation, Progress};
-use proximity_domain::plan::{GuestRef, Holdings, Plan};
-use proximity_domain::{OperationId, UserId};
+use proximity_domain::plan::{GuestRef, Holdings, Plan, RestorePlan};
+use proximity_domain::{LeaseKey, OperationId, UserId};
 use proximity_eventstore::{Guard, SideWrite, Store, tables};
 use std::sync::Arc;
 
@@ -165,7 +165,26 @@ impl Operations {
             // The application goes on holding what it holds.
             Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) => Ok(()),
             Plan::Backup(_) | Plan::BackupDelete(_) => Ok(()),
+            Plan::Restore(plan) => self.give_back_one(unit, progress, plan).await,
         }
+    }
+
+    /// Of the two numbers of a restore, the one that is not the application's now.
+    async fn give_back_one(
+        &self,
+        unit: &mut Unit<'_>,
+        progress: &Progress,
+        plan: &RestorePlan,
+    ) -> Result<(), Error> {
+        let state = unit.load::<Application>(progress.application.as_str()).await?;
+        let now = state.live().map(|live| live.requested.guest.vmid);
+        for guest in [&plan.guest, &plan.original] {
+            if now != Some(guest.vmid) {
+                let quarantine = self.quarantined(progress);
+                release(unit, guest.vmid_lease(), quarantine).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn give_back(
@@ -180,26 +199,28 @@ impl Operations {
             filter: vec![("application", text(&progress.application))],
             guard: Guard::None,
         });
+        release(unit, guest.vmid_lease(), self.quarantined(progress)).await?;
         let holder = Holder::Application(progress.application.clone());
-        let keep = Micros::try_from(self.quarantine.as_micros()).unwrap_or(Micros::MAX);
-        let quarantine = lease::Command::Quarantine {
-            holder: holder.clone(),
-            until: self.clock.now().saturating_add(keep),
-            reason: format!("the operation on {} was given up", progress.application),
-        };
-        let mut commands = vec![(guest.vmid_lease(), quarantine)];
         for key in holdings.map(|held| held.leases(&guest.cluster)).unwrap_or_default() {
-            commands.push((key, lease::Command::Release { holder: holder.clone() }));
-        }
-        for (key, command) in commands {
-            match unit.apply::<Lease>(&key.to_string(), command).await {
-                // Another one's by now: not ours to give back.
-                Ok(_) | Err(Refused::Judged(lease::Error::NotHolder)) => {}
-                Err(refused) => {
-                    return Err(refused.or_else(|why| crate::leases::refused(&key, &why)));
-                }
-            }
+            release(unit, key, lease::Command::Release { holder: holder.clone() }).await?;
         }
         Ok(())
+    }
+
+    fn quarantined(&self, progress: &Progress) -> lease::Command {
+        let keep = Micros::try_from(self.quarantine.as_micros()).unwrap_or(Micros::MAX);
+        lease::Command::Quarantine {
+            holder: Holder::Application(progress.application.clone()),
+            until: self.clock.now().saturating_add(keep),
+            reason: format!("the operation on {} was given up", progress.application),
+        }
+    }
+}
+
+/// Gives a lease back, unless it is another one's by now.
+async fn release(unit: &mut Unit<'_>, key: LeaseKey, command: lease::Command) -> Result<(), Error> {
+    match unit.apply::<Lease>(&key.to_string(), command).await {
+        Ok(_) | Err(Refused::Judged(lease::Error::NotHolder)) => Ok(()),
+        Err(refused) => Err(refused.or_else(|why| crate::leases::refused(&key, &why))),
     }
 }

@@ -63,6 +63,13 @@ pub struct Picked {
     _flights: Vec<Flight>,
 }
 
+/// A number alone, for a second container of an application.
+pub struct PickedVmid {
+    pub vmid: Vmid,
+    /// Keeps it from other picks.
+    _flight: Vec<Flight>,
+}
+
 /// A pool that has nothing to give.
 enum Empty {
     /// Everything is held.
@@ -97,9 +104,7 @@ impl Pools {
         let mut view = self.view.lock().await;
         view.catch_up(&self.store).await?;
         let mut flights = Vec::new();
-        let vmid = self
-            .vmid(&view, cluster, &mut flights)
-            .map_err(|empty| empty.refusal("vmids.exhausted", "no VMID is free in the range"))?;
+        let vmid = self.vmid(&view, cluster, &mut flights).map_err(Empty::no_vmid)?;
         let ports = |pool, range: &RangeInclusive<u16>, flights: &mut Vec<Flight>| {
             self.port(&view, pool, range, flights)
                 .map_err(|empty| empty.refusal("ports.exhausted", "no port is free in the range"))
@@ -115,6 +120,15 @@ impl Pools {
             None => None,
         };
         Ok(Picked { vmid, public_port, internal_port, address, _flights: flights })
+    }
+
+    /// A free VMID of the cluster.
+    pub async fn pick_vmid(&self, cluster: &ClusterView) -> Result<PickedVmid, Error> {
+        let mut view = self.view.lock().await;
+        view.catch_up(&self.store).await?;
+        let mut flight = Vec::new();
+        let vmid = self.vmid(&view, cluster, &mut flight).map_err(Empty::no_vmid)?;
+        Ok(PickedVmid { vmid, _flight: flight })
     }
 
     fn vmid(
@@ -203,6 +217,10 @@ impl Pools {
 }
 
 impl Empty {
+    fn no_vmid(self) -> Error {
+        self.refusal("vmids.exhausted", "no VMID is free in the range")
+    }
+
     fn refusal(self, code: &'static str, detail: &'static str) -> Error {
         match self {
             Self::Full => Error::conflict(code, detail),

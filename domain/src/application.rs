@@ -21,8 +21,8 @@ use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Kind;
-use crate::value::{ApplicationId, NodeName, OperationId, UserId, Vmid};
+use crate::plan::{GuestRef, Kind};
+use crate::value::{ApplicationId, BackupId, NodeName, OperationId, UserId, Vmid};
 
 /// What can be asked of an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,17 @@ pub enum Command {
     },
     FinishRemoval {
         operation: OperationId,
+    },
+    /// Another container takes the place of its own.
+    SwapGuest {
+        operation: OperationId,
+        to: GuestRef,
+    },
+    FinishRestore {
+        operation: OperationId,
+        backup: BackupId,
+        address: Option<IpAddr>,
+        running: bool,
     },
     /// An operation that leaves it as it was has ended well.
     EndOperation {
@@ -205,6 +216,15 @@ impl Application {
             Command::FinishRemoval { operation } => {
                 self.ending(operation, Event::Removed { operation })
             }
+            Command::SwapGuest { operation, to } => {
+                let from = self.live_under(operation)?.requested.guest.clone();
+                let swapped = from == to; // a retry
+                let event = Event::GuestSwapped { operation, from, to };
+                Ok(if swapped { vec![] } else { vec![event] })
+            }
+            Command::FinishRestore { operation, backup, address, running } => {
+                self.ending(operation, Event::Restored { operation, backup, address, running })
+            }
             Command::EndOperation { operation, running } => {
                 let kind = self.current_under(operation)?.kind;
                 Ok(vec![Event::OperationEnded { operation, kind, running }])
@@ -256,7 +276,7 @@ impl Application {
                 }
                 Kind::Restart if !live.running => Err(Error::NotRunning),
                 Kind::Start | Kind::Stop | Kind::Restart | Kind::Delete | Kind::Clone => began(),
-                Kind::Backup | Kind::BackupDelete => began(),
+                Kind::Backup | Kind::BackupDelete | Kind::Restore => began(),
                 Kind::Deploy | Kind::Adopt => Err(Error::AlreadyExists),
             },
             Self::Failed(_) => match kind {
@@ -267,6 +287,7 @@ impl Application {
                 | Kind::Restart
                 | Kind::Clone
                 | Kind::Backup
+                | Kind::Restore
                 | Kind::Adopt => Err(Error::OnlyDeletable),
             },
         }
@@ -352,6 +373,15 @@ impl Live {
                 self.current = None;
             }
             Event::VmidReplaced { to, .. } => self.requested.guest.vmid = to,
+            Event::GuestSwapped { to, .. } => {
+                self.requested.guest = to;
+                self.lost = None;
+            }
+            Event::Restored { running, .. } => {
+                self.running = running;
+                self.lost = None;
+                self.current = None;
+            }
             Event::Observed { node, running, .. } => {
                 self.requested.guest.node = node;
                 self.running = running;
@@ -406,6 +436,8 @@ impl Failed {
             | Event::Adopted { .. }
             | Event::DeploymentFailed { .. }
             | Event::VmidReplaced { .. }
+            | Event::GuestSwapped { .. }
+            | Event::Restored { .. }
             | Event::Started { .. }
             | Event::Stopped { .. }
             | Event::Restarted { .. }

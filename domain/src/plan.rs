@@ -1,9 +1,11 @@
 //! What an operation will do, chosen once: everything that a retry must repeat stands here.
 
 mod backup;
+mod restore;
 mod take_over;
 
 pub use backup::{BackupDeletePlan, BackupPlan};
+pub use restore::{RestorePlan, RestoreWay};
 pub use take_over::*;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ pub enum Plan {
     Adopt(Box<AdoptPlan>),
     Backup(BackupPlan),
     BackupDelete(BackupDeletePlan),
+    Restore(Box<RestorePlan>),
 }
 
 /// The kind of an operation, as the contract names it.
@@ -44,6 +47,7 @@ pub enum Kind {
     Adopt,
     Backup,
     BackupDelete,
+    Restore,
 }
 
 impl Kind {
@@ -59,6 +63,7 @@ impl Kind {
             Self::Adopt => "adopt",
             Self::Backup => "backup",
             Self::BackupDelete => "backup-delete",
+            Self::Restore => "restore",
         }
     }
 }
@@ -76,6 +81,7 @@ impl Plan {
             Self::Adopt(_) => Kind::Adopt,
             Self::Backup(_) => Kind::Backup,
             Self::BackupDelete(_) => Kind::BackupDelete,
+            Self::Restore(_) => Kind::Restore,
         }
     }
 
@@ -89,6 +95,7 @@ impl Plan {
             Self::Adopt(plan) => Some(&plan.guest),
             Self::Backup(plan) => Some(&plan.guest),
             Self::BackupDelete(plan) => Some(&plan.guest),
+            Self::Restore(plan) => Some(&plan.guest),
         }
     }
 
@@ -98,7 +105,7 @@ impl Plan {
             Self::Delete(plan) => plan.detached,
             Self::BackupDelete(plan) => plan.detached,
             Self::Deploy(_) | Self::Start(_) | Self::Stop(_) | Self::Restart(_) => false,
-            Self::Clone(_) | Self::Adopt(_) | Self::Backup(_) => false,
+            Self::Clone(_) | Self::Adopt(_) | Self::Backup(_) | Self::Restore(_) => false,
         }
     }
 }

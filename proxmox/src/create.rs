@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use proximity_commands::ports::{GuestAddress, HypervisorError, NewGuest};
+use proximity_commands::ports::{GuestAddress, HypervisorError, NewGuest, NewRestored};
 use proximity_domain::NodeName;
 
 use crate::oci;
@@ -53,6 +53,17 @@ pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, Hype
         request = request.with("features", features);
     }
     Ok(request)
+}
+
+/// The POST that makes a container from an archive, stopped. What it does not say comes from there.
+pub(crate) fn restore(node: &NodeName, restored: &NewRestored) -> Request {
+    let request = request::create(node)
+        .with("vmid", restored.vmid)
+        .with("ostemplate", &restored.archive)
+        .with_flag("restore", true)
+        .with("storage", &restored.storage)
+        .with("description", &restored.description);
+    if restored.overwrite { request.with_flag("force", true) } else { request }
 }
 
 fn network(guest: &NewGuest) -> String {

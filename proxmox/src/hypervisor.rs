@@ -264,6 +264,14 @@ impl Hypervisor for PveClient {
         self.task_for(&copy::copy(node, source, copy), node, Some(source)).await
     }
 
+    async fn restore(
+        &self,
+        node: &NodeName,
+        restored: &NewRestored,
+    ) -> Result<Upid, HypervisorError> {
+        self.task_for(&create::restore(node, restored), node, Some(restored.vmid)).await
+    }
+
     async fn set_networks(
         &self,
         node: &NodeName,

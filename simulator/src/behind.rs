@@ -97,6 +97,28 @@ impl SimulatorHandle {
         Ok(())
     }
 
+    /// Removes a volume, such as an archive, from every storage that has it.
+    ///
+    /// # Errors
+    /// `Unknown` if none has.
+    pub fn remove_volume(&self, volid: &str) -> Result<(), Error> {
+        let mut world = self.sim.world();
+        let stores = world.nodes.values_mut().flat_map(|node| node.stores.values_mut());
+        let had = stores.filter_map(|store| store.volumes.remove(volid)).count();
+        if had == 0 {
+            return Err(Error::Unknown { kind: "volume", name: volid.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Makes every storage so large that about this many bytes of it are free.
+    pub fn leave_free(&self, bytes: u64) {
+        let mut world = self.sim.world();
+        for store in world.nodes.values_mut().flat_map(|node| node.stores.values_mut()) {
+            store.resize_to_leave(bytes);
+        }
+    }
+
     /// Moves a container to another node, as a migration would.
     ///
     /// # Errors

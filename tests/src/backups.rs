@@ -4,7 +4,10 @@ use proximity_commands::Actor;
 use proximity_commands::dispatch::{Unit, load};
 use proximity_domain::application::{Application, Command as App};
 use proximity_domain::backup::{Backup, Command, Compression, Mode, Outcome, Requested};
-use proximity_domain::plan::{BackupDeletePlan, BackupPlan, GuestRef, Kind, Plan};
+use proximity_domain::lease::{Command as LeaseCommand, Holder, Lease};
+use proximity_domain::plan::{
+    BackupDeletePlan, BackupPlan, GuestRef, Health, Kind, Plan, Probe, RestorePlan, RestoreWay,
+};
 use proximity_domain::{ApplicationId, BackupId, OperationId, UserId};
 use uuid::Uuid;
 
@@ -39,7 +42,56 @@ pub fn backup_deletion(guest: GuestRef) -> BackupDeletePlan {
     }
 }
 
+/// The number that a backup of this guest, running, is restored under.
+pub const RESTORED: i64 = 105;
+
+/// Restores a backup of this guest, which runs.
+pub fn restore_plan(original: GuestRef, way: RestoreWay) -> RestorePlan {
+    let vmid = match way {
+        RestoreWay::Swap => RESTORED.try_into().unwrap(),
+        RestoreWay::InPlace => original.vmid,
+    };
+    RestorePlan {
+        guest: GuestRef { vmid, ..original.clone() },
+        original,
+        lost: None,
+        way,
+        backup: BACKUP,
+        storage: "local".to_owned(),
+        archive: String::new(),
+        disk_storage: "local-btrfs".to_owned(),
+        was_running: true,
+        health: Health { probe: Probe::Running, within_s: 1 },
+    }
+}
+
 impl Rig {
+    /// Appends what the restore of the backup appends; `change` makes its plan another one.
+    pub async fn restore(
+        &self,
+        application: &ApplicationId,
+        way: RestoreWay,
+        change: impl FnOnce(&mut RestorePlan),
+    ) -> OperationId {
+        let (mut unit, operation, guest) = self.reserve(application, Kind::Restore).await;
+        let state = unit.load::<Backup>(&BACKUP.to_string()).await.unwrap();
+        let kept = state.kept().expect("there is a backup").clone();
+        let Outcome::Completed(archive) = kept.outcome else { panic!("it has an archive") };
+        let begin = Command::Begin { operation, kind: Kind::Restore };
+        unit.apply::<Backup>(&BACKUP.to_string(), begin).await.unwrap();
+        let mut plan = restore_plan(guest, way);
+        plan.archive = archive.volume;
+        change(&mut plan);
+        if way == RestoreWay::Swap {
+            let holder = Holder::Application(application.clone());
+            let key = plan.guest.vmid_lease().to_string();
+            unit.apply::<Lease>(&key, LeaseCommand::Acquire { holder }).await.unwrap();
+        }
+        self.plan(&mut unit, application, operation, Plan::Restore(Box::new(plan))).await;
+        unit.commit().await.unwrap();
+        operation
+    }
+
     /// Appends what the request for a backup appends.
     pub async fn back_up(&self, application: &ApplicationId) -> OperationId {
         let (mut unit, operation, guest) = self.reserve(application, Kind::Backup).await;

@@ -109,6 +109,9 @@ fn fold_application(found: &mut Findings, event: &Recorded) {
                 *guest = format!("{cluster}/{to}");
             }
         }
+        application::Event::GuestSwapped { to, .. } => {
+            found.live.insert(id, format!("{}/{}", to.cluster, to.vmid));
+        }
         application::Event::DeploymentFailed { .. } => {
             found.live.remove(&id);
             found.failed.insert(id);

@@ -5,6 +5,8 @@ mod cell;
 mod check;
 mod drive;
 mod others;
+mod powered;
+mod restored;
 mod script;
 mod touch;
 

@@ -22,6 +22,7 @@ use proximity_commands::ports::{
 use proximity_commands::saga::{Env, Hooks, Runner, RunnerHandle, SagaConfig, step_names};
 use proximity_commands::{Actor, Error, Secret};
 use proximity_domain::application::{Application, Command as App, Origin, Requested};
+use proximity_domain::host::{Auth, Command as HostCommand, Connection, Host};
 use proximity_domain::lease::{Command as LeaseCommand, Holder, Lease};
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{
@@ -91,6 +92,7 @@ pub fn quick() -> SagaConfig {
         backoff_cap: Duration::from_millis(40),
         poll: Duration::from_millis(5),
         task_patience: Duration::from_millis(400),
+        disks_patience: Duration::from_millis(400),
         shutdown_s: 1,
         address_patience: Duration::from_secs(2),
         sweep: Duration::from_millis(50),
@@ -151,6 +153,28 @@ impl Rig {
             hooks: None,
         };
         Self { simulator, store, env, patience: Duration::from_secs(60) }
+    }
+
+    /// Records the host, for what follows the log to know how its cluster is reached.
+    pub async fn register(&self) {
+        let mut unit = Unit::new(&self.store, Actor::system("rig").metadata("rig.register"));
+        let register = HostCommand::Register {
+            connection: Connection {
+                name: CLUSTER.into(),
+                address: "127.0.0.1".into(),
+                port: "8006".parse().unwrap(),
+                user: "root@pam".into(),
+                auth: Auth::Password,
+                credential: SecretId(Uuid::new_v4()),
+                verify_ssl: false,
+                fingerprint: None,
+                ssh_port: "22".parse().unwrap(),
+            },
+            cluster: CLUSTER.parse().unwrap(),
+            is_default: true,
+        };
+        unit.apply::<Host>(&HOST.to_string(), register).await.unwrap();
+        unit.commit().await.unwrap();
     }
 
     /// Starts a runner, with or without a test's hooks.
@@ -260,7 +284,12 @@ impl Rig {
             Kind::Start => Plan::Start(power),
             Kind::Stop => Plan::Stop(power),
             Kind::Restart => Plan::Restart(power),
-            Kind::Deploy | Kind::Clone | Kind::Adopt | Kind::Backup | Kind::BackupDelete => {
+            Kind::Deploy
+            | Kind::Clone
+            | Kind::Adopt
+            | Kind::Backup
+            | Kind::BackupDelete
+            | Kind::Restore => {
                 panic!("a {kind:?} is begun in a way of its own")
             }
         };
@@ -312,6 +341,20 @@ impl Rig {
                 panic!("operation {operation} goes on and on: {state:#?}");
             }
             // Moved or not, the state is looked at again: the pause only saves looks.
+            let _moved = tokio::time::timeout(Duration::from_millis(100), head.changed()).await;
+        }
+    }
+
+    /// Waits until a lease is as wanted.
+    pub async fn until_lease(&self, key: &str, within: Duration, wanted: impl Fn(&Lease) -> bool) {
+        let deadline = Instant::now() + within;
+        let mut head = self.store.watch_head();
+        loop {
+            let (lease, _) = load::<Lease>(&self.store, key).await.unwrap();
+            if wanted(&lease) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{key} stays {lease:?}");
             let _moved = tokio::time::timeout(Duration::from_millis(100), head.changed()).await;
         }
     }

@@ -6,11 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proximity_commands::Actor;
-use proximity_commands::dispatch::{Unit, load};
 use proximity_commands::reconcile::Reconciler;
 use proximity_commands::saga::SagaConfig;
-use proximity_domain::SecretId;
-use proximity_domain::host::{Auth, Command as HostCommand, Connection, DiscrepancyKind, Host};
+use proximity_domain::host::DiscrepancyKind;
 use proximity_domain::lease::Lease;
 use proximity_domain::plan::Kind as OperationKind;
 use proximity_simulator::{Fault, FaultRule, Foreign, Times, When};
@@ -193,34 +191,14 @@ async fn what_turns_up_under_a_number_that_was_seen_free_is_reported_and_stays()
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path(), SagaConfig { quarantine: Duration::ZERO, ..quick() }).await;
     let runner = rig.run(None);
-    let mut unit = Unit::new(&rig.store, Actor::system("test").metadata("test.register"));
-    let register = HostCommand::Register {
-        connection: Connection {
-            name: "lab".into(),
-            address: "127.0.0.1".into(),
-            port: "8006".parse().unwrap(),
-            user: "root@pam".into(),
-            auth: Auth::Password,
-            credential: SecretId(uuid::Uuid::new_v4()),
-            verify_ssl: false,
-            fingerprint: None,
-            ssh_port: "22".parse().unwrap(),
-        },
-        cluster: CLUSTER.parse().unwrap(),
-        is_default: true,
-    };
-    unit.apply::<Host>(&HOST.to_string(), register).await.unwrap();
-    unit.commit().await.unwrap();
+    rig.register().await;
     let (web, operation) = rig.deploy("web", 104, 8100).await;
     assert_eq!(rig.ended(operation, SOON).await, "done");
     let ledger = rig.simulator.ledger();
     let description = ledger.container(104).unwrap().config["description"].clone();
     assert_eq!(rig.ended(rig.begin(&web, OperationKind::Delete).await, SOON).await, "done");
     let number = format!("vmid/{CLUSTER}/104");
-    let mut head = rig.store.watch_head();
-    while load::<Lease>(&rig.store, &number).await.unwrap().0 != Lease::Free {
-        tokio::time::timeout(SOON, head.changed()).await.expect("it is cleared").unwrap();
-    }
+    rig.until_lease(&number, SOON, |lease| *lease == Lease::Free).await;
 
     // As `pct restore` of an old archive makes it: with the description that the archive holds.
     let restored =

@@ -3,9 +3,15 @@
 
 use std::time::Duration;
 
+use proximity_commands::Actor;
+use proximity_commands::dispatch::load;
+use proximity_commands::operations::Operations;
+use proximity_commands::policy::Admin;
 use proximity_commands::saga::SagaConfig;
-use proximity_domain::plan::Kind;
-use proximity_simulator::{Fault, FaultRule};
+use proximity_domain::application::Application;
+use proximity_domain::lease::Lease;
+use proximity_domain::plan::{Kind, RestoreWay};
+use proximity_simulator::{Fault, FaultRule, Foreign};
 use proximity_tests::checker;
 use proximity_tests::rig::{Rig, quick};
 
@@ -73,5 +79,93 @@ async fn an_operation_past_its_deadline_is_taken_back_unless_its_pivot_has_begun
     rig.simulator.clear_faults();
     assert_eq!(rig.ended(deletion, SOON).await, "done");
     assert_eq!(rig.simulator.ledger().leftovers(&before), Vec::<String>::new());
+    runner.stop().await;
+}
+
+/// Whoever restored an archive by its number would otherwise meet another guest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_is_not_leased_again_while_archives_of_it_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SagaConfig { quarantine: Duration::ZERO, ..quick() };
+    let rig = Rig::new(folder.path(), config).await;
+    rig.register().await;
+    let runner = rig.run(None);
+    let (app, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let backup = rig.back_up(&app).await;
+    assert_eq!(rig.ended(backup, SOON).await, "done");
+    let restore = rig.restore(&app, RestoreWay::Swap, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "done");
+    // Another number's quarantine ends at the next look, so that one has been taken since.
+    let (other, operation) = rig.deploy("other", 120, 8120).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let deletion = rig.begin(&other, Kind::Delete).await;
+    assert_eq!(rig.ended(deletion, SOON).await, "done");
+    rig.until_lease("vmid/lab/120", SOON, |lease| *lease == Lease::Free).await;
+    let (kept, _) = load::<Lease>(&rig.store, "vmid/lab/104").await.unwrap();
+    assert!(matches!(kept, Lease::Quarantined { .. }), "{kept:?}");
+    let removal = rig.delete_backup(&app).await;
+    assert_eq!(rig.ended(removal, SOON).await, "done");
+    rig.until_lease("vmid/lab/104", SOON, |lease| *lease == Lease::Free).await;
+    runner.stop().await;
+}
+
+/// The restored container's number was a stranger's by the time it was made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_whose_number_a_stranger_has_takes_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let (app, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let backup = rig.back_up(&app).await;
+    assert_eq!(rig.ended(backup, SOON).await, "done");
+    let stranger = Foreign {
+        vmid: Some(105),
+        image: "debian-12".to_owned(),
+        running: true,
+        ..Foreign::default()
+    };
+    rig.simulator.plant_container(stranger).await.unwrap();
+    let before = rig.simulator.ledger().container(105).cloned();
+    let restore = rig.restore(&app, RestoreWay::Swap, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "done");
+    assert_eq!(rig.simulator.ledger().container(105).cloned(), before, "it is not touched");
+    let (state, _) = load::<Application>(&rig.store, app.as_str()).await.unwrap();
+    let vmid = state.live().unwrap().requested.guest.vmid.get();
+    assert!(vmid != 104 && vmid != 105 && rig.simulator.ledger().container(vmid).is_some());
+    let (lease, _) = load::<Lease>(&rig.store, "vmid/lab/105").await.unwrap();
+    assert_eq!(lease, Lease::Foreign);
+    runner.stop().await;
+}
+
+/// Nobody can say which of two is the application's: the swap is one event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_is_given_up_keeps_the_container_that_the_log_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let (app, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let backup = rig.back_up(&app).await;
+    assert_eq!(rig.ended(backup, SOON).await, "done");
+    let refused = Fault::Status { status: 403, reason: None, after_effect: false };
+    rig.simulator.faults().add(FaultRule::forever("container.destroy", refused)).unwrap();
+    let restore = rig.restore(&app, RestoreWay::Swap, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "stuck");
+    let operations = Operations {
+        store: rig.store.clone(),
+        clock: rig.env.clock.clone(),
+        quarantine: Duration::from_secs(900),
+    };
+    let admin = Admin::prove(&Actor::system("test")).unwrap();
+    operations.abandon(&admin, restore, "removed by hand".to_owned()).await.unwrap();
+    let (state, _) = load::<Application>(&rig.store, app.as_str()).await.unwrap();
+    let live = state.live().unwrap();
+    assert_eq!((live.requested.guest.vmid.get(), live.current.is_some()), (105, false));
+    let (old, _) = load::<Lease>(&rig.store, "vmid/lab/104").await.unwrap();
+    assert!(matches!(old, Lease::Quarantined { .. }), "{old:?}");
+    let (new, _) = load::<Lease>(&rig.store, "vmid/lab/105").await.unwrap();
+    assert!(matches!(new, Lease::Held { .. }), "{new:?}");
     runner.stop().await;
 }

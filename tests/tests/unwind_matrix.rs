@@ -44,7 +44,8 @@ fn of(disturbance: Disturbance) -> Vec<Cell> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_engine_that_never_retries_is_found_in_every_cell_of_a_passing_fault() {
     // These only look, and a look is repeated by the client itself.
-    let looks = |cell: &Cell| matches!(cell.step, "wait_healthy" | "check_backup");
+    let looks =
+        |cell: &Cell| matches!(cell.step, "wait_healthy" | "check_backup" | "check_archive");
     let cells: Vec<Cell> =
         of(Disturbance::Forward(2)).into_iter().filter(|cell| !looks(cell)).collect();
     let count = cells.len();
@@ -76,6 +77,9 @@ async fn an_undo_that_does_nothing_is_found() {
         (Saga::CloneLive, "clone_container"),
         (Saga::CloneDown, "stop_source"),
         (Saga::Adopt, "mark_container"),
+        (Saga::Restore, "restore_container"),
+        (Saga::Restore, "stop_original"),
+        (Saga::RestoreInPlace, "unprotect_original"),
     ] {
         let report = run(undone(saga, step), Some(Defect::SkipsUndo(step))).await;
         figure!(

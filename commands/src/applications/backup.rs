@@ -178,12 +178,16 @@ impl Applications {
         owner: UserId,
         plan: Plan,
     ) -> Result<(), Error> {
+        let limit = match plan.kind() {
+            Kind::Backup => self.limits.disks,
+            _ => self.limits.other,
+        };
         let planned = Op::Plan {
             application: application.clone(),
             owner,
             steps: saga::step_names(&plan),
             plan: Box::new(plan),
-            deadline: self.deadline(self.limits.other),
+            deadline: self.deadline(limit),
         };
         unit.apply::<Operation>(&operation.to_string(), planned)
             .await
@@ -264,6 +268,7 @@ pub(crate) async fn give_up(
         Plan::BackupDelete(plan) => {
             (plan.backup, Command::End { operation, problem: Some(problem) })
         }
+        Plan::Restore(plan) => (plan.backup, Command::End { operation, problem: Some(problem) }),
         _ => return Ok(()),
     };
     let judged = unit.apply::<Backup>(&backup.to_string(), command).await;

@@ -145,7 +145,7 @@ impl Applications {
             owner: wanted.owner,
             steps: saga::step_names(&plan),
             plan: Box::new(plan),
-            deadline: self.deadline(self.limits.deploy + patience),
+            deadline: self.deadline(self.limits.disks + patience),
         };
         judged(unit.apply::<Operation>(&operation.to_string(), planned).await)?;
         unit.write(give(&copy, wanted.owner));
@@ -221,6 +221,6 @@ impl Applications {
     }
 }
 
-fn host_gone() -> Error {
+pub(super) fn host_gone() -> Error {
     Error::conflict("host.gone", "the host was removed or suspended a moment ago")
 }

@@ -1,4 +1,4 @@
-//! What a copy of a container is made with.
+//! What a copy of a container, or one from an archive, is made with.
 
 use proximity_domain::{Hostname, Vmid};
 
@@ -11,4 +11,19 @@ pub struct NewCopy {
     pub description: String,
     /// Of the source, which may run then.
     pub snapshot: Option<String>,
+}
+
+/// A container that is made from an archive of one; it keeps its addresses and all else of its
+/// configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRestored {
+    pub vmid: Vmid,
+    /// The archive's volume id.
+    pub archive: String,
+    /// Takes the disks: without one named, Proxmox takes `local`, wherever they were.
+    pub storage: String,
+    /// Carries the marker: the archive has the one of the container that was stored.
+    pub description: String,
+    /// The container of this number is replaced; its disks go before the archive is read.
+    pub overwrite: bool,
 }

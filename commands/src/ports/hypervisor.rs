@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use proximity_domain::{HostId, NodeName, Vmid};
 
-use super::NewCopy;
 use super::types::*;
 use super::usage::{Span, UsageSample};
+use super::{NewCopy, NewRestored};
 
 /// One registered host (a cluster or a lone node). Every call has a deadline of its own.
 ///
@@ -137,6 +137,13 @@ pub trait Hypervisor: Send + Sync {
         node: &NodeName,
         source: Vmid,
         copy: &NewCopy,
+    ) -> Result<Upid, HypervisorError>;
+    /// Makes a container from an archive, stopped. `VmidTaken` when the number is in use, unless the
+    /// container there is to be overwritten. `POST /nodes/{node}/lxc` with `restore=1`.
+    async fn restore(
+        &self,
+        node: &NodeName,
+        restored: &NewRestored,
     ) -> Result<Upid, HypervisorError>;
     /// Sets interfaces (`net0` to `net31`) and the protection flag, only if the config still has this
     /// digest.

@@ -10,7 +10,7 @@ mod usage;
 
 pub use clusters::{ClusterView, Clusters, NodeView};
 pub use connector::{ConnectionSpec, Connector, Credential, Trust};
-pub use copy::NewCopy;
+pub use copy::{NewCopy, NewRestored};
 pub use effects::{Prober, SecretReader};
 pub use hypervisor::{Hypervisor, Hypervisors};
 pub use types::*;

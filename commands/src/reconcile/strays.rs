@@ -83,7 +83,7 @@ impl Reconciler {
             return Ok(());
         }
         match application {
-            Some(known) if is_leftover(known, number, &marker.application) => {
+            Some(known) if is_leftover(known, number, &marker.application, self.clock.now()) => {
                 let application = &marker.application;
                 let leftover = Leftover { application, known, number, guest };
                 self.remove(leftover, look, actor, findings).await
@@ -189,11 +189,16 @@ struct Leftover<'a> {
 }
 
 /// Whether the log says that this container was undone or deleted: its application is gone and was made
-/// by us, and the number is still kept from everyone for just that. What turns up under a number that
-/// was seen free since then was put there by a person.
-fn is_leftover(known: &KnownApplication, number: &Number, application: &ApplicationId) -> bool {
+/// by us, and the number is still kept from everyone for just that. What turns up later was put there by
+/// a person, also when archives keep the number in quarantine.
+fn is_leftover(
+    known: &KnownApplication,
+    number: &Number,
+    application: &ApplicationId,
+    now: Micros,
+) -> bool {
     let gone = matches!(known.state, Application::Removed | Application::Failed(_));
     gone && !known.adopted
-        && matches!(number.lease, Lease::Quarantined { .. })
+        && matches!(number.lease, Lease::Quarantined { until } if now < until)
         && number.last.as_ref() == Some(application)
 }

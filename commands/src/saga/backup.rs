@@ -305,7 +305,7 @@ impl Work<'_> {
 }
 
 /// What a task said about its failure, and whether trying again can help.
-fn classed(text: String) -> StepError {
+pub(super) fn classed(text: String) -> StepError {
     let hopeless = [
         "Permission check failed",
         "wrong content type",

@@ -1,6 +1,6 @@
 //! What each step would ask Proxmox to do, told before anything is done.
 
-use proximity_domain::plan::{CloneWay, Plan, Source};
+use proximity_domain::plan::{CloneWay, GuestRef, Plan, Source};
 
 /// A call with an effect; calls that only look are not told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,28 @@ pub fn calls(plan: &Plan, steps: &[String]) -> Vec<Planned> {
                 tell(config(), Some("if it has an entered address, or no protection"));
             }
             ("mark_container" | "unmark_container", _) => tell(config(), None),
+            ("restore_container" | "overwrite", _) => {
+                tell(format!("POST /nodes/{node}/lxc"), None);
+            }
+            ("stop_restored", _) => tell(status("shutdown"), None),
+            ("stop_original" | "unprotect_original" | "destroy_original", Plan::Restore(plan)) => {
+                let GuestRef { node, vmid, .. } = &plan.original;
+                let original = format!("/nodes/{node}/lxc/{vmid}");
+                let (call, only) = match step.as_str() {
+                    "stop_original" => {
+                        (format!("POST {original}/status/shutdown"), Some("if it runs"))
+                    }
+                    "unprotect_original" => {
+                        (format!("PUT {original}/config"), Some("if it is protected"))
+                    }
+                    _ => {
+                        let only = Some("if it is protected");
+                        tell(format!("PUT {original}/config"), only);
+                        (format!("DELETE {original}"), None)
+                    }
+                };
+                tell(call, only);
+            }
             ("unprotect", _) => tell(config(), Some("if it is protected")),
             ("destroy", _) => tell(format!("DELETE /nodes/{node}/lxc/{vmid}"), None),
             _ => {}

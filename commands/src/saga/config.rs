@@ -18,6 +18,8 @@ pub struct SagaConfig {
     pub poll: Duration,
     /// How long a task may run before it is asked to end.
     pub task_patience: Duration,
+    /// The same of a task that moves a container's disks: a copy, a backup, a restore.
+    pub disks_patience: Duration,
     /// How long a graceful stop may take before the power is cut, whole seconds.
     pub shutdown_s: u32,
     /// How long a started container may take to get an address.
@@ -45,6 +47,7 @@ impl Default for SagaConfig {
             backoff_cap: Duration::from_secs(20),
             poll: Duration::from_millis(500),
             task_patience: Duration::from_secs(15 * 60),
+            disks_patience: Duration::from_secs(4 * 60 * 60),
             shutdown_s: 60,
             address_patience: Duration::from_secs(60),
             claim: Duration::from_secs(600),

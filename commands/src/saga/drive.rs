@@ -289,11 +289,13 @@ async fn is_running(
     let before = match &progress.plan {
         Plan::Start(_) | Plan::Deploy(_) => false,
         Plan::Clone(plan) => plan.was_running(),
+        Plan::Restore(plan) => plan.was_running && plan.lost.is_none(),
         _ => true,
     };
     // An undone copy leaves nothing of itself: what counts is its source.
     let (application, guest) = match &progress.plan {
         Plan::Clone(plan) => (&plan.source, Some(&plan.source_guest)),
+        Plan::Restore(plan) => (&progress.application, Some(&plan.original)),
         plan => (&progress.application, plan.guest()),
     };
     let (Some(guest), Ok(hypervisor)) = (guest, env.hypervisors.of(host(progress)).await) else {

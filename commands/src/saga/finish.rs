@@ -1,12 +1,12 @@
 //! The last append of an operation, and the one that replaces a VMID: all streams or none.
 
-use proximity_domain::application::{Application, Command as App};
+use proximity_domain::application::{Application, Command as App, Loss};
 use proximity_domain::backup::{Backup as BackupState, Command as Backup};
 use proximity_domain::lease::{Command as LeaseCommand, Error as LeaseError, Holder, Lease};
 use proximity_domain::operation::{
     Command as Op, Direction, Failure, Finding, Operation, Progress,
 };
-use proximity_domain::plan::{ClonePlan, GuestRef, Holdings, Plan};
+use proximity_domain::plan::{ClonePlan, GuestRef, Holdings, Plan, RestorePlan, RestoreWay};
 use proximity_domain::{ApplicationId, BackupId, LeaseKey, Vmid};
 use proximity_eventstore::{Guard, SideWrite, tables};
 use rand::Rng as _;
@@ -23,6 +23,9 @@ use crate::rows::text;
 const NEIGHBOURHOOD: u32 = 10_000;
 /// How many numbers are tried before the step counts as failed.
 const PICKS: u32 = 40;
+
+/// Why the number of a container that is gone is not looked after any more.
+const ANOTHERS: &str = "another guest has it";
 
 /// One decision of an append.
 #[derive(Clone)]
@@ -53,8 +56,7 @@ pub(super) async fn complete(env: &Env, hold: &Hold, progress: &Progress) -> Res
             let stays = plan.adopted_by.is_some();
             let (guest, holdings) = (plan.guest.as_ref(), plan.holdings.as_ref());
             if let Some(guest) = guest.filter(|_| plan.replaced) {
-                let reason = "another guest has it".to_owned();
-                let foreign = LeaseCommand::FindForeign { reason };
+                let foreign = LeaseCommand::FindForeign { reason: ANOTHERS.to_owned() };
                 decisions.push(Decision::Lease(guest.vmid_lease(), foreign));
             }
             give_back(env, &mut decisions, progress, guest, holdings, stays);
@@ -78,6 +80,19 @@ pub(super) async fn complete(env: &Env, hold: &Hold, progress: &Progress) -> Res
         Plan::BackupDelete(plan) => {
             decisions.push(Decision::Backup(plan.backup, Backup::FinishDeletion { operation }));
             App::EndOperation { operation, running: plan.was_running }
+        }
+        Plan::Restore(plan) => {
+            let (backup, running) = (plan.backup, plan.was_running);
+            decisions.push(Decision::Backup(backup, Backup::End { operation, problem: None }));
+            if plan.way == RestoreWay::Swap {
+                let lease = if plan.lost == Some(Loss::Replaced) {
+                    LeaseCommand::FindForeign { reason: ANOTHERS.to_owned() }
+                } else {
+                    quarantined(env, progress)
+                };
+                decisions.push(Decision::Lease(plan.original.vmid_lease(), lease));
+            }
+            App::FinishRestore { operation, backup, address, running }
         }
     };
     decisions.push(Decision::Application(ending));
@@ -123,6 +138,15 @@ pub(super) async fn undone(
             decisions.push(Decision::Backup(plan.backup, ended));
             App::FailOperation { operation, problem, running }
         }
+        Plan::Restore(plan) => {
+            let ended = Backup::End { operation, problem: Some(problem.clone()) };
+            decisions.push(Decision::Backup(plan.backup, ended));
+            if plan.way == RestoreWay::Swap {
+                let lease = quarantined(env, progress);
+                decisions.push(Decision::Lease(plan.guest.vmid_lease(), lease));
+            }
+            App::FailOperation { operation, problem, running }
+        }
         Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) | Plan::Delete(_) => {
             App::FailOperation { operation, problem, running }
         }
@@ -166,8 +190,10 @@ fn instructions(progress: &Progress, step: &str, reason: &str) -> String {
         return "mend what the reason names, then resume the operation".to_owned();
     };
     let GuestRef { node, vmid, .. } = guest;
-    if let Plan::Clone(plan) = &progress.plan {
-        return clone_instructions(plan, step, reason);
+    match &progress.plan {
+        Plan::Clone(plan) => return clone_instructions(plan, step, reason),
+        Plan::Restore(plan) => return restore_instructions(plan, step, reason),
+        _ => {}
     }
     let locked = reason.contains("lock");
     if reason.contains("creation") {
@@ -217,6 +243,49 @@ fn clone_instructions(plan: &ClonePlan, step: &str, reason: &str) -> String {
     }
 }
 
+/// The same for a restore, where there are two containers or one that is half overwritten.
+fn restore_instructions(plan: &RestorePlan, step: &str, reason: &str) -> String {
+    let (node, new, old) = (&plan.guest.node, plan.guest.vmid, plan.original.vmid);
+    let locked = reason.contains("lock");
+    match (plan.way, step) {
+        (RestoreWay::InPlace, _) if locked => format!(
+            "on node {node}, see with `pct config {old}` which lock container {old} carries; when no \
+             task works on it any more, run `pct unlock {old}`, then resume the operation, which \
+             restores the archive again"
+        ),
+        (RestoreWay::InPlace, _) => format!(
+            "container {old} on node {node} may be without its disks: mend what the reason names, \
+             then resume the operation, which goes on from `{step}`; or abandon it and restore the \
+             backup again, not in place"
+        ),
+        (RestoreWay::Swap, "restore_container" | "start" | "wait_healthy") if locked => format!(
+            "the restoring into container {new} on node {node} was broken off; when no task works on \
+             it any more, run `pct unlock {new}` and `pct destroy {new} --purge`, then resume the \
+             operation"
+        ),
+        (RestoreWay::Swap, _) if locked => format!(
+            "see with `pct config {old}` on node {} which lock container {old} carries; when no task \
+             works on it any more, run `pct unlock {old}`, then resume the operation",
+            plan.original.node
+        ),
+        (RestoreWay::Swap, _) => format!(
+            "the step `{step}` of restoring container {old} into {new} on node {node} keeps failing: \
+             mend what the reason names, then resume the operation"
+        ),
+    }
+}
+
+/// The restored container becomes the application's. Repeated, it changes nothing.
+pub(super) async fn swap(
+    env: &Env,
+    hold: &Hold,
+    progress: &Progress,
+    to: GuestRef,
+) -> Result<(), StepError> {
+    let swap = App::SwapGuest { operation: hold.operation, to };
+    store(env, hold, progress, "operation.swap", &[Decision::Application(swap)]).await
+}
+
 /// A stranger has the number: another one is leased, the old one marked, the plan changed.
 pub(super) async fn replace_vmid(
     env: &Env,
@@ -227,6 +296,7 @@ pub(super) async fn replace_vmid(
     let guest = match &progress.plan {
         Plan::Deploy(plan) => &plan.guest,
         Plan::Clone(plan) => &plan.guest,
+        Plan::Restore(plan) if plan.way == RestoreWay::Swap => &plan.guest,
         _ => return Err(StepError::permanent("this operation cannot take another number")),
     };
     let (low, high) = env.config.vmids;
@@ -243,6 +313,7 @@ pub(super) async fn replace_vmid(
         match &mut changed {
             Plan::Deploy(plan) => plan.guest.vmid = to,
             Plan::Clone(plan) => plan.guest.vmid = to,
+            Plan::Restore(plan) => plan.guest.vmid = to,
             _ => {}
         }
         let new = GuestRef { vmid: to, ..guest.clone() };
@@ -254,15 +325,19 @@ pub(super) async fn replace_vmid(
             continue;
         }
         let reason = format!("a guest that is not ours has number {old}");
-        let decisions = [
+        let mut decisions = vec![
             Decision::Lease(new.vmid_lease(), LeaseCommand::Acquire { holder }),
             Decision::Lease(
                 guest.vmid_lease(),
                 LeaseCommand::FindForeign { reason: reason.clone() },
             ),
-            Decision::Application(App::ReplaceVmid { operation: hold.operation, to }),
             Decision::Operation(Op::ChangePlan { plan: Box::new(changed), reason }),
         ];
+        // Until it is swapped, an application that is restored has its old one.
+        if !matches!(progress.plan, Plan::Restore(_)) {
+            let replace = App::ReplaceVmid { operation: hold.operation, to };
+            decisions.push(Decision::Application(replace));
+        }
         return store(env, hold, progress, "operation.replace_vmid", &decisions).await;
     }
     Err(StepError::retryable("no other number could be leased"))
@@ -287,13 +362,17 @@ fn give_back(
         decisions.push(Decision::Lease(guest.vmid_lease(), LeaseCommand::Release { holder }));
         return;
     }
+    decisions.push(Decision::Lease(guest.vmid_lease(), quarantined(env, progress)));
+}
+
+/// A number that the application gives back, kept until it is known to be free.
+fn quarantined(env: &Env, progress: &Progress) -> LeaseCommand {
     let quarantine = Micros::try_from(env.config.quarantine.as_micros()).unwrap_or(Micros::MAX);
-    let until = env.clock.now().saturating_add(quarantine);
-    let reason = format!("it was {}'s", progress.application);
-    decisions.push(Decision::Lease(
-        guest.vmid_lease(),
-        LeaseCommand::Quarantine { holder, until, reason },
-    ));
+    LeaseCommand::Quarantine {
+        holder: Holder::Application(progress.application.clone()),
+        until: env.clock.now().saturating_add(quarantine),
+        reason: format!("it was {}'s", progress.application),
+    }
 }
 
 async fn decide(

@@ -59,6 +59,7 @@ impl Work<'_> {
             Plan::Deploy(plan) => Ok(&plan.health),
             Plan::Start(plan) | Plan::Restart(plan) => Ok(&plan.health),
             Plan::Clone(plan) => Ok(&plan.health),
+            Plan::Restore(plan) => Ok(&plan.health),
             Plan::Stop(_)
             | Plan::Delete(_)
             | Plan::Adopt(_)

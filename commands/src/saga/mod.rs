@@ -14,13 +14,14 @@ mod guest;
 mod health;
 mod power;
 mod quarantine;
+mod restore;
 mod runner;
 mod step;
 mod tasks;
 mod work;
 
 use proximity_domain::operation::Progress;
-use proximity_domain::plan::{CloneWay, Plan, Source};
+use proximity_domain::plan::{CloneWay, Plan, RestorePlan, RestoreWay, Source};
 
 pub use calls::{Planned, calls};
 pub use config::SagaConfig;
@@ -74,6 +75,48 @@ pub fn steps(plan: &Plan) -> &'static [&'static dyn Step] {
             ],
         },
         Plan::Adopt(_) => &[&adopt::MarkContainer],
+        Plan::Restore(plan) => restoring(plan),
+    }
+}
+
+/// A restored container is started also when its application was stopped: nothing is given up for it
+/// before it was seen healthy.
+fn restoring(plan: &RestorePlan) -> &'static [&'static dyn Step] {
+    match (plan.way, plan.lost, plan.was_running) {
+        (RestoreWay::Swap, None, true) => &[
+            &restore::RestoreContainer,
+            &restore::StopOriginal,
+            &power::Start,
+            &health::WaitHealthy,
+            &restore::Swap,
+            &restore::DestroyOriginal,
+        ],
+        (RestoreWay::Swap, None, false) => &[
+            &restore::RestoreContainer,
+            &restore::StopOriginal,
+            &power::Start,
+            &health::WaitHealthy,
+            &restore::StopRestored,
+            &restore::Swap,
+            &restore::DestroyOriginal,
+        ],
+        (RestoreWay::Swap, Some(_), _) => {
+            &[&restore::RestoreContainer, &power::Start, &health::WaitHealthy, &restore::Swap]
+        }
+        (RestoreWay::InPlace, _, true) => &[
+            &restore::CheckArchive,
+            &restore::StopOriginal,
+            &restore::UnprotectOriginal,
+            &restore::Overwrite,
+            &power::Start,
+            &health::WaitHealthy,
+        ],
+        (RestoreWay::InPlace, _, false) => &[
+            &restore::CheckArchive,
+            &restore::StopOriginal,
+            &restore::UnprotectOriginal,
+            &restore::Overwrite,
+        ],
     }
 }
 

@@ -122,6 +122,7 @@ pub(super) async fn start_if_there(work: &Work<'_>) -> Result<(), StepError> {
         Plan::Delete(plan) => plan.was_running,
         Plan::Backup(plan) => plan.was_running,
         Plan::BackupDelete(plan) => plan.was_running,
+        Plan::Restore(plan) => plan.was_running,
         Plan::Deploy(_)
         | Plan::Start(_)
         | Plan::Stop(_)

@@ -1,8 +1,10 @@
-//! Frees VMIDs whose quarantine is over, after a second look has found them absent.
+//! Frees VMIDs whose quarantine is over, after a second look has found them absent and without archives.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use proximity_domain::backup::Event as BackupEvent;
 use proximity_domain::host::Event as HostEvent;
 use proximity_domain::lease::{Command, Event, Lease};
 use proximity_domain::{ClusterName, HostId, LeaseKey, Vmid};
@@ -12,23 +14,39 @@ use tokio_util::sync::CancellationToken;
 use super::work::Env;
 use crate::actor::Actor;
 use crate::clock::Micros;
-use crate::ports::{HypervisorError, TaskState};
+use crate::ports::{Hypervisor, HypervisorError, TaskState};
 
 /// How long after a look that decided nothing the next one follows.
 const AGAIN: Duration = Duration::from_secs(60);
+/// The same when archives keep the number: whoever restored one by its number would meet another guest.
+const AGAIN_ARCHIVED: Duration = Duration::from_secs(15 * 60);
 
 /// What the log says is quarantined, and through which host each cluster is reached.
 #[derive(Default)]
 pub(super) struct Quarantine {
     waiting: BTreeMap<String, Waiting>,
     hosts: BTreeMap<ClusterName, HostId>,
+    /// Backups that may have an archive, by the number of the guest that they are of.
+    backups: BTreeMap<LeaseKey, BTreeSet<String>>,
 }
 
 struct Waiting {
     cluster: ClusterName,
     vmid: Vmid,
     until: Micros,
-    looked: Option<Instant>,
+    /// Not looked at before this moment.
+    not_before: Option<Instant>,
+}
+
+/// Numbers of which a host's storages hold archives, read once a sweep.
+type Archives = BTreeMap<HostId, BTreeSet<Vmid>>;
+
+/// What a look came to.
+enum Look {
+    Decided(Command),
+    /// Nothing can be concluded now.
+    Undecided,
+    Archived,
 }
 
 impl Quarantine {
@@ -36,6 +54,7 @@ impl Quarantine {
     pub(super) fn follow(&mut self, event: &Recorded) {
         match event.aggregate_type.as_str() {
             "lease" => self.follow_lease(event),
+            "backup" => self.follow_backup(event),
             "host" if event.event_type == "host.registered" => {
                 let id = event.aggregate_id.parse::<HostId>();
                 let registered = serde_json::from_str::<HostEvent>(&event.payload);
@@ -57,8 +76,29 @@ impl Quarantine {
         if let (Ok(LeaseKey::Vmid(cluster, vmid)), Ok(Event::Quarantined { until, .. })) =
             (key, stored)
         {
-            let waiting = Waiting { cluster, vmid, until, looked: None };
+            let waiting = Waiting { cluster, vmid, until, not_before: None };
             self.waiting.insert(event.aggregate_id.clone(), waiting);
+        }
+    }
+
+    fn follow_backup(&mut self, event: &Recorded) {
+        let id = &event.aggregate_id;
+        match serde_json::from_str::<BackupEvent>(&event.payload) {
+            Ok(BackupEvent::Requested(requested)) => {
+                let key = requested.guest.vmid_lease();
+                self.backups.entry(key).or_default().insert(id.clone());
+            }
+            Ok(BackupEvent::Deleted { .. } | BackupEvent::Failed { absent: true, .. }) => {
+                let last = self.backups.iter_mut().find_map(|(key, backups)| {
+                    (backups.remove(id) && backups.is_empty()).then(|| key.clone())
+                });
+                let Some(key) = last else { return };
+                if let Some(waiting) = self.waiting.get_mut(&key.to_string()) {
+                    waiting.not_before = None;
+                }
+                self.backups.remove(&key);
+            }
+            _ => {}
         }
     }
 
@@ -68,19 +108,27 @@ impl Quarantine {
         let due: Vec<String> = self
             .waiting
             .iter()
-            .filter(|(_, w)| w.until <= now && w.looked.is_none_or(|at| at.elapsed() > AGAIN))
+            .filter(|(_, w)| w.until <= now && w.not_before.is_none_or(|at| at <= Instant::now()))
             .map(|(key, _)| key.clone())
             .collect();
+        let mut archives = Archives::new();
         for key in due {
             if stopping.is_cancelled() {
                 return;
             }
             let Some(waiting) = self.waiting.get_mut(&key) else { continue };
-            waiting.looked = Some(Instant::now());
+            waiting.not_before = Some(Instant::now() + AGAIN);
             let Some(host) = self.hosts.get(&waiting.cluster) else { continue };
-            match look(env, *host, waiting.vmid).await {
-                Ok(Some(command)) => settle(env, &key, command).await,
-                Ok(None) => {}
+            let lease = LeaseKey::Vmid(waiting.cluster.clone(), waiting.vmid);
+            let look = if self.backups.contains_key(&lease) {
+                Ok(Look::Archived)
+            } else {
+                look(env, *host, waiting.vmid, &mut archives).await
+            };
+            match look {
+                Ok(Look::Decided(command)) => settle(env, &key, command).await,
+                Ok(Look::Undecided) => {}
+                Ok(Look::Archived) => waiting.not_before = Some(Instant::now() + AGAIN_ARCHIVED),
                 Err(error) => {
                     tracing::info!(key, %error, "a quarantined number cannot be looked at")
                 }
@@ -89,21 +137,47 @@ impl Quarantine {
     }
 }
 
-/// `None`: nothing can be concluded now.
-async fn look(env: &Env, host: HostId, vmid: Vmid) -> Result<Option<Command>, HypervisorError> {
+async fn look(
+    env: &Env,
+    host: HostId,
+    vmid: Vmid,
+    archives: &mut Archives,
+) -> Result<Look, HypervisorError> {
     let hypervisor = env.hypervisors.of(host).await?;
     if !hypervisor.identity().await?.quorate {
-        return Ok(None);
+        return Ok(Look::Undecided);
     }
     let tasks = hypervisor.tasks_of(vmid).await?;
     if tasks.iter().any(|task| task.state == TaskState::Running) {
-        return Ok(None);
+        return Ok(Look::Undecided);
     }
-    Ok(Some(if hypervisor.vmid_is_free(vmid).await? {
-        Command::Clear { now: env.clock.now() }
+    if !hypervisor.vmid_is_free(vmid).await? {
+        let reason = "another guest was made under it".to_owned();
+        return Ok(Look::Decided(Command::FindForeign { reason }));
+    }
+    let archived = match archives.entry(host) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => unknown.insert(archived(hypervisor.as_ref()).await?),
+    };
+    Ok(if archived.contains(&vmid) {
+        Look::Archived
     } else {
-        Command::FindForeign { reason: "another guest was made under it".to_owned() }
-    }))
+        Look::Decided(Command::Clear { now: env.clock.now() })
+    })
+}
+
+/// The numbers of all guests of which a storage holds an archive, whoever made it.
+async fn archived(hypervisor: &dyn Hypervisor) -> Result<BTreeSet<Vmid>, HypervisorError> {
+    let mut numbers = BTreeSet::new();
+    for node in hypervisor.nodes().await?.into_iter().filter(|node| node.online) {
+        for storage in hypervisor.storages(&node.name).await? {
+            if storage.active && storage.content.iter().any(|kind| kind == "backup") {
+                let listed = hypervisor.volumes(&node.name, &storage.name, "backup").await?;
+                numbers.extend(listed.into_iter().filter_map(|volume| volume.vmid));
+            }
+        }
+    }
+    Ok(numbers)
 }
 
 /// Stored at the sequence that is read now; a conflict means that someone else has decided.

@@ -1,12 +1,13 @@
 //! Waiting for Proxmox's tasks: those that a step started, and any other about the same number.
 
 use std::future::Future;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::step::StepError;
 use super::work::Work;
 use crate::ports::{HypervisorError, TaskState, Upid};
 use proximity_domain::Vmid;
+use proximity_domain::plan::Plan;
 
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,8 @@ impl Work<'_> {
     /// Waits for a task; one that runs past its time is asked to end, and waited for a little more.
     pub(super) async fn wait(&self, upid: &Upid) -> Result<Ended, StepError> {
         let config = &self.env.config;
-        let mut deadline = Instant::now() + config.task_patience;
+        let patience = self.patience();
+        let mut deadline = Instant::now() + patience;
         let mut aborted = false;
         let mut deaf = 0;
         loop {
@@ -64,9 +66,17 @@ impl Work<'_> {
                 self.before_effect().await?;
                 self.hypervisor.abort_task(upid).await?;
                 aborted = true;
-                deadline = Instant::now() + config.task_patience;
+                deadline = Instant::now() + patience;
             }
             self.pause(config.poll).await?;
+        }
+    }
+
+    /// How long a task may run before it is asked to end.
+    fn patience(&self) -> Duration {
+        match self.progress.plan {
+            Plan::Clone(_) | Plan::Backup(_) | Plan::Restore(_) => self.env.config.disks_patience,
+            _ => self.env.config.task_patience,
         }
     }
 

@@ -140,7 +140,7 @@ impl Work<'_> {
         match &self.progress.plan {
             Plan::Start(plan) | Plan::Stop(plan) | Plan::Restart(plan) => Some(plan),
             Plan::Deploy(_) | Plan::Delete(_) | Plan::Clone(_) | Plan::Adopt(_) => None,
-            Plan::Backup(_) | Plan::BackupDelete(_) => None,
+            Plan::Backup(_) | Plan::BackupDelete(_) | Plan::Restore(_) => None,
         }
     }
 

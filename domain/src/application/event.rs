@@ -7,7 +7,9 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{GuestRef, Health, Holdings, Kind};
-use crate::value::{ApplicationId, EnvValue, NodeName, OperationId, Port, Resources, UserId, Vmid};
+use crate::value::{
+    ApplicationId, BackupId, EnvValue, NodeName, OperationId, Port, Resources, UserId, Vmid,
+};
 
 /// An application's events; `event_type` is `application.<variant in snake case>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,19 @@ pub enum Event {
         operation: OperationId,
         from: Vmid,
         to: Vmid,
+    },
+    /// A container that was restored from a backup has taken the place of its own.
+    GuestSwapped {
+        operation: OperationId,
+        from: GuestRef,
+        to: GuestRef,
+    },
+    /// It is as the backup has it.
+    Restored {
+        operation: OperationId,
+        backup: BackupId,
+        address: Option<IpAddr>,
+        running: bool,
     },
     /// A later operation on it began; it is the only one until it ends.
     OperationBegan {
@@ -188,6 +203,8 @@ impl DomainEvent for Event {
             Self::Cloned { .. } => "application.cloned",
             Self::Adopted { .. } => "application.adopted",
             Self::VmidReplaced { .. } => "application.vmid_replaced",
+            Self::GuestSwapped { .. } => "application.guest_swapped",
+            Self::Restored { .. } => "application.restored",
             Self::OperationBegan { .. } => "application.operation_began",
             Self::Started { .. } => "application.started",
             Self::Stopped { .. } => "application.stopped",

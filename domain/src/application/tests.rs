@@ -323,3 +323,74 @@ async fn a_lost_container_can_only_be_deleted_until_it_is_back() {
     let again = given([lost(), vec![back]].concat(), begin(Kind::Restart)).await;
     assert_eq!(again, Ok(vec![began(Kind::Restart)]));
 }
+
+fn restored_guest() -> GuestRef {
+    GuestRef { vmid: "105".parse().unwrap(), ..wanted().guest }
+}
+
+fn swapped() -> Event {
+    Event::GuestSwapped { operation: op(2), from: wanted().guest, to: restored_guest() }
+}
+
+#[tokio::test]
+async fn a_restored_container_takes_the_place_of_the_old_one_once() {
+    let past = vec![requested(), deployed(), began(Kind::Restore)];
+    let swap = Command::SwapGuest { operation: op(2), to: restored_guest() };
+    assert_eq!(given(past.clone(), swap.clone()).await, Ok(vec![swapped()]));
+    let again: Vec<Event> = past.iter().cloned().chain([swapped()]).collect();
+    assert_eq!(given(again.clone(), swap.clone()).await, Ok(vec![]));
+    let other = Command::SwapGuest { operation: op(3), to: restored_guest() };
+    assert_eq!(given(past, other).await, Err(Error::NotThisOperation));
+    let state = again.into_iter().fold(Application::default(), Application::evolve);
+    assert_eq!(state.live().unwrap().requested.guest, restored_guest());
+}
+
+#[tokio::test]
+async fn a_restore_ends_with_what_its_application_did_before() {
+    let past = vec![requested(), deployed(), began(Kind::Restore), swapped()];
+    let finish = Command::FinishRestore {
+        operation: op(2),
+        backup: BackupId(3),
+        address: Some("10.0.0.7".parse().unwrap()),
+        running: false,
+    };
+    let ended = Event::Restored {
+        operation: op(2),
+        backup: BackupId(3),
+        address: Some("10.0.0.7".parse().unwrap()),
+        running: false,
+    };
+    assert_eq!(given(past.clone(), finish).await, Ok(vec![ended.clone()]));
+    let state = past.into_iter().chain([ended]).fold(Application::default(), Application::evolve);
+    let live = state.live().unwrap();
+    assert!(!live.running && live.complete && live.current.is_none());
+}
+
+#[tokio::test]
+async fn an_application_whose_container_is_gone_can_be_restored() {
+    let past = vec![requested(), deployed(), Event::Lost(Loss::Gone)];
+    assert_eq!(given(past.clone(), begin(Kind::Restore)).await, Ok(vec![began(Kind::Restore)]));
+    assert_eq!(given(past.clone(), begin(Kind::Backup)).await, Err(Error::Lost));
+    let state = past
+        .into_iter()
+        .chain([began(Kind::Restore), swapped()])
+        .fold(Application::default(), Application::evolve);
+    assert_eq!(state.live().unwrap().lost, None);
+}
+
+#[tokio::test]
+async fn an_application_that_failed_to_deploy_cannot_be_restored() {
+    let refused = given(vec![requested(), failed()], begin(Kind::Restore)).await;
+    assert_eq!(refused, Err(Error::OnlyDeletable));
+}
+
+#[test]
+fn the_events_of_a_restore_are_stored_as_promised() {
+    assert_stored_as_promised(&swapped());
+    assert_stored_as_promised(&Event::Restored {
+        operation: op(2),
+        backup: BackupId(3),
+        address: Some("10.0.0.7".parse().unwrap()),
+        running: true,
+    });
+}

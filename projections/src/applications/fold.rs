@@ -115,6 +115,16 @@ fn change(row: &mut Row, event: Event) {
             row.end("error", Some(problem));
         }
         Event::VmidReplaced { operation: _, from: _, to } => row.numbered(Some(to)),
+        Event::GuestSwapped { operation: _, from: _, to } => {
+            row.lives_on(&to.node);
+            row.numbered(Some(to.vmid));
+            row.lost = false;
+        }
+        Event::Restored { operation: _, backup: _, address, running } => {
+            row.lost = false;
+            row.end(state(running), None);
+            row.answers_at(address);
+        }
         Event::OperationBegan { operation, kind } => {
             row.operation = Some(operation);
             row.kind = Some(kind);
@@ -128,6 +138,7 @@ fn change(row: &mut Row, event: Event) {
                 | OperationKind::Restart
                 | OperationKind::Backup
                 | OperationKind::BackupDelete
+                | OperationKind::Restore
                 | OperationKind::Clone => "updating",
                 OperationKind::Adopt => "adopting",
             });

@@ -141,7 +141,7 @@ fn aim(operation: &mut Operation, plan: &Plan) {
         Plan::Clone(plan) => Some(plan.holdings.hostname.to_string()),
         Plan::Adopt(plan) => Some(plan.holdings.hostname.to_string()),
         Plan::Start(_) | Plan::Stop(_) | Plan::Restart(_) => None,
-        Plan::Backup(_) | Plan::BackupDelete(_) => None,
+        Plan::Backup(_) | Plan::BackupDelete(_) | Plan::Restore(_) => None,
     };
 }
 

@@ -1,6 +1,7 @@
 //! What is shown of applications.
 
-use proximity_domain::application::Event as App;
+use proximity_domain::BackupId;
+use proximity_domain::application::{Event as App, Loss};
 use proximity_domain::operation::{Direction, Event as Operation};
 use proximity_domain::plan::Kind as OperationKind;
 use proximity_projections::applications::Filter;
@@ -74,6 +75,8 @@ on_both! {
         let began = |kind| App::OperationBegan { operation, kind };
         let failed = |kind, running| App::OperationFailed { operation, kind, problem: "no".into(), running };
         let stuck = || App::OperationStuck { operation, problem: "stuck".into() };
+        let guest = |number| Sample::new(number).guest();
+        let gone = "its container 105 is gone from Proxmox, last seen on pve1: restore a backup, or delete the application";
         let abandoned = || App::OperationAbandoned { operation, problem: "given up".into() };
         for (event, status, problem, busy) in [
             (began(OperationKind::Stop), "updating", None, true),
@@ -90,6 +93,10 @@ on_both! {
             (began(OperationKind::Delete), "removing", None, true),
             (failed(OperationKind::Delete, true), "running", Some("no"), false),
             (App::VmidReplaced { operation, from: sample.vmid(), to: Sample::new(5).vmid() }, "running", Some("no"), false),
+            (App::Lost(Loss::Gone), "error", Some(gone), false),
+            (began(OperationKind::Restore), "updating", None, true),
+            (App::GuestSwapped { operation, from: guest(5), to: guest(6) }, "updating", None, true),
+            (App::Restored { operation, backup: BackupId(1), address: None, running: true }, "running", None, false),
             (began(OperationKind::Delete), "removing", None, true),
         ] {
             let position = site.append(vec![sample.app(std::slice::from_ref(&event))]).await;
@@ -98,7 +105,7 @@ on_both! {
             assert_eq!((app.status.as_str(), app.problem.as_deref()), (status, problem), "{event:?}");
             assert_eq!(app.operation.is_some(), busy, "{event:?}");
         }
-        assert_eq!(one(&views, &sample).await.vmid, Some(105));
+        assert_eq!(one(&views, &sample).await.vmid, Some(106));
         let position = site.append(vec![sample.app(&[App::Removed { operation }])]).await;
         caught_up(&views, position).await;
         assert_eq!(views.app(&sample.id(), false).await.unwrap(), None);

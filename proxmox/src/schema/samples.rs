@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proximity_commands::ports::{
-    GuestAddress, GuestConfig, NewBackup, NewCopy, NewGuest, Span, Upid,
+    GuestAddress, GuestConfig, NewBackup, NewCopy, NewGuest, NewRestored, Span, Upid,
 };
 use proximity_domain::backup::{Compression, Mode};
 use proximity_domain::{Cores, Gibibytes, Mebibytes, NodeName, Resources, Vmid};
@@ -85,6 +85,16 @@ fn a_copy(snapshot: Option<&str>) -> NewCopy {
     }
 }
 
+fn restored(vmid: Vmid, overwrite: bool) -> NewRestored {
+    NewRestored {
+        vmid,
+        archive: "local:backup/vzdump-lxc-101-2026_11_23-20_24_34.tar.zst".to_owned(),
+        storage: "local-zfs".to_owned(),
+        description: "a line\nproximity: marker é\n".to_owned(),
+        overwrite,
+    }
+}
+
 /// Everything that the client can send.
 pub(super) fn all() -> Vec<Sample> {
     let node: NodeName = "pve-1".parse().unwrap();
@@ -135,6 +145,8 @@ pub(super) fn all() -> Vec<Sample> {
             (copy::copy(&node, vmid, &a_copy(None)), at()),
             (copy::copy(&node, vmid, &a_copy(Some(snapshot))), at()),
             (copy::set_networks(&node, vmid, &nets, digest).unwrap(), at()),
+            (create::restore(&node, &restored(vmid, false)), at_node()),
+            (create::restore(&node, &restored(vmid, true)), at_node()),
             (request::destroy(&node, vmid), at()),
             (request::tasks(&node, vmid, "active", 0, 500), at_node()),
             (request::tasks(&node, vmid, "archive", 500, 500), at_node()),

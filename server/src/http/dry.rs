@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proximity_commands::preview::{Draft, Preview};
 use proximity_commands::saga;
-use proximity_domain::plan::Plan;
+use proximity_domain::plan::{Plan, RestoreWay};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -22,6 +22,7 @@ const DRY: &[&str] = &[
     "Post /api/apps/{id}/action",
     "Post /api/apps/{id}/clone",
     "Post /api/apps/adopt",
+    "Post /api/apps/{id}/backups/{backup_id}/restore",
     "Post /api/backup-schedules",
     "Put /api/backup-schedules/{id}",
     "Delete /api/backup-schedules/{id}",
@@ -150,6 +151,12 @@ fn described(draft: &Draft) -> Result<DryRun, Problem> {
     {
         let held = holdings.leases(&guest.cluster).into_iter().chain([guest.vmid_lease()]);
         leases.extend(held.map(|key| DryLease { lease: key.to_string(), change: "released" }));
+    }
+    if let Some(Plan::Restore(plan)) = &plan
+        && plan.way == RestoreWay::Swap
+    {
+        let lease = plan.original.vmid_lease().to_string();
+        leases.push(DryLease { lease, change: "released" });
     }
     let guest = plan.as_ref().and_then(Plan::guest);
     let calls = plan.as_ref().map(|plan| saga::calls(plan, &steps)).unwrap_or_default();

@@ -51,7 +51,7 @@ const SHARED: &[&str] = &[
         history::stream,
         copies::clone, copies::discover, copies::adopt,
         backups::list_all, backups::list, backups::create, backups::stats, backups::get,
-        backups::delete,
+        backups::delete, backups::restore,
         backup_schedules::list, backup_schedules::create, backup_schedules::get,
         backup_schedules::change, backup_schedules::delete,
         operations::list, operations::get, operations::resume, operations::cancel,

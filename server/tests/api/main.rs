@@ -14,6 +14,7 @@ mod idempotency;
 mod past;
 mod plans;
 mod protocol;
+mod restores;
 mod rights;
 mod schedule_runs;
 mod schedules;

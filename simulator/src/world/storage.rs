@@ -99,7 +99,16 @@ impl Store {
 
     /// Bytes in use: a tenth of the storage is the host's own.
     pub(crate) fn used(&self) -> u64 {
-        self.config.total / 10 + self.volumes.values().map(|volume| volume.used).sum::<u64>()
+        self.config.total / 10 + self.of_volumes()
+    }
+
+    fn of_volumes(&self) -> u64 {
+        self.volumes.values().map(|volume| volume.used).sum()
+    }
+
+    /// Changes its size so that about this many bytes are free.
+    pub(crate) fn resize_to_leave(&mut self, bytes: u64) {
+        self.config.total = self.of_volumes().saturating_add(bytes) / 9 * 10;
     }
 
     pub(crate) fn avail(&self) -> u64 {

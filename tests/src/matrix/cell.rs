@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use proximity_commands::saga::steps;
+use proximity_commands::saga::{Step, steps};
 use proximity_domain::plan::{
-    DeletePlan, DeployPlan, GuestRef, Health, Holdings, Plan, Probe, Source,
+    DeletePlan, DeployPlan, GuestRef, Health, Holdings, Plan, PowerPlan, Probe, RestoreWay, Source,
 };
 use proximity_domain::settings::{default_network, default_resources};
 
 use super::others;
-use crate::backups::{backup_deletion, backup_plan};
+use crate::backups::{backup_deletion, backup_plan, restore_plan};
 use crate::rig::{CLUSTER, HOST};
 
 /// Faults that strike a step on its way forward.
@@ -38,10 +38,17 @@ pub enum Saga {
     Backup,
     /// The removal of a backup of a running application.
     BackupDelete,
+    /// The restore of a running application into a new container.
+    Restore,
+    /// The restore of a running application over its own container.
+    RestoreInPlace,
+    Start,
+    Stop,
+    Restart,
 }
 
 /// All of them.
-const SAGAS: [Saga; 9] = [
+const SAGAS: [Saga; 14] = [
     Saga::Template,
     Saga::Image,
     Saga::Delete,
@@ -51,6 +58,11 @@ const SAGAS: [Saga; 9] = [
     Saga::Release,
     Saga::Backup,
     Saga::BackupDelete,
+    Saga::Restore,
+    Saga::RestoreInPlace,
+    Saga::Start,
+    Saga::Stop,
+    Saga::Restart,
 ];
 
 /// What goes wrong.
@@ -98,10 +110,11 @@ impl Saga {
             Self::Image => {
                 Source::Oci { image: "docker.io/library/nginx:1.29".to_owned(), entrypoint: None }
             }
-            Self::Backup | Self::BackupDelete => {
-                Source::Template { os: "alpine".to_owned(), version: "3.22".to_owned() }
+            // The deployments themselves, and what comes after one that has to download.
+            Self::Template | Self::Delete | Self::CloneLive | Self::CloneDown => {
+                Source::Template { os: "debian".to_owned(), version: "12".to_owned() }
             }
-            _ => Source::Template { os: "debian".to_owned(), version: "12".to_owned() },
+            _ => Source::Template { os: "alpine".to_owned(), version: "3.22".to_owned() },
         }
     }
 
@@ -128,6 +141,19 @@ impl Saga {
         match self {
             Self::Backup => return Plan::Backup(backup_plan(guest)),
             Self::BackupDelete => return Plan::BackupDelete(backup_deletion(guest)),
+            Self::Restore => {
+                return Plan::Restore(Box::new(restore_plan(guest, RestoreWay::Swap)));
+            }
+            Self::RestoreInPlace => {
+                return Plan::Restore(Box::new(restore_plan(guest, RestoreWay::InPlace)));
+            }
+            _ => {}
+        }
+        let power = PowerPlan { guest: guest.clone(), force: false, health: self.health() };
+        match self {
+            Self::Start => return Plan::Start(power),
+            Self::Stop => return Plan::Stop(power),
+            Self::Restart => return Plan::Restart(power),
             _ => {}
         }
         if !matches!(self, Self::Template | Self::Image | Self::Delete) {
@@ -171,21 +197,29 @@ impl Cell {
         if matches!(self.step, "snapshot_source" | "stop_source") {
             return "clone_container";
         }
-        let steps = steps(&self.saga.plan());
-        steps.iter().rfind(|step| !step.is_pivot()).unwrap().name()
+        if self.saga == Saga::Restart && self.step == "stop" {
+            return "stop";
+        }
+        reversible(&self.saga.plan()).last().unwrap().name()
     }
 }
 
-/// Every step × 20, and every undo × 5; a pivot has no undo.
+/// The steps that can be taken back: those before the pivot.
+fn reversible(plan: &Plan) -> impl Iterator<Item = &'static dyn Step> {
+    steps(plan).iter().copied().take_while(|step| !step.is_pivot())
+}
+
+/// Every step × 20, and every undo × 5; from the pivot on nothing is taken back.
 pub fn all() -> Vec<Cell> {
     let mut cells = Vec::new();
     for saga in SAGAS {
-        for step in steps(&saga.plan()) {
+        let plan = saga.plan();
+        for step in steps(&plan) {
             let mut add = |disturbance| {
                 cells.push(Cell { saga, step: step.name(), disturbance });
             };
             (1..=FORWARD_FAULTS).map(Disturbance::Forward).for_each(&mut add);
-            if !step.is_pivot() {
+            if reversible(&plan).any(|other| other.name() == step.name()) {
                 (1..=UNDO_FAULTS).map(Disturbance::Undo).for_each(&mut add);
             }
         }
@@ -199,9 +233,9 @@ pub fn asked_for() -> usize {
         .into_iter()
         .map(|saga| {
             let plan = saga.plan();
-            let pivots = steps(&plan).iter().filter(|step| step.is_pivot()).count();
             let count = steps(&plan).len();
-            count * usize::from(FORWARD_FAULTS) + (count - pivots) * usize::from(UNDO_FAULTS)
+            let pivot = steps(&plan).iter().position(|step| step.is_pivot()).unwrap_or(count);
+            count * usize::from(FORWARD_FAULTS) + pivot * usize::from(UNDO_FAULTS)
         })
         .sum()
 }
@@ -212,7 +246,19 @@ pub fn asked_for() -> usize {
 /// pivot on, where there is no way back, waits for an operator. So does an undo that fails for ever,
 /// and a lock that Proxmox left behind and lets nobody but an operator remove.
 pub fn expected(cell: Cell) -> End {
+    if cell.saga == Saga::RestoreInPlace {
+        // Behind the pivot an address that never comes waits for an operator as well.
+        match (cell.step, cell.disturbance) {
+            ("overwrite", Disturbance::Forward(1 | 10))
+            | ("start", Disturbance::Forward(1))
+            | ("wait_healthy", Disturbance::Forward(1 | 9)) => return End::StuckThenDone,
+            _ => {}
+        }
+    }
     match (cell.step, cell.disturbance) {
+        // Taking the stop back needs the very call that is refused.
+        ("start", Disturbance::Forward(1)) if cell.saga == Saga::Restart => End::StuckThenUndone,
+        ("swap" | "destroy_original", Disturbance::Forward(1)) => End::StuckThenDone,
         ("destroy" | "unmark_container" | "delete_backup", Disturbance::Forward(1)) => {
             End::StuckThenDone
         }
@@ -227,7 +273,9 @@ pub fn expected(cell: Cell) -> End {
         // No address ever: the application does not answer within its time.
         ("wait_healthy", Disturbance::Forward(9)) => End::Undone,
         // The worker died and left `lock: create`.
-        ("create_container", Disturbance::Forward(10)) => End::StuckThenUndone,
+        ("create_container" | "restore_container", Disturbance::Forward(10)) => {
+            End::StuckThenUndone
+        }
         // Likewise `lock: snapshot`, `lock: snapshot-delete`, or `lock: disk` on the source.
         ("snapshot_source" | "remove_snapshot" | "clone_container", Disturbance::Forward(10)) => {
             End::StuckThenUndone

@@ -11,7 +11,7 @@ use proximity_eventstore::Recorded;
 
 use super::cell::{Cell, Disturbance, Saga};
 use super::drive::{Outcome, Site};
-use super::others;
+use super::{others, powered, restored};
 use crate::checker::{self, Findings};
 
 /// Compares the site with what it has to look like after this end.
@@ -40,6 +40,12 @@ pub async fn all(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
         }
         Saga::Adopt | Saga::Release => {
             outcome.leaked += others::check_adoption(site, is_ours, &found, complaints).await;
+        }
+        Saga::Start | Saga::Stop | Saga::Restart => {
+            outcome.leaked += powered::check(site, cell.saga, end, complaints).await;
+        }
+        Saga::Restore | Saga::RestoreInPlace => {
+            outcome.leaked += restored::check(site, cell.saga, end, complaints).await;
         }
         Saga::Template | Saga::Image | Saga::Delete | Saga::Backup | Saga::BackupDelete => {
             one_application(site, cell, end, &found, outcome).await;
@@ -136,7 +142,7 @@ async fn one_application(
 }
 
 /// Started anew, a guest may have another address.
-fn same_but_for_the_address(
+pub(super) fn same_but_for_the_address(
     before: &[proximity_simulator::LedgerContainer],
     after: &[proximity_simulator::LedgerContainer],
 ) -> bool {
@@ -178,7 +184,10 @@ fn twice(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
     let (made, gone) = (count(making), count("container.destroyed"));
     let allowed = match (cell.saga, end) {
         (Saga::Adopt | Saga::Release, _) => (0, 0),
-        (Saga::Delete, "done") => (1, 1),
+        (Saga::Delete, "done") | (Saga::Restore, "done") => (1, 1),
+        (Saga::RestoreInPlace | Saga::Start | Saga::Stop | Saga::Restart, _) => (1, 0),
+        // The one that was restored is removed again, if it got so far.
+        (Saga::Restore, _) => (1, gone.min(1)),
         (_, "done") | (Saga::Delete | Saga::Backup | Saga::BackupDelete, _) => (1, 0),
         // How far it got before it turned back is the fault's to say.
         _ => (made, made),

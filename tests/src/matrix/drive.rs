@@ -7,7 +7,7 @@ use proximity_commands::Actor;
 use proximity_commands::dispatch::{Unit, load};
 use proximity_commands::saga::{RunnerHandle, SagaConfig};
 use proximity_domain::operation::{Command as Op, Operation, Phase};
-use proximity_domain::plan::Kind;
+use proximity_domain::plan::{Kind, RestoreWay};
 use proximity_domain::{ApplicationId, OperationId, UserId};
 use proximity_simulator::{GuestPorts, Ledger, Speaks};
 use tempfile::TempDir;
@@ -49,6 +49,7 @@ pub struct Site {
 fn limits() -> SagaConfig {
     SagaConfig {
         task_patience: Duration::from_millis(250),
+        disks_patience: Duration::from_millis(250),
         address_patience: Duration::from_millis(500),
         ..quick()
     }
@@ -105,6 +106,8 @@ async fn begin(cell: Cell, folder: TempDir, rig: Rig, script: Arc<Script>, empty
         Saga::CloneLive | Saga::CloneDown => Some(others::begin_clone(&rig, cell.saga).await),
         Saga::Adopt | Saga::Release => Some(others::begin_adoption(&rig, cell.saga).await),
         Saga::Template | Saga::Image | Saga::Delete | Saga::Backup | Saga::BackupDelete => None,
+        Saga::Restore | Saga::RestoreInPlace => None,
+        Saga::Start | Saga::Stop | Saga::Restart => None,
     };
     if let Some(others::Begun { application, operation, before, source }) = begun {
         return Site {
@@ -135,15 +138,24 @@ async fn begin(cell: Cell, folder: TempDir, rig: Rig, script: Arc<Script>, empty
     }
     let runner = rig.run(None);
     assert_eq!(rig.ended(deployment, PATIENCE).await, "done", "the deployment before the deletion");
-    if cell.saga == Saga::BackupDelete {
+    if matches!(cell.saga, Saga::BackupDelete | Saga::Restore | Saga::RestoreInPlace) {
         let made = rig.back_up(&application).await;
-        assert_eq!(rig.ended(made, PATIENCE).await, "done", "the backup before its removal");
+        assert_eq!(rig.ended(made, PATIENCE).await, "done", "the backup before its use");
+    }
+    if cell.saga == Saga::Start {
+        let stopped = rig.begin(&application, Kind::Stop).await;
+        assert_eq!(rig.ended(stopped, PATIENCE).await, "done", "the stop before the start");
     }
     runner.stop().await;
     let before = rig.simulator.ledger();
     let operation = match cell.saga {
+        Saga::Start => rig.begin(&application, Kind::Start).await,
+        Saga::Stop => rig.begin(&application, Kind::Stop).await,
+        Saga::Restart => rig.begin(&application, Kind::Restart).await,
         Saga::Backup => rig.back_up(&application).await,
         Saga::BackupDelete => rig.delete_backup(&application).await,
+        Saga::Restore => rig.restore(&application, RestoreWay::Swap, |_| {}).await,
+        Saga::RestoreInPlace => rig.restore(&application, RestoreWay::InPlace, |_| {}).await,
         _ => rig.begin(&application, Kind::Delete).await,
     };
     Site { _folder: folder, rig, script, application, operation, empty, before, source: None }

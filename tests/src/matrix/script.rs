@@ -57,7 +57,14 @@ impl Script {
                 Some((Point::AfterEffect, cell.turning_point(), Direction::Act))
             }
         };
-        let state = Mutex::new(State { death, ..State::default() });
+        let failures = match cell.disturbance {
+            Disturbance::Forward(_) if !touch::asks_nobody(cell) => 0,
+            Disturbance::Forward(1) => u32::MAX,
+            Disturbance::Forward(3) => 3,
+            Disturbance::Forward(2 | 4..=12) => 1,
+            Disturbance::Forward(_) | Disturbance::Undo(_) => 0,
+        };
+        let state = Mutex::new(State { death, failures, ..State::default() });
         Self { cell, defect, state, died: Notify::new(), begun: Notify::new() }
     }
 
@@ -67,8 +74,7 @@ impl Script {
 
     /// From now on the undo's own fault strikes.
     pub fn arm_undo(&self) {
-        let asks_nobody =
-            touch::rules(Cell { disturbance: Disturbance::Undo(1), ..self.cell }).is_empty();
+        let asks_nobody = touch::asks_nobody(self.cell);
         let mut state = self.state();
         state.fired = 0;
         let step = self.cell.step;
@@ -157,7 +163,11 @@ impl Hooks for Script {
     }
 
     fn fails(&self, step: &str, direction: Direction) -> bool {
-        if direction != Direction::Undo || step != self.cell.step {
+        let struck = match self.cell.disturbance {
+            Disturbance::Forward(_) => Direction::Act,
+            Disturbance::Undo(_) => Direction::Undo,
+        };
+        if direction != struck || step != self.cell.step {
             return false;
         }
         let mut state = self.state();

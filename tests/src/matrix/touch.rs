@@ -12,10 +12,10 @@ fn calls(cell: Cell) -> &'static [&'static str] {
         (_, "ensure_oci_image", false) => &["oci.pull"],
         (_, "create_container", false) => &["container.create"],
         (_, "create_container", true) => &["container.destroy"],
-        (Saga::Delete, "stop", false) | (_, "stop_source", false) => {
-            &["container.shutdown", "container.stop"]
-        }
-        (Saga::Delete, "stop", true) | (_, "stop_source", true) => &["container.start"],
+        (_, "stop" | "stop_source", false) => &["container.shutdown", "container.stop"],
+        (_, "stop" | "stop_source", true) => &["container.start"],
+        // Left to the undo of its stop.
+        (Saga::Restart, "start", true) => &[],
         (_, "start", false) => &["container.start"],
         (_, "start", true) => &["container.stop"],
         (_, "start_source", false) => &["container.start"],
@@ -32,13 +32,26 @@ fn calls(cell: Cell) -> &'static [&'static str] {
         (_, "destroy", false) => &["container.destroy"],
         (_, "create_backup", false) => &["backup.create"],
         (_, "create_backup", true) => &["content.delete"],
-        (_, "check_backup", false) => &["content.list"],
-        (_, "check_backup", true) => &[],
+        (_, "check_backup" | "check_archive", false) => &["content.list"],
+        (_, "check_backup" | "check_archive", true) => &[],
+        (_, "restore_container" | "overwrite", false) => &["container.create"],
+        (_, "restore_container", true) => &["container.destroy"],
+        (_, "stop_original", false) => &["container.shutdown", "container.stop"],
+        (_, "stop_original", true) => &["container.start"],
+        (_, "unprotect_original", _) => &["container.configure"],
+        (_, "destroy_original", false) => &["container.destroy"],
+        // One append, and a look that others make as well.
+        (_, "swap", false) => &[],
         (_, "delete_backup", false) => &["content.delete"],
         // They give back a lease, or nothing at all: Proxmox is not asked.
         (_, "ensure_template" | "ensure_oci_image" | "wait_healthy", true) => &[],
         (saga, step, undo) => panic!("say what {saga:?} {step} asks of Proxmox (undo: {undo})"),
     }
+}
+
+/// Whether a step is struck by the script alone, since it makes no call of its own.
+pub fn asks_nobody(cell: Cell) -> bool {
+    calls(cell).is_empty()
 }
 
 /// Whether the struck call starts a task; the others are answered when they are done.
@@ -48,6 +61,8 @@ fn has_task(cell: Cell) -> bool {
         "wait_healthy"
             | "unprotect"
             | "check_backup"
+            | "check_archive"
+            | "unprotect_original"
             | "configure_clone"
             | "mark_container"
             | "unmark_container"
@@ -60,7 +75,13 @@ pub fn rules(cell: Cell) -> Vec<FaultRule> {
         calls(cell).iter().flat_map(|call| rules_for(cell, call)).collect();
     // Source and copy are started and stopped by the same calls.
     let guest = match (cell.saga, cell.step) {
-        (Saga::CloneLive | Saga::CloneDown, "start") => "/lxc/105/",
+        (Saga::CloneLive | Saga::CloneDown | Saga::Restore, "start") => "/lxc/105/",
+        (Saga::Restore, "restore_container") if !rules.is_empty() => match cell.disturbance {
+            Disturbance::Undo(_) => "/lxc/105",
+            Disturbance::Forward(_) => return rules,
+        },
+        (Saga::Restore, "stop_original") => "/lxc/104/",
+        (Saga::Restore, "destroy_original") => "/lxc/104",
         (Saga::CloneDown, "stop_source" | "start_source") => "/lxc/104/",
         _ => return rules,
     };

@@ -231,6 +231,13 @@ impl Hypervisor for Adapter {
     ) -> Result<Upid, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
+    async fn restore(
+        &self,
+        _node: &NodeName,
+        _restored: &NewRestored,
+    ) -> Result<Upid, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
     async fn set_networks(
         &self,
         _node: &NodeName,

@@ -179,4 +179,28 @@ pub(super) const CODES: &[Code] = &[
         "There is no archive of it. It can only be deleted.",
     ),
     code(409, "backup.exists", "The backup's number is taken", "Try again."),
+    code(
+        409,
+        "backup.application_gone",
+        "The backup's application is gone",
+        "Its application was deleted, so there is nothing to restore it to. Deploy the application anew, or remove the backup.",
+    ),
+    code(
+        409,
+        "backup.archive_missing",
+        "The archive is gone",
+        "The storage does not list the backup's archive: it was removed or moved on Proxmox. Nothing has happened. Put it back, or remove the backup.",
+    ),
+    code(
+        409,
+        "restore.no_space",
+        "There is no room for the restored disks",
+        "A restore puts another container beside the one that is there, and its storage has too little room for both. Nothing has happened. Make room, or send `in_place: true`, which overwrites the container and cannot be taken back.",
+    ),
+    code(
+        409,
+        "restore.no_storage",
+        "No storage takes containers",
+        "No active storage of the node has the content type `rootdir`. Allow it on one in Proxmox VE. Nothing has happened.",
+    ),
 ];

@@ -1,6 +1,6 @@
 //! Backups: made, listed, counted, removed.
 
-use proximity_commands::applications::BackupWish;
+use proximity_commands::applications::{BackupWish, RestoreWish};
 use proximity_commands::policy::Owned;
 use proximity_domain::{ApplicationId, BackupId};
 use proximity_projections::backups::BackupFilter;
@@ -46,7 +46,16 @@ pub struct CreateBackup {
     pub compression: Option<String>,
 }
 
-/// A backup that is being made or removed.
+/// How a backup is to be restored.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct RestoreBackup {
+    /// Overwrite the container instead of putting another one in its place. Proxmox destroys the old
+    /// disks before it has read the archive: what fails then is lost.
+    #[serde(default)]
+    pub in_place: bool,
+}
+
+/// A backup that is being made, restored or removed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BackupUnderway {
     /// Its number.
@@ -55,7 +64,7 @@ pub struct BackupUnderway {
     pub backup_id: i64,
     /// The application that it is of.
     pub application_id: String,
-    /// `creating` or `deleting`.
+    /// `creating`, `restoring` or `deleting`.
     pub status: String,
     /// A sentence for a person.
     pub message: String,
@@ -151,6 +160,21 @@ pub async fn delete(call: Call) -> Result<Reply, Problem> {
     let done = call.app.commands.applications.delete_backup(&owned, key.as_ref()).await?;
     call.app.seen(done.position).await;
     underway(done, "deleting", "The backup will be removed")
+}
+
+/// Restores a backup: into a new container, which takes the old one's place when it has been seen
+/// healthy. Until then the old one can be started again, and a restore that fails starts it. The
+/// application is afterwards what it was before, running or stopped; its `lxc_id` has changed.
+#[utoipa::path(post, path = "/api/apps/{id}/backups/{backup_id}/restore", tag = "backups", params(("id" = String, Path, description = "The application's id"), ("backup_id" = i64, Path, description = "The backup's number")), request_body(content = RestoreBackup, description = "May be left out"), responses((status = 202, description = "An operation restores it", body = BackupUnderway)))]
+pub async fn restore(call: Call) -> Result<Reply, Problem> {
+    let (owned, row) = backup(&call).await?;
+    call.unchanged_since(async || Reply::json(&row)).await?;
+    let wanted: RestoreBackup = call.json_or_default()?;
+    let wish = RestoreWish { in_place: wanted.in_place };
+    let key = call.once();
+    let done = call.app.commands.applications.restore(&owned, wish, key.as_ref()).await?;
+    call.app.seen(done.position).await;
+    underway(done, "restoring", "The backup will be restored")
 }
 
 fn underway(

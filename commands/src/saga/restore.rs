@@ -1,0 +1,328 @@
+//! Restores an application from an archive: into a container of its own that takes the old one's place
+//! once it has been seen healthy, or over the old one when asked to.
+
+use async_trait::async_trait;
+use proximity_domain::operation::Finding;
+use proximity_domain::plan::{GuestRef, Plan, RestorePlan, RestoreWay};
+
+use super::backup::classed;
+use super::finish;
+use super::guest::{Found, not_ours, said};
+use super::step::{Step, StepError};
+use super::tasks::Ended;
+use super::work::Work;
+use crate::marker::{Belongs, Marker};
+use crate::ports::{GuestConfig, NewRestored};
+
+/// `check_archive`: it is listed, before anything is overwritten for it.
+pub(super) struct CheckArchive;
+
+#[async_trait]
+impl Step for CheckArchive {
+    fn name(&self) -> &'static str {
+        "check_archive"
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let plan = work.restoring()?;
+        let listed = work.hypervisor.volumes(&plan.guest.node, &plan.storage, "backup").await?;
+        if listed.iter().any(|volume| volume.id == plan.archive) {
+            return Ok(None);
+        }
+        Err(StepError::permanent(format!("the archive {} is not on its storage", plan.archive)))
+    }
+
+    /// A look has nothing to take back.
+    async fn undo(&self, _work: &Work<'_>) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// `restore_container`: the archive in a new container, stopped, under its own marker.
+pub(super) struct RestoreContainer;
+
+#[async_trait]
+impl Step for RestoreContainer {
+    fn name(&self) -> &'static str {
+        "restore_container"
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let plan = work.restoring()?;
+        if work.recovering {
+            work.settle(plan.guest.vmid).await?;
+        }
+        if work.is_restored_anew(plan).await? {
+            return Ok(None);
+        }
+        let notes = match work.find(&plan.original).await? {
+            Found::Ours { config, .. } => work.notes(&plan.original, &config),
+            Found::Nothing | Found::Foreign | Found::Creating => String::new(),
+        };
+        let ended = match work.extract(plan, &notes).await {
+            // Taken a moment after the look: by whom, the next look says.
+            Err(StepError::VmidTaken) => {
+                work.settle(plan.guest.vmid).await?;
+                None
+            }
+            other => other?,
+        };
+        if work.is_restored_anew(plan).await? {
+            return Ok(None);
+        }
+        Err(match ended {
+            Some(Ended::Badly(text)) => classed(text),
+            other => StepError::retryable(format!("no container came of it: {}", said(other))),
+        })
+    }
+
+    async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
+        work.ensure_gone(&work.restoring()?.guest).await
+    }
+}
+
+/// `stop_original`: two of one application never run at once.
+pub(super) struct StopOriginal;
+
+#[async_trait]
+impl Step for StopOriginal {
+    fn name(&self) -> &'static str {
+        "stop_original"
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let original = &work.restoring()?.original;
+        if work.recovering {
+            work.settle(original.vmid).await?;
+        }
+        match work.find(original).await? {
+            Found::Ours { node, .. } => work.ensure_stopped(&node, original.vmid, false).await?,
+            // Removed by hand meanwhile: nothing of it runs.
+            Found::Nothing | Found::Foreign => {}
+            Found::Creating => {
+                return Err(StepError::retryable("the container is locked by a creation"));
+            }
+        }
+        Ok(None)
+    }
+
+    /// It ran before the restore, so it runs after one that failed.
+    async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
+        let plan = work.restoring()?;
+        work.settle(plan.original.vmid).await?;
+        match work.find(&plan.original).await? {
+            Found::Ours { node, .. } if plan.was_running => {
+                work.ensure_started(&node, plan.original.vmid).await
+            }
+            Found::Ours { .. } | Found::Nothing | Found::Foreign | Found::Creating => Ok(()),
+        }
+    }
+}
+
+/// `stop_restored`: the application was stopped, and is again once it has been seen healthy.
+pub(super) struct StopRestored;
+
+#[async_trait]
+impl Step for StopRestored {
+    fn name(&self) -> &'static str {
+        "stop_restored"
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let guest = &work.restoring()?.guest;
+        if work.recovering {
+            work.settle(guest.vmid).await?;
+        }
+        let node = work.ours(guest).await?;
+        work.ensure_stopped(&node, guest.vmid, false).await?;
+        Ok(None)
+    }
+
+    /// The restored container is removed as a whole.
+    async fn undo(&self, _work: &Work<'_>) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// `swap`: from here on the restored container is the application's, and there is no way back.
+pub(super) struct Swap;
+
+#[async_trait]
+impl Step for Swap {
+    fn name(&self) -> &'static str {
+        "swap"
+    }
+
+    fn is_pivot(&self) -> bool {
+        true
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let plan = work.restoring()?;
+        let node = work.ours(&plan.guest).await?;
+        let to = GuestRef { node, ..plan.guest.clone() };
+        finish::swap(work.env, work.hold, work.progress, to).await.map(|()| None)
+    }
+
+    /// Never asked for: a pivot is only ever gone forward from.
+    async fn undo(&self, _work: &Work<'_>) -> Result<(), StepError> {
+        Err(StepError::permanent("the restored container is the application's already"))
+    }
+}
+
+/// `destroy_original`, which nobody needs any more.
+pub(super) struct DestroyOriginal;
+
+#[async_trait]
+impl Step for DestroyOriginal {
+    fn name(&self) -> &'static str {
+        "destroy_original"
+    }
+
+    fn is_pivot(&self) -> bool {
+        true
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        work.ensure_gone(&work.restoring()?.original).await.map(|()| None)
+    }
+
+    /// Never asked for: a pivot is only ever gone forward from.
+    async fn undo(&self, _work: &Work<'_>) -> Result<(), StepError> {
+        Err(StepError::permanent("a destroyed container cannot be brought back"))
+    }
+}
+
+/// `unprotect_original`: Proxmox overwrites no container that is protected.
+pub(super) struct UnprotectOriginal;
+
+#[async_trait]
+impl Step for UnprotectOriginal {
+    fn name(&self) -> &'static str {
+        "unprotect_original"
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let original = &work.restoring()?.original;
+        match work.find(original).await? {
+            Found::Ours { node, config } => {
+                work.ensure_unprotected(&node, original.vmid, &config).await?;
+                Ok(None)
+            }
+            Found::Nothing => Err(StepError::permanent("the container is gone")),
+            Found::Foreign => Err(not_ours(original.vmid)),
+            Found::Creating => Err(StepError::retryable("the container is locked by a creation")),
+        }
+    }
+
+    async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
+        let original = &work.restoring()?.original;
+        match work.find(original).await? {
+            Found::Ours { node, config } if !config.protection => {
+                work.protect(&node, original.vmid, &config, true).await
+            }
+            Found::Ours { .. } | Found::Nothing | Found::Foreign | Found::Creating => Ok(()),
+        }
+    }
+}
+
+/// `overwrite`: from its intent on there is no way back, since Proxmox destroys the disks first.
+pub(super) struct Overwrite;
+
+#[async_trait]
+impl Step for Overwrite {
+    fn name(&self) -> &'static str {
+        "overwrite"
+    }
+
+    fn is_pivot(&self) -> bool {
+        true
+    }
+
+    async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
+        let plan = work.restoring()?;
+        if work.recovering {
+            work.settle(plan.guest.vmid).await?;
+        }
+        let Some(config) = work.to_overwrite(plan).await? else { return Ok(None) };
+        let node = work.ours(&plan.guest).await?;
+        // Started or protected by hand since the steps before, or by a try that failed.
+        work.ensure_stopped(&node, plan.guest.vmid, false).await?;
+        work.ensure_unprotected(&node, plan.guest.vmid, &config).await?;
+        let ended = work.extract(plan, &work.notes(&plan.guest, &config)).await?;
+        match (work.to_overwrite(plan).await?, ended) {
+            (None, _) => Ok(None),
+            (Some(_), Some(Ended::Badly(text))) => Err(classed(text)),
+            (Some(_), other) => {
+                Err(StepError::retryable(format!("nothing was restored: {}", said(other))))
+            }
+        }
+    }
+
+    /// Never asked for: a pivot is only ever gone forward from.
+    async fn undo(&self, _work: &Work<'_>) -> Result<(), StepError> {
+        Err(StepError::permanent("what was overwritten cannot be brought back"))
+    }
+}
+
+impl Work<'_> {
+    fn restoring(&self) -> Result<&RestorePlan, StepError> {
+        match &self.progress.plan {
+            Plan::Restore(plan) => Ok(plan),
+            _ => Err(StepError::permanent("this step belongs to a restore")),
+        }
+    }
+
+    /// The owner's own notes of a container of this application.
+    fn notes(&self, guest: &GuestRef, config: &GuestConfig) -> String {
+        let description = config.description.as_deref().unwrap_or_default();
+        self.env.markers.unmark(description, &guest.cluster, guest.vmid)
+    }
+
+    /// Asks Proxmox to restore the archive under our own description; the archive has another one's.
+    async fn extract(&self, plan: &RestorePlan, notes: &str) -> Result<Option<Ended>, StepError> {
+        let marker =
+            Marker { application: self.application().clone(), operation: self.hold.operation };
+        let GuestRef { cluster, node, vmid, .. } = &plan.guest;
+        let wanted = NewRestored {
+            vmid: *vmid,
+            archive: plan.archive.clone(),
+            storage: plan.disk_storage.clone(),
+            description: self.env.markers.mark(notes, &marker, cluster, *vmid),
+            overwrite: plan.way == RestoreWay::InPlace,
+        };
+        self.run(self.hypervisor.restore(node, &wanted)).await
+    }
+
+    /// Whether the new container is there and whole.
+    async fn is_restored_anew(&self, plan: &RestorePlan) -> Result<bool, StepError> {
+        match self.find(&plan.guest).await? {
+            Found::Ours { config, .. } if config.lock.is_none() => Ok(true),
+            Found::Ours { .. } | Found::Creating => Err(StepError::retryable(
+                "the restored container is locked by a creation that no task works on",
+            )),
+            Found::Foreign => Err(StepError::VmidTaken),
+            Found::Nothing => Ok(false),
+        }
+    }
+
+    /// The container as it was before; `None` once this operation has overwritten it.
+    async fn to_overwrite(&self, plan: &RestorePlan) -> Result<Option<GuestConfig>, StepError> {
+        let GuestRef { cluster, vmid, .. } = &plan.guest;
+        match self.find(&plan.guest).await? {
+            Found::Ours { config, .. } => {
+                if let Some(lock) = &config.lock {
+                    return Err(StepError::retryable(format!(
+                        "the container carries the lock `{lock}`, and no task works on it"
+                    )));
+                }
+                let belongs = self.env.markers.judge(config.description.as_deref(), cluster, *vmid);
+                let done = matches!(belongs, Belongs::Ours(marker) if marker.operation == self.hold.operation);
+                Ok((!done).then_some(config))
+            }
+            Found::Creating => Err(StepError::retryable("the container is locked by a creation")),
+            Found::Nothing => Err(StepError::permanent("the container is gone")),
+            Found::Foreign => Err(not_ours(*vmid)),
+        }
+    }
+}
