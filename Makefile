@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run test check bench openapi reset deny sim
+.PHONY: help run test fuzz check bench openapi reset deny sim
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,6 +15,10 @@ run: ## build, then serve with the embedded store and a simulated Proxmox VE bes
 test: ## run every test on both stores; installs what is missing where it may
 	@tests/bin/prepare build postgres
 	@tests/bin/test $(ARGS)
+
+fuzz: ## fuzz every call of the OpenAPI document; EXAMPLES=200 cases for each, SEED=N repeats a run
+	@tests/bin/prepare build python
+	@$(if $(SEED),FUZZ_SEED=$(SEED)) tests/bin/fuzz $(or $(EXAMPLES),100)
 
 check: ## formatting, lints, documentation, licences
 	$(CARGO) fmt --all --check

@@ -7,6 +7,7 @@ use proximity_commands::once::OnceKey;
 use proximity_commands::policy::Admin;
 use proximity_commands::{Actor, Error};
 use proximity_domain::UserId;
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
@@ -129,6 +130,13 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         let place = format!("line {}, column {}", error.line(), error.column());
         Problem::new("body.malformed", format!("the body is not valid JSON ({place})"))
     };
+    if body.trim_ascii_start().starts_with(b"[") {
+        // Read by its order, a list would pass for an object whose fields it does not name.
+        serde::de::IgnoredAny::deserialize(&mut parser)
+            .and_then(|_| parser.end())
+            .map_err(|error| malformed(&error))?;
+        return Err(Problem::field("", "value.invalid", "the body is an object, not a list"));
+    }
     let value = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
         let path = error.path().clone();
         let inner = error.into_inner();
@@ -197,6 +205,13 @@ mod tests {
         let problem = parse::<Sample>(br"{}").unwrap_err();
         assert_eq!(problem.status.as_u16(), 422);
         assert!(problem.detail.contains("outer"), "{}", problem.detail);
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        let problem = parse::<Sample>(br#" [[{"number":1}]]"#).unwrap_err();
+        assert_eq!((problem.status.as_u16(), problem.code), (422, "value.invalid"));
+        assert_eq!(parse::<Sample>(b"[1,").unwrap_err().code, "body.malformed");
     }
 
     #[test]
