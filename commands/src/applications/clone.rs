@@ -1,6 +1,6 @@
 //! One call copies an application: how is decided before anything starts, and stored as one append.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proximity_domain::application::{Application, Command as App, Live, Origin, Requested};
 use proximity_domain::host::Host;
@@ -208,14 +208,22 @@ impl Applications {
         }
         requested.origin = Origin::Cloned { from: source.clone() };
         let now = self.clock.now();
+        // A parameter's secret stands in the configuration and in the environment: it is one secret.
+        let mut anew: HashMap<SecretId, SecretId> = HashMap::new();
         for (name, value) in requested.environment.iter_mut().chain(&mut requested.config) {
-            if let EnvValue::Secret(old) = value {
-                let secret = self.secrets.open(*old, source).await?;
-                let new = SecretId(Uuid::new_v4());
-                let owner = of_application(copy, name);
-                unit.write(self.secrets.seal_as(new, &owner, 1, &secret, now)?);
-                *value = EnvValue::Secret(new);
-            }
+            let EnvValue::Secret(old) = value else { continue };
+            let new = match anew.get(old) {
+                Some(new) => *new,
+                None => {
+                    let secret = self.secrets.open(*old, source).await?;
+                    let new = SecretId(Uuid::new_v4());
+                    let owner = of_application(copy, name);
+                    unit.write(self.secrets.seal_as(new, &owner, 1, &secret, now)?);
+                    anew.insert(*old, new);
+                    new
+                }
+            };
+            *value = EnvValue::Secret(new);
         }
         Ok(requested)
     }

@@ -1,6 +1,7 @@
 //! Clones, discovery, adoption and release over HTTP.
 
-use proximity_simulator::{Fault, FaultRule, Foreign, Times, When};
+use proximity_server::demo::generated_password;
+use proximity_simulator::{Fault, FaultRule, Foreign, LedgerContainer, Times, When};
 use reqwest::Method;
 use serde_json::json;
 
@@ -72,6 +73,41 @@ async fn audit_03_an_owner_clones_a_running_application_and_nobody_else_does() {
         let ledger = world.simulator.ledger();
         assert_eq!(ledger.containers.len(), 2);
         assert!(ledger.containers.iter().all(|guest| guest.snapshots.is_empty()));
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_with_secrets_is_cloned_and_so_is_its_clone() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let body = json!({
+            "catalog_id": "linkding", "hostname": "links-0",
+            "config": { "LD_SUPERUSER_PASSWORD": generated_password() },
+            "environment": { "API_KEY": generated_password() },
+        });
+        let made = world.post(&world.owner, "/api/apps/", &body).await;
+        assert_eq!(made.status, 202, "{}", made.text);
+        let mut path = format!("/api/apps/{}", made.body["id"].as_str().unwrap());
+        world.until(&path, |app| app.body["status"] == "running").await;
+        let source = world.get(&world.owner, &path).await.body;
+        for number in 1..=2 {
+            let body = json!({ "new_hostname": format!("links-{number}"), "allow_downtime": true });
+            let made = world.post(&world.owner, &format!("{path}/clone"), &body).await;
+            assert_eq!(made.status, 202, "{}", made.text);
+            path = format!("/api/apps/{}", made.body["id"].as_str().unwrap());
+            let copy = world.until(&path, |app| app.body["status"] == "running").await.body;
+            for values in ["config", "environment"] {
+                assert_eq!(copy[values], source[values], "{values}");
+            }
+            assert_eq!(copy["environment"]["LD_SUPERUSER_PASSWORD"], "[secret]");
+        }
+        // The containers have the values themselves.
+        let guests = world.simulator.ledger().containers;
+        let given = |guest: &LedgerContainer| guest.config.get("env").cloned();
+        assert!(given(&guests[0]).is_some_and(|env| env.contains("API_KEY=")));
+        assert!(guests.iter().all(|guest| given(guest) == given(&guests[0])));
         world.stop().await;
     })
     .await;
