@@ -21,6 +21,7 @@ use proximity_eventstore::{
     Position, SideWrite, Store, StreamAppend,
 };
 use rand::Rng as _;
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::actor::{Identity, Metadata};
@@ -126,6 +127,8 @@ pub struct Unit<'s> {
     fence: Option<Fence>,
     idempotency: Option<Idempotency>,
     faults: Option<Arc<dyn AppendFaults>>,
+    /// Held until it is stored or dropped.
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl<'s> Unit<'s> {
@@ -141,12 +144,18 @@ impl<'s> Unit<'s> {
             fence: None,
             idempotency: None,
             faults: None,
+            turn: None,
         }
     }
 
     /// For what a runner has found out under its claim; served before callers.
     pub fn outcome(store: &'s Store, metadata: Metadata, fence: Option<Fence>) -> Self {
         Self { lane: Lane::Outcome, fence, ..Self::new(store, metadata) }
+    }
+
+    /// Keeps a turn until this unit has ended, whatever becomes of it.
+    pub(crate) fn hold(&mut self, turn: Option<OwnedMutexGuard<()>>) {
+        self.turn = turn;
     }
 
     /// Lets a test's faults strike this unit's append.
@@ -272,6 +281,7 @@ impl<'s> Unit<'s> {
             idempotency: self.idempotency.or(marked),
         };
         let faults = self.faults.as_deref();
+        let _turn = self.turn;
         let mut answer = submit(self.store, faults, &append).await;
         for _ in 0..RETRIES {
             if !matches!(answer, Err(AppendError::Unknown)) {

@@ -1,17 +1,42 @@
 //! Ids that people read: 1, 2, 3 …, each given once, in the append that uses it.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex as Lock, PoisonError};
+use std::time::Duration;
+
 use proximity_eventstore::{AppendError, Guard, SideWrite, Store, tables};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::Error;
 use crate::dispatch::{Tried, Unit};
 use crate::rows::{Columns, text, unreadable};
 
-/// Takes the next number; of two that take the same one, one append is stale and decides anew.
+/// How long a turn is waited for; then the log decides alone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whose turn it is to take a number of each counter, in this process.
+///
+/// Without turns, of many that take numbers at once all but one have tried in vain, again and again,
+/// until some of them give up; with them, only other servers can be faster.
+static TURNS: LazyLock<Lock<HashMap<&'static str, Arc<Mutex<()>>>>> = LazyLock::new(Lock::default);
+
+async fn turn(counter: &'static str) -> Option<OwnedMutexGuard<()>> {
+    let counter = {
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(counter).or_default().clone()
+    };
+    tokio::time::timeout(PATIENCE, counter.lock_owned()).await.ok()
+}
+
+/// Takes the next number, and the turn until the unit ends; of two servers that take the same one,
+/// one append is stale and decides anew.
 pub(crate) async fn next(
     store: &Store,
     unit: &mut Unit<'_>,
     counter: &'static str,
 ) -> Result<i64, Error> {
+    let turn = turn(counter).await;
+    unit.hold(turn);
     let filter = vec![("key", text(counter))];
     let rows = store.rows(&tables::INSTALLATION, filter, 1).await.map_err(unreadable)?;
     let table = &tables::INSTALLATION;

@@ -293,3 +293,23 @@ async fn a_user_has_a_limited_number_of_schedules() {
         .problem(422, "query.out_of_range");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_as_are_made_at_once_get_a_number_each() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let body = json!({ "cron": "0 2 * * *", "enabled": false });
+        let made = (0..50).flat_map(|_| [&world.owner, &world.other]);
+        let made = made.map(|who| world.post(who, ALL, &body));
+        let made = futures_util::future::join_all(made).await;
+        for answer in &made {
+            assert_eq!(answer.status, 201, "{}", answer.text);
+        }
+        let numbers: std::collections::BTreeSet<i64> =
+            made.iter().map(|answer| answer.body["id"].as_i64().unwrap()).collect();
+        println!("figure: {kind:?}: 100 schedules made at once: {} numbers", numbers.len());
+        assert_eq!(numbers, (1..=100).collect());
+        world.stop().await;
+    })
+    .await;
+}
