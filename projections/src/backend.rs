@@ -17,7 +17,7 @@ pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::Sqlite;
 
 /// Where the rows are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Location {
     /// `views.db` in this directory; may be deleted while no server runs.
     Sqlite { dir: PathBuf },
@@ -27,6 +27,18 @@ pub enum Location {
         /// Connections of this process for reading and projecting, at least 2.
         connections: u32,
     },
+}
+
+/// Leaves out the URL, which may carry a password.
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite { dir } => f.debug_struct("Sqlite").field("dir", dir).finish(),
+            Self::Postgres { connections, .. } => {
+                f.debug_struct("Postgres").field("connections", connections).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 /// What differs in the texts of the two.

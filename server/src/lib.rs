@@ -11,3 +11,4 @@ mod moment;
 mod publish;
 mod setup;
 pub mod stores;
+mod undumped;

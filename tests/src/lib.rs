@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 pub mod backups;
+pub mod canary;
 pub mod checker;
 pub mod database;
 pub mod history;

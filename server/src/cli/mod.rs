@@ -28,7 +28,7 @@ use proximity_projections::Views;
 use crate::app::install_tls_provider;
 use crate::config::{self, Config, Sources};
 use crate::http::openapi;
-use crate::{logging, stores};
+use crate::{logging, stores, undumped};
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
@@ -179,6 +179,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
+    // Before any setting is read: some of them are secrets.
+    undumped::begin()?;
     let sources = cli.sources()?;
     let settings = || config::load(&sources);
     match cli.command {
