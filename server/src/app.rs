@@ -118,7 +118,8 @@ impl App {
         let sessions = Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
         let tokens = ApiTokens::new(store.clone(), commands.clock.clone());
         let answers = Answers::new(store.clone(), commands.clock.clone());
-        let accounts = accounts(&config, &store, &keys, &sessions, &refusals)?;
+        let accounts =
+            accounts(&config, &store, &keys, &sessions, &refusals, commands.clock.clone())?;
         let app = Self {
             metrics: Metrics::new(),
             csrf: Csrf::new(*keys.derive(Purpose::Csrf).bytes()),
@@ -341,6 +342,7 @@ pub fn accounts(
     keys: &MasterKeys,
     sessions: &Sessions,
     refusals: &Arc<Refusals>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Accounts, Error> {
     let registration = match config.registration {
         config::Registration::Closed => Registration::Closed,
@@ -348,7 +350,7 @@ pub fn accounts(
     };
     Ok(Accounts::new(
         store.clone(),
-        SystemClock::shared(),
+        clock,
         keys,
         Passwords::new(HashingLimits::default())?,
         sessions.clone(),

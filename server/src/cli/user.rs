@@ -89,9 +89,9 @@ async fn direct(config: &Settings, request: Request) -> Result<i64, Failure> {
     let keys = app::open_keys(config, &store).await?;
     let clock = SystemClock::shared();
     let refusals = Arc::new(Refusals::new(store.clone(), clock.clone()));
-    let sessions = Sessions::new(store.clone(), clock, Lifetimes::default());
-    let accounts =
-        app::accounts(config, &store, &keys, &sessions, &refusals).map_err(anyhow::Error::from)?;
+    let sessions = Sessions::new(store.clone(), clock.clone(), Lifetimes::default());
+    let accounts = app::accounts(config, &store, &keys, &sessions, &refusals, clock)
+        .map_err(anyhow::Error::from)?;
     let made = add(&accounts, request).await;
     store.close().await;
     made.map_err(|error| Failure::Failed(error.into()))

@@ -23,4 +23,4 @@ pub mod routes;
 mod serve;
 pub mod streams;
 
-pub use serve::{Listening, serve};
+pub use serve::{Listening, serve, serve_table};

@@ -56,6 +56,7 @@ pub enum Policy {
 pub type Answer = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send>>;
 
 /// One line of the table.
+#[derive(Clone, Copy)]
 pub struct Route {
     pub verb: Verb,
     /// `{name}` stands for one segment; no trailing slash.

@@ -35,24 +35,24 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/problems/{code}"               Public   core::problem_page: "not_found";
     Get    "/api/core/system/info"          Public   core::system_info;
 
-    Post   "/api/auth/login"                Public   auth::login: "login.failed" "login.limited";
+    Post   "/api/auth/login"                Public   auth::login: "login.failed" "login.limited" "login.busy";
     Post   "/api/auth/logout"               Optional auth::logout;
     Get    "/api/auth/user"                 User     auth::user;
     Put    "/api/auth/user"                 Person    auth::put_user: "name.invalid" "email.invalid" "user.email_taken";
     Patch  "/api/auth/user"                 Person    auth::patch_user: "name.invalid" "email.invalid" "user.email_taken";
-    Post   "/api/auth/registration"         Public   auth::registration: "registration.closed" "setup_token.invalid" "username.invalid" "username.missing" "email.invalid" "user.username_taken" "user.email_taken" "password.mismatch";
+    Post   "/api/auth/registration"         Public   auth::registration: "registration.closed" "setup_token.invalid" "username.invalid" "username.missing" "email.invalid" "user.username_taken" "user.email_taken" "password.mismatch" "password.missing" "password.too_short" "password.too_long" "password.numeric" "password.like_username" "login.busy";
     Post   "/api/auth/token/refresh"        Public   auth::refresh: "identity.required";
     Post   "/api/auth/token/verify"         Public   auth::verify: "identity.required";
-    Post   "/api/auth/password/change"      Person    auth::change_password: "password.wrong" "password.mismatch" "password.changed_meanwhile" "login.limited";
+    Post   "/api/auth/password/change"      Person    auth::change_password: "password.wrong" "password.mismatch" "password.changed_meanwhile" "login.limited" "password.missing" "password.too_short" "password.too_long" "password.numeric" "password.like_username" "login.busy";
     Get    "/api/auth/sessions"             Person   access::sessions;
     Delete "/api/auth/sessions/{id}"        Person   access::end_session;
     Get    "/api/auth/tokens"               Person   access::tokens;
     Post   "/api/auth/tokens"               Person   access::create_token: "api_token.name_invalid" "api_token.scope_invalid" "api_token.expiry_invalid" "api_token.too_many" "admin.required";
     Delete "/api/auth/tokens/{id}"          Person   access::revoke_token;
     Get    "/api/users"                     Admin    users::list;
-    Post   "/api/users"                     Admin    users::create: "username.invalid" "email.invalid" "user.username_taken" "user.email_taken";
+    Post   "/api/users"                     Admin    users::create: "username.invalid" "email.invalid" "user.username_taken" "user.email_taken" "password.missing" "password.too_short" "password.too_long" "password.numeric" "password.like_username" "login.busy";
     Patch  "/api/users/{id}"                Admin    users::change: "user.last_admin" "user.state";
-    Post   "/api/users/{id}/reset-password" Admin    users::reset_password: "password.changed_meanwhile";
+    Post   "/api/users/{id}/reset-password" Admin    users::reset_password: "password.changed_meanwhile" "login.busy";
 
     Get    "/api/catalog"                   Public   catalog::list;
     Get    "/api/catalog/categories"        Public   catalog::categories;
@@ -63,7 +63,7 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/catalog/reload"            Admin    catalog::reload;
 
     Get    "/api/apps"                      User     apps::list: "query.out_of_range";
-    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "param.required" "param.invalid" "environment.name_invalid" "environment.value_invalid" "environment.too_many" "node.invalid" "nodes.none_online" "nodes.no_storage" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended";
+    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "param.required" "param.invalid" "environment.name_invalid" "environment.value_invalid" "environment.too_many" "node.invalid" "nodes.none_online" "nodes.no_storage" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "host.unknown" "host.gone" "node.unknown" "node.offline" "catalog.needs_newer_proxmox";
     Get    "/api/apps/discover"             Admin    copies::discover: "host.unknown" "proxmox.incomplete" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Post   "/api/apps/adopt"                Admin    copies::adopt: "vmid.invalid" "node.invalid" "node.unknown" "node.ambiguous" "port.invalid" "hostname.invalid" "hostname.taken" "vmid.taken" "suggested_type.invalid" "container.unknown" "container.managed" "container.managed_elsewhere" "container.template" "container.locked" "container.notes_too_long" "container.unreadable" "host.gone" "hosts.unreachable" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}"                 Owner    apps::get: "position.unknown";
@@ -100,7 +100,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/proxmox/hosts"             User     hosts::list;
     Post   "/api/proxmox/hosts"             Admin    hosts::create: "host.name_taken" "host.cluster_taken" "host.credential_required" "host.credential_invalid" "host.name_invalid" "host.address_invalid" "host.user_invalid" "fingerprint.invalid" "port.invalid" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/proxmox/hosts/{id}"        User     hosts::get;
-    Put    "/api/proxmox/hosts/{id}"        Admin    hosts::change: "host.name_taken" "host.other_cluster" "host.default_must_be_active" "host.credential_required" "host.credential_invalid" "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Put    "/api/proxmox/hosts/{id}"        Admin    hosts::change: "host.name_taken" "host.other_cluster" "host.default_must_be_active" "host.credential_required" "host.credential_invalid" "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused" "host.changed_meanwhile";
     Delete "/api/proxmox/hosts/{id}"        Admin    hosts::delete: "host.in_use" "precondition.failed";
     Post   "/api/proxmox/hosts/{id}/test"   Admin    hosts::test: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Post   "/api/proxmox/hosts/{id}/sync-nodes" Admin hosts::sync_nodes: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";

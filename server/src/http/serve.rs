@@ -47,6 +47,11 @@ struct Resource {
 
 /// Serves on the configured address.
 pub fn serve(app: Arc<App>) -> anyhow::Result<Listening> {
+    serve_table(app, ROUTES)
+}
+
+/// The same with another table, so that a test can plant a wrong line in it.
+pub fn serve_table(app: Arc<App>, table: &'static [Route]) -> anyhow::Result<Listening> {
     use anyhow::Context as _;
     let config = app.config.server.clone();
     let listener = TcpListener::bind(&config.listen)
@@ -57,7 +62,7 @@ pub fn serve(app: Arc<App>) -> anyhow::Result<Listening> {
         workers => workers,
     };
     let data = web::Data::from(app);
-    let resources: Arc<Vec<Resource>> = Arc::new(resources());
+    let resources: Arc<Vec<Resource>> = Arc::new(resources(table));
     let factory = move || {
         ActixApp::new()
             .wrap(NormalizePath::trim())
@@ -87,9 +92,9 @@ pub fn serve(app: Arc<App>) -> anyhow::Result<Listening> {
 }
 
 /// The table by path. The strings of `Allow` live as long as the process: one server runs in it.
-fn resources() -> Vec<Resource> {
+fn resources(table: &'static [Route]) -> Vec<Resource> {
     let mut by_path: BTreeMap<&str, Vec<&'static Route>> = BTreeMap::new();
-    for route in ROUTES {
+    for route in table {
         by_path.entry(route.path).or_default().push(route);
     }
     let mut resources: Vec<Resource> = by_path

@@ -6,7 +6,8 @@ use crate::contract;
 use proximity_commands::clock::{Clock, SystemClock};
 use proximity_server::app::App;
 use proximity_server::config::Config;
-use proximity_server::http::{Listening, serve};
+use proximity_server::http::route::Route;
+use proximity_server::http::{Listening, serve, serve_table};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 pub struct Server {
     pub app: Arc<App>,
     pub url: String,
+    client: reqwest::Client,
     listening: Listening,
     data: tempfile::TempDir,
 }
@@ -147,7 +149,18 @@ impl Server {
         app.begin();
         let listening = serve(app.clone()).unwrap();
         let url = format!("http://{}", listening.address);
-        Self { app, url, listening, data }
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        Self { app, url, client, listening, data }
+    }
+
+    /// Another listener of the same server, with another table of routes.
+    pub fn also_serve(&self, table: &'static [Route]) -> (String, Listening) {
+        let listening = serve_table(self.app.clone(), table).unwrap();
+        (format!("http://{}", listening.address), listening)
     }
 
     /// Ends it, does something meanwhile, and starts it again on the same data.
@@ -178,13 +191,22 @@ impl Server {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Answer {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .unwrap();
         let verb = method.to_string();
-        let mut request = client.request(method, format!("{}{path}", self.url));
+        let answer = self.send(&self.url, method, path, headers, body).await;
+        contract::check(&verb, path, &answer);
+        answer
+    }
+
+    /// The same to wherever it says, whatever comes back.
+    pub async fn send(
+        &self,
+        to: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let mut request = self.client.request(method, format!("{to}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -197,9 +219,7 @@ impl Server {
         let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
         let text = if is_stream { String::new() } else { answer.text().await.unwrap() };
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let answer = Answer { status, headers, text, body };
-        contract::check(&verb, path, &answer);
-        answer
+        Answer { status, headers, text, body }
     }
 
     /// A plain GET.
