@@ -14,11 +14,14 @@ use crate::rows::{Columns, text, unreadable};
 /// How long a turn is waited for; then the log decides alone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whose turn it is to take a number of each counter, in this process.
+/// By counter: who holds the lock may take a number.
+type Turns = Lock<HashMap<&'static str, Arc<Mutex<()>>>>;
+
+/// Whose turn it is, in this process.
 ///
 /// Without turns, of many that take numbers at once all but one have tried in vain, again and again,
 /// until some of them give up; with them, only other servers can be faster.
-static TURNS: LazyLock<Lock<HashMap<&'static str, Arc<Mutex<()>>>>> = LazyLock::new(Lock::default);
+static TURNS: LazyLock<Turns> = LazyLock::new(Lock::default);
 
 async fn turn(counter: &'static str) -> Option<OwnedMutexGuard<()>> {
     let counter = {
