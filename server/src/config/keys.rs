@@ -172,6 +172,15 @@ pub static KEYS: &[Key] = &[
             Ok(())
         }
     ),
+    key!(
+        "publish.max_connections",
+        "8192",
+        "connections to all published ports at once; more wait",
+        |c, v| {
+            c.publish.max_connections = number(v, 1, 1_000_000)?;
+            Ok(())
+        }
+    ),
     key!("catalog.dir", "", "folder with catalog files; not set: the built-in catalog", |c, v| {
         c.catalog_dir = text(v).map(PathBuf::from);
         Ok(())

@@ -102,6 +102,8 @@ pub struct Publish {
     pub bind: IpAddr,
     /// Name or address in an application's `url`; `None` is the address it is bound to.
     pub host: Option<String>,
+    /// Connections to all published ports at once.
+    pub max_connections: usize,
 }
 
 impl Config {
@@ -165,6 +167,7 @@ impl Config {
                 enabled: false,
                 bind: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
                 host: None,
+                max_connections: 0,
             },
             catalog_dir: None,
         }

@@ -15,7 +15,7 @@ use proximity_eventstore::{Position, Store};
 use proximity_projections::applications::Filter;
 use proximity_projections::{App, Views};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::config;
@@ -102,6 +102,8 @@ pub struct Publisher {
     /// What each application wants.
     wanted: BTreeMap<String, BTreeMap<u16, Target>>,
     listeners: BTreeMap<u16, Listener>,
+    /// A place for each connection to any port.
+    places: Arc<Semaphore>,
     cursor: Position,
 }
 
@@ -140,6 +142,7 @@ impl Publisher {
             problems,
             wanted: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            places: Arc::new(Semaphore::new(config.max_connections)),
             cursor: 0,
         };
         Some(Handle { stop, task: tokio::spawn(publisher.run(stopping)) })
@@ -239,7 +242,8 @@ impl Publisher {
             match TcpListener::bind((self.bind, port)).await {
                 Ok(listener) => {
                     let (sender, receiver) = watch::channel(target);
-                    let task = tokio::spawn(forward::serve(listener, receiver));
+                    let task =
+                        tokio::spawn(forward::serve(listener, receiver, self.places.clone()));
                     self.listeners.insert(port, Listener { target: sender, task });
                     self.problems.set(&application, port, None);
                 }

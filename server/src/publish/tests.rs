@@ -26,11 +26,19 @@ async fn container(text: &'static str) -> SocketAddr {
 }
 
 async fn listening(face: Face, to: SocketAddr) -> (SocketAddr, watch::Sender<Target>) {
+    listening_among(face, to, Arc::new(Semaphore::new(100))).await
+}
+
+async fn listening_among(
+    face: Face,
+    to: SocketAddr,
+    places: Arc<Semaphore>,
+) -> (SocketAddr, watch::Sender<Target>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let target = Target { application: "a-00000000".to_owned(), to, face };
     let (sender, receiver) = watch::channel(target);
-    tokio::spawn(forward::serve(listener, receiver));
+    tokio::spawn(forward::serve(listener, receiver, places));
     (address, sender)
 }
 
@@ -61,6 +69,29 @@ async fn a_listener_follows_its_application_to_another_address() {
     assert!(page(address).await.ends_with("old"));
     target.send_modify(|target| target.to = new);
     assert!(page(address).await.ends_with("new"));
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_limit_of_all_ports_waits_until_another_ends() {
+    // One that accepts and says nothing, and one that would answer at once.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let places = Arc::new(Semaphore::new(1));
+    let (to, answering) = (silent.local_addr().unwrap(), container("hello").await);
+    let (one, _keep) = listening_among(Face::Public, to, places.clone()).await;
+    let (other, _keep) = listening_among(Face::Public, answering, places.clone()).await;
+    let first = TcpStream::connect(one).await.unwrap();
+    while places.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let second = tokio::spawn(page(other));
+    let waited = tokio::time::timeout(Duration::from_millis(200), async {
+        while !second.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_err(), "it was served beside the only one that may be");
+    drop((first, silent));
+    assert!(second.await.unwrap().ends_with("hello"));
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Backups over HTTP: made, seen, counted, removed, by their owner and by nobody else.
 
+use proximity_simulator::{NodeConfig, StorageConfig, StorageKind};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::on_both;
+use crate::harness::{Kind, on_both};
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,4 +128,56 @@ async fn a_backup_outlives_its_application_and_can_still_be_removed() {
         world.stop().await;
     })
     .await;
+}
+
+/// A node with these storages and no others.
+fn node(storages: &[(&str, StorageKind, &[&str], u64)]) -> Vec<NodeConfig> {
+    let storages = storages.iter().map(|(name, kind, content, total)| StorageConfig {
+        name: (*name).to_owned(),
+        kind: *kind,
+        content: content.iter().map(|content| (*content).to_owned()).collect(),
+        total: *total,
+    });
+    vec![NodeConfig { storages: storages.collect(), ..NodeConfig::new("pve1") }]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_says_when_proxmox_fell_back_from_a_snapshot_to_suspending() {
+    let directory = ("local", StorageKind::Dir, &["vztmpl", "rootdir", "backup"][..], 1 << 40);
+    let world = World::start_on(Kind::Sqlite, node(&[directory])).await;
+    let app = world.deployed(&world.owner, "web-01").await;
+    let all = format!("/api/apps/{app}/backups");
+    let accepted = world.post(&world.owner, &all, &json!({ "backup_type": "snapshot" })).await.body;
+    let one = format!("{all}/{}", accepted["id"]);
+    let made = world.until(&one, |answer| answer.body["is_completed"] == true).await.body;
+    assert_eq!((&made["status"], &made["backup_type"]), (&json!("completed"), &json!("suspend")));
+    let shown = world.get(&world.owner, &format!("/api/apps/{app}")).await.body;
+    assert_eq!(shown["status"], "running", "{shown}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_fails_says_why_and_not_only_that_there_were_job_errors() {
+    let world = World::start_on(
+        Kind::Sqlite,
+        node(&[
+            ("local", StorageKind::Dir, &["vztmpl", "rootdir"], 1 << 40),
+            ("tiny", StorageKind::Dir, &["backup"], 1_000_000),
+        ]),
+    )
+    .await;
+    let app = world.deployed(&world.owner, "web-01").await;
+    let all = format!("/api/apps/{app}/backups");
+    let accepted = world.post(&world.owner, &all, &json!({})).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text);
+    let one = format!("{all}/{}", accepted.body["id"]);
+    let failed = world.until(&one, |answer| answer.body["status"] == "failed").await.body;
+    let why = failed["error_message"].as_str().unwrap();
+    assert!(why.contains("No space left on device") && !why.contains("job errors"), "{why}");
+    // Nothing is left of it, and the application is as it was.
+    assert!(world.simulator.ledger().backups.is_empty());
+    let path = format!("/api/apps/{app}");
+    world.until(&path, |answer| answer.body["operation"].is_null()).await;
+    assert_eq!(world.get(&world.owner, &path).await.body["status"], "running");
+    world.stop().await;
 }

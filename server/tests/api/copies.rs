@@ -277,3 +277,43 @@ async fn without_snapshots_a_copy_is_refused_until_a_downtime_is_allowed() {
     assert!(!notes["description"].contains(&source), "{notes:?}");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_may_not_see_all_containers_discovers_none_instead_of_some() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        plant(&world, 150, "legacy").await;
+        plant(&world, 151, "other").await;
+        let simulator = &world.simulator;
+        let _password = simulator.add_user("px@pve");
+        let credential = simulator.add_token("px@pve", "server", true).unwrap();
+        simulator.add_role("Sees", &["Sys.Audit", "Datastore.Audit"]);
+        simulator.add_role("SeesAll", &["Sys.Audit", "Datastore.Audit", "VM.Audit"]);
+        for id in ["px@pve", "px@pve!server"] {
+            simulator.grant("/", id, "Sees");
+            simulator.grant("/vms/150", id, "SeesAll");
+        }
+        let token = json!({
+            "token_id": "px@pve!server", "token_secret": credential.split_once('=').unwrap().1,
+        });
+        let changed = world
+            .server
+            .as_person(&world.admin, Method::PUT, "/api/proxmox/hosts/1", Some(&token))
+            .await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+        assert_eq!(changed.body["user"], "px@pve");
+        // It sees one of the two, and Proxmox does not say that there is another.
+        let refused = world.get(&world.admin, "/api/apps/discover").await;
+        refused.problem(502, "proxmox.incomplete");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains("lab") && detail.contains("VM.Audit on /vms"), "{detail}");
+
+        for id in ["px@pve", "px@pve!server"] {
+            world.simulator.grant("/", id, "SeesAll");
+        }
+        let found = world.get(&world.admin, "/api/apps/discover").await;
+        assert_eq!(found.body.as_array().unwrap().len(), 2, "{}", found.text);
+        world.stop().await;
+    })
+    .await;
+}

@@ -44,9 +44,18 @@ impl World {
         Self::around(Server::start_on_by(kind, clock, |_| {}).await).await
     }
 
+    /// Starts all of it with other nodes than the usual two.
+    pub async fn start_on(kind: Kind, nodes: Vec<NodeConfig>) -> Self {
+        Self::around_nodes(Server::start_on(kind).await, nodes).await
+    }
+
     async fn around(server: Server) -> Self {
+        Self::around_nodes(server, ["pve1", "pve2"].map(NodeConfig::new).to_vec()).await
+    }
+
+    async fn around_nodes(server: Server, nodes: Vec<NodeConfig>) -> Self {
         let simulator = Simulator::start(SimulatorConfig {
-            nodes: ["pve1", "pve2"].map(NodeConfig::new).to_vec(),
+            nodes,
             cluster: Some("lab".to_owned()),
             guest_ports: guest_ports(),
             ..SimulatorConfig::quick()

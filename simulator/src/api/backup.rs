@@ -217,6 +217,12 @@ fn store_archive(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Fai
         volid = self::volid(&job.storage, vmid, now, job.extension);
     }
     let size = 1_088_283 + u64::from(vmid);
+    if store.avail() < size {
+        let tar = "set -o pipefail && lxc-usernsexec -- tar cpf - --totals --sparse | zstd";
+        return Err(Failure::Error(format!(
+            "command '{tar}' failed: exit code 70: No space left on device"
+        )));
+    }
     let volume = Volume {
         content: "backup",
         format: job.extension.to_owned(),
