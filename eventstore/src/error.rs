@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::append::Position;
+
 /// What can go wrong outside an append.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -28,6 +30,21 @@ pub enum Error {
     /// Stored data is not what this program writes.
     #[error("stored data is malformed: {what}")]
     Malformed { what: String },
+    /// The sealed chain is not the one that was published: nobody extends it until it was looked into.
+    #[error(
+        "the sealed chain is not the one whose head was published (block {block}, position \
+         {position}): run `proximity audit verify`"
+    )]
+    Forked { block: u64, position: Position },
+    /// What follows the sealed events cannot be sealed: positions are missing, or a row is damaged.
+    #[error("the events after position {after} cannot be sealed: run `proximity audit verify`")]
+    Unsealable { after: Position },
+    /// The log was given another life while this process had it open.
+    #[error("life {incarnation} of the log has ended: start this process anew")]
+    Ended { incarnation: uuid::Uuid },
+    /// Sealing was switched on before, or the store was opened for reading only.
+    #[error("sealing cannot be switched on")]
+    Sealing,
     /// The database refuses or cannot be reached.
     #[error("the database failed")]
     Postgres(#[from] sqlx::Error),

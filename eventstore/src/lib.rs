@@ -3,14 +3,18 @@
 mod append;
 mod claim;
 mod error;
+mod heads;
 mod migrations;
 mod options;
 mod postgres;
 mod queue;
+mod restore;
+mod rights;
 mod seal;
 mod sealer;
 mod side;
 mod side_sql;
+mod signed;
 mod sqlite;
 mod store;
 pub mod tables;
@@ -23,12 +27,17 @@ pub use append::{
 };
 pub use claim::{Claim, KeptAnswer};
 pub use error::Error;
+pub use heads::{Head, HeadsDir, Left, Life};
 pub use options::{Location, Options};
 pub use queue::Stats;
-pub use seal::{PublishedHead, Seal, key_id};
+pub use restore::record_restore;
+pub use rights::Rights;
+pub use seal::Seal;
+pub use sealer::{SealState, Sealing};
 pub use side::{Column, ColumnType, Guard, Row, SideWrite, Table, Value};
+pub use signed::{Signed, Statement, Trusted, Vouched, key_id, parse_public_key, public_key_text};
 pub use store::{MigrationReport, Store, sqlite_file};
-pub use verify::{SealFault, SealReport, verify};
+pub use verify::{Fault, FaultKind, LifeReport, VerifyProgress, VerifyReport, verify};
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -40,4 +49,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         }
         text
     })
+}
+
+/// Reads hexadecimal digits.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => Some(digit(high)? << 4 | digit(low)?),
+            _ => None,
+        })
+        .collect()
 }

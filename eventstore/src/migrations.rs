@@ -46,6 +46,7 @@ pub(crate) static SQLITE: &[Migration] = migrations!("sqlite":
     17 "0017_session_users",
     18 "0018_kept_answers",
     19 "0019_api_tokens",
+    20 "0020_seal_lives",
 );
 
 pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
@@ -72,6 +73,7 @@ pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
     21 "0021_forget_appends",
     22 "0022_proximity_grant",
     23 "0023_api_tokens",
+    24 "0024_seal_lives",
 );
 
 /// The newest version in a list.

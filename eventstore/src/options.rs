@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
-
 use crate::side::Table;
 use crate::tables;
 
@@ -45,13 +43,6 @@ pub struct Options {
     pub patience: Duration,
     /// How often the head is looked up when no notification came.
     pub poll: Duration,
-    /// Signs the sealed chain; without it nothing is sealed.
-    pub seal_key: Option<SigningKey>,
-    /// Pause between two rounds of the sealer: how far it lags behind.
-    pub seal_every: Duration,
-    /// Where the head of the sealed chain is published: a directory that the database's backups and
-    /// administrators do not share.
-    pub publish_dir: Option<PathBuf>,
 }
 
 impl Options {
@@ -66,9 +57,6 @@ impl Options {
             readers: 8,
             patience: Duration::from_secs(10),
             poll: Duration::from_secs(1),
-            seal_key: None,
-            seal_every: Duration::from_millis(500),
-            publish_dir: None,
         }
     }
 

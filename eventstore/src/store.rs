@@ -1,7 +1,7 @@
 //! The store: one handle over both databases.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cqrs_es::persist::{PersistedEventRepository as _, SerializedEvent};
@@ -16,8 +16,9 @@ use crate::error::Error;
 use crate::options::{Location, Options};
 use crate::postgres::{self, Postgres};
 use crate::queue::{self, Stats};
-use crate::seal::Seal;
-use crate::sealer::Sealer;
+use crate::rights::Rights;
+use crate::seal::{Leaf, Link, Seal, Sealable};
+use crate::sealer::{SealState, Sealer, Sealing};
 use crate::side::{Row, Table, Value};
 use crate::side_sql;
 use crate::sqlite::{self, Sqlite};
@@ -35,7 +36,8 @@ struct Inner {
     append_bytes: usize,
     /// Tasks that only ever read, ended with the store.
     helpers: Vec<JoinHandle<()>>,
-    sealer: Option<Sealer>,
+    writable: bool,
+    sealer: OnceLock<Sealer>,
     /// When the database last accepted a probe.
     probed: Mutex<Option<Instant>>,
 }
@@ -104,28 +106,16 @@ impl Store {
                 Backend::Postgres(postgres)
             }
         };
-        let sealer = options.seal_key.filter(|_| writable).map(|key| Sealer {
-            key,
-            publish_dir: options.publish_dir,
-            every: options.seal_every,
-            ended: Arc::default(),
-        });
-        let append_bytes = options.append_bytes;
         let inner = Inner {
             backend,
             head: watched,
-            append_bytes,
+            append_bytes: options.append_bytes,
             helpers,
-            sealer: sealer.clone(),
+            writable,
+            sealer: OnceLock::new(),
             probed: Mutex::default(),
         };
-        let this = Self { inner: Arc::new(inner) };
-        if let Some(sealer) = sealer {
-            // It must not keep the store alive, and ends with it by itself.
-            let store = Arc::downgrade(&this.inner);
-            tokio::spawn(sealer.run(move || Some(Self { inner: store.upgrade()? })));
-        }
-        Ok(this)
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Brings the schema up to date: on PostgreSQL in the owner's role.
@@ -373,7 +363,25 @@ impl Store {
         }
     }
 
-    /// Extends the sealed chain; `false` when another server has done so.
+    /// Seals what is stored, now and from now on, as long as the store is open.
+    pub fn seal_with(&self, sealing: Sealing) -> Result<(), Error> {
+        if !self.inner.writable {
+            return Err(Error::ReadOnly);
+        }
+        let sealer = Sealer::new(sealing);
+        self.inner.sealer.set(sealer.clone()).map_err(|_| Error::Sealing)?;
+        // It must not keep the store alive, and ends with it by itself.
+        let store = Arc::downgrade(&self.inner);
+        tokio::spawn(sealer.run(move || Some(Self { inner: store.upgrade()? })));
+        Ok(())
+    }
+
+    /// How sealing goes; `None` when it is not switched on.
+    pub fn seal_state(&self) -> Option<SealState> {
+        Some(self.inner.sealer.get()?.state())
+    }
+
+    /// Extends the sealed chain; `false` when another server has done so, or this life has ended.
     pub(crate) async fn insert_seal(&self, seal: Seal) -> Result<bool, Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.insert_seal(seal).await,
@@ -381,10 +389,66 @@ impl Store {
         }
     }
 
+    /// At most `limit` blocks after one, without their leaves.
+    pub(crate) async fn links(&self, after: u64, limit: usize) -> Result<Vec<Link>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.links(after, limit).await,
+            Backend::Postgres(pg) => pg.reader.links(after, limit).await,
+        }
+    }
+
+    /// At most `limit` events after a position as leaves, in order, as they are.
+    pub(crate) async fn sealable(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Sealable>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.sealable(after, limit).await,
+            Backend::Postgres(pg) => pg.reader.sealable(after, limit).await,
+        }
+    }
+
+    /// The leaf that the event at `position` would have at `place`.
+    pub(crate) async fn leaf_at(
+        &self,
+        position: Position,
+        place: Position,
+    ) -> Result<Option<Leaf>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.leaf_at(position, place).await,
+            Backend::Postgres(pg) => pg.reader.leaf_at(position, place).await,
+        }
+    }
+
+    /// Events before the first position, where nobody looks.
+    pub(crate) async fn strays(&self) -> Result<u64, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.strays().await,
+            Backend::Postgres(pg) => pg.reader.strays().await,
+        }
+    }
+
+    /// Begins another life of the log; this process has to end then.
+    pub(crate) async fn set_incarnation(&self, to: Uuid) -> Result<(), Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.set_incarnation(to).await,
+            Backend::Postgres(pg) => pg.set_incarnation(to).await,
+        }
+    }
+
+    /// What this process's role may do to stored events; `None` on SQLite, which has no roles.
+    pub async fn rights(&self) -> Result<Option<Rights>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(pg) => pg.reader.rights().await.map(Some),
+        }
+    }
+
     /// Seals what is stored, as far as possible; then refuses new appends, stores those that wait,
     /// and ends the writer. What was appended in between is sealed by the next start.
     pub async fn close(self) {
-        if let Some(sealer) = &self.inner.sealer
+        if let Some(sealer) = self.inner.sealer.get()
             && let Err(error) = sealer.end(&self).await
         {
             tracing::error!(%error, "the log cannot be sealed");

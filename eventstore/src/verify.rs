@@ -1,125 +1,74 @@
-//! Compares the log with its sealed chain, and the chain with what was published.
+//! Holds the stored log against its sealed chain, and the chain against the heads that were published.
+//!
+//! One pass over log and chain, one over the heads, both in pages: memory does not grow with either.
 
-use ed25519_dalek::VerifyingKey;
+mod chain;
+mod heads;
+mod lives;
+mod report;
+
+use std::time::{Duration, Instant};
 
 use crate::append::Position;
 use crate::error::Error;
-use crate::seal::{PublishedHead, Seal, key_id, leaf};
+use crate::heads::HeadsDir;
+use crate::signed::Trusted;
 use crate::store::Store;
+use crate::task::blocking;
 
-/// Blocks read at once.
-const PAGE: usize = 64;
+pub use report::{Fault, FaultKind, LifeReport, VerifyReport};
 
-/// One thing that is not as it was sealed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SealFault {
-    /// The event at this position has other bytes.
-    Changed { position: Position },
-    /// No event stands at this sealed position.
-    Missing { position: Position },
-    /// The block does not follow the one before it, or its hash does not cover its leaves.
-    Broken { block: u64 },
-    /// The block was not signed by the key that it names.
-    BadSignature { block: u64 },
-    /// The block names a key that is not among the trusted ones.
-    UnknownKey { block: u64, key_id: String },
-    /// The chain ends before the published head: its tail was cut off.
-    Truncated { published: u64, found: u64 },
-    /// The chain has another block where the published head was: it was written anew.
-    Rewritten { block: u64 },
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VerifyProgress {
+    pub events_done: u64,
+    pub events_total: u64,
+    pub elapsed: Duration,
 }
 
-/// What a verification saw.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SealReport {
-    pub blocks: u64,
-    /// Sealed events that were compared.
-    pub events: u64,
-    /// Last sealed position; what stands behind it is not covered yet.
-    pub sealed_to: Position,
-    /// Empty when everything is as sealed.
-    pub faults: Vec<SealFault>,
+impl VerifyProgress {
+    /// How long it still takes at the pace so far; `None` while nothing can be said.
+    pub fn left(&self) -> Option<Duration> {
+        // Counts of events are far below 2^52, where a double is exact.
+        let left = self.events_total.saturating_sub(self.events_done) as f64;
+        let pace = self.elapsed.as_secs_f64() / self.events_done as f64;
+        Duration::try_from_secs_f64(left * pace).ok()
+    }
 }
 
-/// Reads the whole log and its chain.
+/// Reads the whole log, its chain, and the heads.
 ///
-/// `published` has to come from outside the database: nothing in it can tell that its tail was cut.
+/// Without `heads` nothing can tell that the tail was cut off or everything was written anew with the
+/// key. Beside a server that goes on writing it ends with what was sealed when it came there.
 pub async fn verify(
     store: &Store,
-    trusted: &[VerifyingKey],
-    published: Option<&PublishedHead>,
-) -> Result<SealReport, Error> {
-    let mut report = SealReport::default();
-    let mut previous: Option<Seal> = None;
-    loop {
-        let page = store.seals(previous.as_ref().map_or(0, |seal| seal.block), PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
-        for seal in page {
-            check_block(store, trusted, previous.as_ref(), &seal, &mut report);
-            check_events(store, &seal, &mut report).await?;
-            if let Some(head) = published
-                && head.block == seal.block
-                && head.hash != crate::hex(&seal.hash)
-            {
-                report.faults.push(SealFault::Rewritten { block: seal.block });
-            }
-            report.blocks += 1;
-            report.sealed_to = seal.last;
-            previous = Some(seal);
-        }
+    trusted: &Trusted,
+    heads: Option<HeadsDir>,
+    on_progress: impl Fn(VerifyProgress) + Send,
+) -> Result<VerifyReport, Error> {
+    let started = Instant::now();
+    let mut trusted = trusted.clone();
+    let mut lives = Vec::new();
+    if let Some(dir) = heads.clone() {
+        let (vouched, known) = blocking(move || Ok((dir.vouched()?, dir.lives()?))).await?;
+        trusted = trusted.and_vouched(&vouched);
+        lives = known;
+        lives.retain(|life| life.is_trusted(&trusted));
     }
-    let found = previous.map_or(0, |seal| seal.block);
-    if let Some(head) = published
-        && head.block > found
-    {
-        report.faults.push(SealFault::Truncated { published: head.block, found });
+    let total: Position = store.head().await?;
+    let mut report = VerifyReport::new(store.incarnation());
+    let progress = |events_done| {
+        on_progress(VerifyProgress {
+            events_done,
+            events_total: total.max(events_done),
+            elapsed: started.elapsed(),
+        });
+    };
+    chain::check(store, &trusted, &mut report, progress).await?;
+    if let Some(dir) = heads {
+        heads::check(store, &trusted, dir, &lives, &mut report).await?;
     }
+    report.head = store.head().await?;
+    report.finish(started.elapsed());
     Ok(report)
-}
-
-fn check_block(
-    store: &Store,
-    trusted: &[VerifyingKey],
-    previous: Option<&Seal>,
-    seal: &Seal,
-    report: &mut SealReport,
-) {
-    let follows = seal.block == previous.map_or(0, |p| p.block) + 1
-        && seal.first == previous.map_or(0, |p| p.last) + 1
-        && seal.last >= seal.first
-        && seal.leaves.len() as u64 == (seal.last - seal.first + 1) * 32;
-    let hash = seal.expected_hash(previous.map(|p| p.hash.as_slice()), store.incarnation());
-    if !follows || hash != seal.hash {
-        report.faults.push(SealFault::Broken { block: seal.block });
-    }
-    match trusted.iter().find(|key| key_id(key) == seal.key_id) {
-        None => report
-            .faults
-            .push(SealFault::UnknownKey { block: seal.block, key_id: seal.key_id.clone() }),
-        Some(key) if !seal.is_signed_by(key) => {
-            report.faults.push(SealFault::BadSignature { block: seal.block });
-        }
-        Some(_) => {}
-    }
-}
-
-async fn check_events(store: &Store, seal: &Seal, report: &mut SealReport) -> Result<(), Error> {
-    let leaves = seal.leaves.as_chunks::<32>().0;
-    let mut events =
-        store.feed(seal.first.saturating_sub(1), leaves.len()).await?.into_iter().peekable();
-    for (position, expected) in (seal.first..=seal.last).zip(leaves) {
-        report.events += 1;
-        // A malformed position before the one that is looked for stands for no sealed event.
-        while events.next_if(|event| event.position < position).is_some() {}
-        match events.next_if(|event| event.position == position) {
-            None => report.faults.push(SealFault::Missing { position }),
-            Some(event) if leaf(&event) != *expected => {
-                report.faults.push(SealFault::Changed { position });
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
 }

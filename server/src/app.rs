@@ -5,6 +5,8 @@ pub mod commands;
 mod health;
 mod installation;
 mod prober;
+pub mod sealing;
+pub mod verification;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -39,6 +41,8 @@ use tracing::Instrument as _;
 use self::background::Background;
 use self::commands::Commands;
 use self::installation::RunnerId;
+use self::sealing::SigningKeys;
+use self::verification::Verification;
 use crate::config::{self, Config};
 use crate::http::Listening;
 use crate::http::call::Call;
@@ -81,6 +85,7 @@ pub struct App {
     /// Cancelled when the server begins to stop.
     pub stopping: CancellationToken,
     pub streams: Streams,
+    pub verification: Verification,
     health: health::Cache,
     tasks: TaskTracker,
     background: Background,
@@ -110,6 +115,9 @@ impl App {
         let store = stores::open(&config).await?;
         let keys = Arc::new(open_keys(&config, &store).await?);
         let secrets = Secrets::new(store.clone(), keys.clone()).await?;
+        let runner = RunnerId::take(&config.data)?;
+        // Only now: a wrong master key, which would sign with a wrong one, has been refused.
+        sealing::start(&config, &store, &SigningKeys::derive(&keys), runner.id)?;
         let installation = installation::id(&store).await?;
         let views = stores::views(&config, &store).await?;
         let commands =
@@ -136,10 +144,11 @@ impl App {
             refusals,
             published: Problems::default(),
             installation,
-            runner: RunnerId::take(&config.data)?,
+            runner,
             ready: AtomicBool::new(true),
             stopping: CancellationToken::new(),
             streams: Streams::default(),
+            verification: Verification::default(),
             health: health::Cache::default(),
             tasks: TaskTracker::new(),
             background: Background::default(),
@@ -331,6 +340,7 @@ impl App {
             waiting: stats.waiting as u64,
             batches: stats.batches,
             appends: stats.appends,
+            sealed_position: self.store.seal_state().unwrap_or_default().sealed_to,
         }
     }
 }
@@ -385,6 +395,11 @@ pub fn open_catalog(config: &Config) -> anyhow::Result<Arc<Library>> {
 /// The master keys; a first one is only made for a database that holds nothing sealed yet.
 pub async fn open_keys(config: &Config, store: &Store) -> anyhow::Result<MasterKeys> {
     let sealed = !store.rows(&tables::KEY_SENTINEL, Vec::new(), 1).await?.is_empty();
+    master_keys(config, sealed).await
+}
+
+/// The master keys; when nothing is `sealed` yet, a first one is made.
+pub async fn master_keys(config: &Config, sealed: bool) -> anyhow::Result<MasterKeys> {
     let named = config.master_key_file.clone();
     let file = KeyFile::locate(&config.data, |name| match name {
         "PROXIMITY_MASTER_KEY_FILE" => named.clone().map(Into::into),

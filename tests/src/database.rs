@@ -22,6 +22,25 @@ impl Database {
         url.set_path(&name);
         Self { url: url.into() }
     }
+
+    /// A database with the same rows; nobody may be connected to this one.
+    pub async fn copy(&self) -> Self {
+        let admin = std::env::var("PROXIMITY_TEST_POSTGRES").unwrap();
+        let name = format!("t{}", uuid::Uuid::new_v4().simple());
+        let mut url = url::Url::parse(&self.url).unwrap();
+        let template = url.path().trim_start_matches('/').to_owned();
+        let mut connection = sqlx::PgConnection::connect(&admin).await.unwrap();
+        let sql = format!("create database {name} template {template}");
+        // A connection that was just closed may still be there for a moment.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while let Err(error) = sqlx::query(&sql).execute(&mut connection).await {
+            assert!(std::time::Instant::now() < deadline, "{error}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        connection.close().await.unwrap();
+        url.set_path(&name);
+        Self { url: url.into() }
+    }
 }
 
 /// Which of the two stores a test runs on.

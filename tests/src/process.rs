@@ -53,6 +53,23 @@ impl Site {
         }
     }
 
+    /// Another place with the same files and the same rows; nothing may be using this one.
+    pub async fn copy(&self, data: &Path) -> Self {
+        copy_folder(&self.data, data);
+        let database = match &self.database {
+            None => None,
+            Some(database) => Some(database.copy().await),
+        };
+        let extra = self.extra.clone();
+        Self {
+            kind: self.kind,
+            data: data.to_owned(),
+            listen: self.listen.clone(),
+            database,
+            extra,
+        }
+    }
+
     /// Sets a setting through the environment for every command run here.
     pub fn set(&mut self, key: &str, value: &str) {
         self.extra.push((key.to_owned(), value.to_owned()));
@@ -111,6 +128,19 @@ impl Site {
         let mut server = Server { child, log: self.data.join("server.log") };
         server.ready(&self.url()).await;
         server
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, name) = (entry.as_ref().unwrap().path(), entry.as_ref().unwrap().file_name());
+        if entry.is_dir() {
+            copy_folder(&entry, &to.join(name));
+        } else if entry.is_file() {
+            // Permissions come along: the master key must stay its owner's.
+            std::fs::copy(&entry, to.join(name)).unwrap();
+        }
     }
 }
 

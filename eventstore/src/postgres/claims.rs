@@ -21,7 +21,9 @@ const COUNT_FAILURE: &str =
   returning failures";
 
 const INSERT_SEAL: &str = "insert into seals (block, first_position, last_position, leaves, hash, \
-    key_id, signature, sealed_at) values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing";
+    key_id, signature, sealed_at, incarnation) select $1, $2, $3, $4, $5, $6, $7, $8, $9 \
+    where exists (select 1 from meta where key = 'incarnation' and replace(value, '-', '') = $9) \
+    on conflict do nothing";
 
 impl Postgres {
     pub async fn insert_seal(&self, seal: &Seal) -> Result<bool, Error> {
@@ -35,9 +37,16 @@ impl Postgres {
             .bind(&seal.key_id)
             .bind(&seal.signature)
             .bind(seal.sealed_at)
+            .bind(seal.incarnation.simple().to_string())
             .execute(self.pool()?)
             .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    pub async fn set_incarnation(&self, to: Uuid) -> Result<(), Error> {
+        let sql = "update meta set value = $1 where key = 'incarnation'";
+        sqlx::query(sql).bind(to.to_string()).execute(self.pool()?).await?;
+        Ok(())
     }
 
     fn pool(&self) -> Result<&sqlx::PgPool, Error> {

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use crate::append::{Position, Recorded};
 use crate::claim::KeptAnswer;
 use crate::error::Error;
-use crate::seal::Seal;
+use crate::rights::Rights;
+use crate::seal::{Leaf, Link, Seal, Sealable, leaf};
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql::{self, Dialect};
 use crate::task::advance;
@@ -25,9 +26,17 @@ const IDEMPOTENT: &str = "select first_position, fingerprint, answer from append
     where actor = $1 and idempotency_key = $2";
 
 const LAST_SEAL: &str = "select block, first_position, last_position, leaves, hash, key_id, \
-    signature, sealed_at from seals order by block desc limit 1";
+    signature, sealed_at, incarnation from seals order by block desc limit 1";
 const SEALS: &str = "select block, first_position, last_position, leaves, hash, key_id, \
-    signature, sealed_at from seals where block > $1 order by block limit $2";
+    signature, sealed_at, incarnation from seals where block > $1 order by block limit $2";
+
+const LINKS: &str = "select block, last_position, hash, incarnation from seals \
+    where block > $1 order by block limit $2";
+const STRAYS: &str = "select count(*) from events where position < 1";
+const EXCESS: &str = "select current_user::text, \
+    has_table_privilege('events', 'update') or has_any_column_privilege('events', 'update'), \
+    has_table_privilege('events', 'delete'), has_table_privilege('events', 'truncate'), \
+    pg_has_role(c.relowner, 'usage') from pg_class c where c.oid = 'events'::regclass";
 
 #[derive(Clone)]
 pub(crate) struct Reader {
@@ -122,6 +131,61 @@ impl Reader {
         Ok(rows.iter().map(seal).collect::<Result<_, _>>()?)
     }
 
+    pub async fn links(&self, after: u64, limit: usize) -> Result<Vec<Link>, Error> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let rows =
+            sqlx::query(LINKS).bind(after).bind(limit_of(limit)).fetch_all(&self.pool).await?;
+        let link = |row: &PgRow| -> Result<Link, sqlx::Error> {
+            Ok(Link {
+                block: row.try_get::<i64, _>(0)?.unsigned_abs(),
+                last: row.try_get::<i64, _>(1)?.unsigned_abs(),
+                hash: row.try_get(2)?,
+                incarnation: life(row, 3)?,
+            })
+        };
+        Ok(rows.iter().map(link).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn sealable(&self, after: Position, limit: usize) -> Result<Vec<Sealable>, Error> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let rows =
+            sqlx::query(FEED).bind(after).bind(limit_of(limit)).fetch_all(&self.pool).await?;
+        let sealable = |row: &PgRow| -> Result<Sealable, sqlx::Error> {
+            let position: i64 = row.try_get(0)?;
+            Ok(Sealable { position: position.unsigned_abs(), leaf: leaf_of(row, position) })
+        };
+        Ok(rows.iter().map(sealable).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn leaf_at(
+        &self,
+        position: Position,
+        place: Position,
+    ) -> Result<Option<Leaf>, Error> {
+        let number = |position| i64::try_from(position).unwrap_or(i64::MAX);
+        let before = number(position).saturating_sub(1);
+        let row = sqlx::query(FEED).bind(before).bind(1_i64).fetch_optional(&self.pool).await?;
+        let Some(row) = row else { return Ok(None) };
+        let found: i64 = row.try_get(0)?;
+        Ok(if found == number(position) { leaf_of(&row, number(place)) } else { None })
+    }
+
+    pub async fn strays(&self) -> Result<u64, Error> {
+        let row = sqlx::query(STRAYS).fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+    }
+
+    pub async fn rights(&self) -> Result<Rights, Error> {
+        let row = sqlx::query(EXCESS).fetch_one(&self.pool).await?;
+        let mut excess = Vec::new();
+        for (index, name) in ["update", "delete", "truncate", "alter"].into_iter().enumerate() {
+            if row.try_get(index + 1)? {
+                excess.push(name.to_owned());
+            }
+        }
+        Ok(Rights { role: row.try_get(0)?, excess })
+    }
+
     pub async fn sum_login_failures(
         &self,
         column: &'static str,
@@ -155,6 +219,18 @@ fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
     })
 }
 
+/// Over the bytes as they are stored; `None` when a column is null.
+fn leaf_of(row: &PgRow, position: i64) -> Option<Leaf> {
+    let text = |index| row.try_get::<&str, _>(index).map(str::as_bytes).ok();
+    let texts = [text(1)?, text(2)?, text(4)?, text(5)?, text(6)?, text(7)?];
+    Some(leaf(position, row.try_get(3).ok()?, row.try_get(8).ok()?, texts))
+}
+
+fn life(row: &PgRow, index: usize) -> Result<uuid::Uuid, sqlx::Error> {
+    let text: String = row.try_get(index)?;
+    text.parse().map_err(|error: uuid::Error| sqlx::Error::Decode(error.into()))
+}
+
 fn seal(row: &PgRow) -> Result<Seal, sqlx::Error> {
     Ok(Seal {
         block: row.try_get::<i64, _>(0)?.unsigned_abs(),
@@ -165,6 +241,7 @@ fn seal(row: &PgRow) -> Result<Seal, sqlx::Error> {
         key_id: row.try_get(5)?,
         signature: row.try_get(6)?,
         sealed_at: row.try_get(7)?,
+        incarnation: life(row, 8)?,
     })
 }
 

@@ -28,7 +28,9 @@ const COUNT_FAILURE: &str =
   returning failures";
 
 const INSERT_SEAL: &str = "insert into seals (block, first_position, last_position, leaves, hash, \
-    key_id, signature, sealed_at) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) on conflict do nothing";
+    key_id, signature, sealed_at, incarnation) select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
+    where exists (select 1 from meta where key = 'incarnation' and replace(value, '-', '') = ?9) \
+    on conflict do nothing";
 
 impl Sqlite {
     pub async fn insert_seal(&self, seal: Seal) -> Result<bool, Error> {
@@ -42,8 +44,17 @@ impl Sqlite {
                 seal.key_id,
                 seal.signature,
                 seal.sealed_at,
+                seal.incarnation.simple().to_string(),
             ))?;
             Ok(inserted == 1)
+        })
+        .await
+    }
+
+    pub async fn set_incarnation(&self, to: Uuid) -> Result<(), Error> {
+        self.with_writer(move |writer| {
+            let sql = "update meta set value = ?1 where key = 'incarnation'";
+            writer.connection.prepare_cached(sql)?.execute([to.simple().to_string()]).map(drop)
         })
         .await
     }

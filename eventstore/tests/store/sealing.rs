@@ -1,11 +1,15 @@
-//! Whoever changes, removes or rewrites sealed events is found, and told by position.
+//! What is sealed and published, by whom, and what a restored backup looks like; that each kind of
+//! tampering is found is shown with the program's own command, in the crate `tests`.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use proximity_eventstore::{
-    Append, Expected, Options, PublishedHead, SealFault, Store, sqlite_file, verify,
+    Append, Expected, FaultKind, HeadsDir, Sealing, Store, Trusted, VerifyReport, record_restore,
+    sqlite_file, verify,
 };
+use tempfile::TempDir;
 
 use crate::support::{Home, append, one, to_stream};
 use crate::{figures, on_both_stores};
@@ -14,164 +18,235 @@ fn new_key() -> SigningKey {
     SigningKey::from_bytes(&rand::random())
 }
 
-/// What somebody with every right on the database can do: no trigger is in the way.
-async fn tamper(home: &Home, sql: &str) {
+fn sealing(key: &SigningKey, heads: &Path) -> Sealing {
+    Sealing {
+        key: key.clone(),
+        earlier: vec![],
+        heads: Some(heads.to_owned()),
+        server: "one".to_owned(),
+        every: Duration::from_millis(50),
+    }
+}
+
+async fn execute(home: &Home, sql: &str) {
     if home.is_sqlite() {
         let connection = rusqlite::Connection::open(sqlite_file(home.dir())).unwrap();
-        connection
-            .execute_batch(&format!(
-                "drop trigger if exists events_are_never_changed;
-                 drop trigger if exists events_are_never_deleted; {sql}"
-            ))
-            .unwrap();
+        connection.execute_batch(sql).unwrap();
     } else {
         let pool = sqlx::PgPool::connect(&home.url()).await.unwrap();
-        sqlx::raw_sql(&format!("alter table events disable trigger all; {sql}"))
-            .execute(&pool)
-            .await
-            .unwrap();
+        sqlx::raw_sql(sql).execute(&pool).await.unwrap();
     }
+}
+
+/// What somebody with every right on the database can do: no trigger is in the way.
+async fn without_triggers(home: &Home, sql: &str) {
+    let off = if home.is_sqlite() {
+        "drop trigger if exists events_are_never_changed; \
+         drop trigger if exists events_are_never_deleted;"
+    } else {
+        "alter table events disable trigger all;"
+    };
+    execute(home, &format!("{off} {sql}")).await;
 }
 
 async fn sealed_to(store: &Store, position: u64) {
     let begun = Instant::now();
-    while store.last_seal().await.unwrap().is_none_or(|seal| seal.last < position) {
-        assert!(begun.elapsed() < Duration::from_secs(20), "nothing is sealed");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    while store.seal_state().unwrap().sealed_to < position {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", store.seal_state());
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+async fn check(store: &Store, key: &SigningKey, heads: &Path) -> VerifyReport {
+    let trusted = Trusted::new([key.verifying_key()]);
+    verify(store, &trusted, Some(HeadsDir::new(heads)), |_| {}).await.unwrap()
+}
+
+fn kinds(report: &VerifyReport) -> Vec<(FaultKind, u64)> {
+    report.faults.iter().map(|fault| (fault.kind, fault.position)).collect()
 }
 
 on_both_stores! {
     async fn what_is_stored_is_sealed_within_a_second_and_published(home: &Home) {
-        let (key, outside) = (new_key(), tempfile::TempDir::new().unwrap());
-        let options = Options {
-            seal_key: Some(key.clone()),
-            publish_dir: Some(outside.path().to_owned()),
-            ..home.options()
-        };
-        let store = Store::open(options.clone()).await.unwrap();
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let sealing = Sealing { every: Sealing::EVERY, ..sealing(&key, outside.path()) };
+        let store = home.open().await;
+        store.seal_with(sealing.clone()).unwrap();
+        assert!(store.seal_with(sealing.clone()).is_err(), "switched on twice");
+        let mut lags = Vec::new();
         for n in 0..3 {
             let streams = vec![to_stream("a", Expected::At(n * 1_200), 1_200)];
             store.append(Append { streams, ..append() }).await.unwrap();
+            let begun = Instant::now();
+            sealed_to(&store, (n + 1) * 1_200).await;
+            lags.push(begun.elapsed());
         }
-        let begun = Instant::now();
-        sealed_to(&store, 3_600).await;
-        let lag = begun.elapsed();
+        let lag = lags.iter().max().unwrap();
         store.close().await;
-        let store = Store::open(options).await.unwrap();
+        let store = home.open().await;
+        store.seal_with(sealing).unwrap();
         store.append(one("b", Expected::At(0))).await.unwrap();
         sealed_to(&store, 3_601).await;
-        let mut head = None;
-        while head.as_ref().is_none_or(|head: &PublishedHead| head.last_position < 3_601) {
-            head = PublishedHead::read(outside.path(), store.incarnation()).unwrap();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let report = verify(&store, &[key.verifying_key()], head.as_ref()).await.unwrap();
-        figures!(home, "3,600 events sealed {lag:?} later; {report:?}");
-        assert_eq!((report.events, report.sealed_to, report.faults), (3_601, 3_601, vec![]));
-    }
-
-    async fn each_kind_of_tampering_is_found(home: &Home) {
-        let (key, outside) = (new_key(), tempfile::TempDir::new().unwrap());
-        let options = Options {
-            seal_key: Some(key.clone()),
-            publish_dir: Some(outside.path().to_owned()),
-            ..home.options()
-        };
-        let store = Store::open(options).await.unwrap();
-        store.append(Append { streams: vec![to_stream("a", Expected::At(0), 100)], ..append() }).await.unwrap();
-        // close() seals what is left.
-        store.close().await;
-        let store = Store::open_read_only(home.options()).await.unwrap();
-        let head = PublishedHead::read(outside.path(), store.incarnation()).unwrap().unwrap();
-        let trusted = [key.verifying_key()];
-        let changed = |position| vec![SealFault::Changed { position }];
-        let (json, text) = if home.is_sqlite() { ("", "") } else { ("::json", "::text") };
-        for (what, does, undoes, expected) in [
-            (
-                "a byte of a payload",
-                format!("update events set payload = '{{\"n\": 77}}'{json} where position = 42"),
-                format!("update events set payload = '{{\"n\": 41}}'{json} where position = 42"),
-                changed(42),
-            ),
-            (
-                "blank space in metadata",
-                format!("update events set metadata = '{{ }}'{json} where position = 7"),
-                format!("update events set metadata = '{{}}'{json} where position = 7"),
-                changed(7),
-            ),
-            (
-                "a time",
-                "update events set recorded_at = recorded_at + 1 where position = 100".to_owned(),
-                "update events set recorded_at = recorded_at - 1 where position = 100".to_owned(),
-                changed(100),
-            ),
-            (
-                "two events swapped",
-                "update events set sequence = 1000 where position = 10; update events set sequence = 10 where position = 11; update events set sequence = 11 where position = 10".to_owned(),
-                "update events set sequence = 1000 where position = 10; update events set sequence = 11 where position = 11; update events set sequence = 10 where position = 10".to_owned(),
-                vec![SealFault::Changed { position: 10 }, SealFault::Changed { position: 11 }],
-            ),
-            (
-                "an event removed",
-                "create table kept as select * from events where position = 50; delete from events where position = 50".to_owned(),
-                "insert into events select * from kept; drop table kept".to_owned(),
-                vec![SealFault::Missing { position: 50 }],
-            ),
-            (
-                "the first event removed",
-                "create table kept as select * from events where position = 1; delete from events where position = 1".to_owned(),
-                "insert into events select * from kept; drop table kept".to_owned(),
-                vec![SealFault::Missing { position: 1 }],
-            ),
-            (
-                "the tail removed, seals and all",
-                "create table kept as select * from seals; delete from seals".to_owned(),
-                "insert into seals select * from kept; drop table kept".to_owned(),
-                vec![SealFault::Truncated { published: 1, found: 0 }],
-            ),
-            (
-                "a signature",
-                format!("update seals set key_id = key_id{text} || 'x'"),
-                format!("update seals set key_id = substr(key_id{text}, 1, 16)"),
-                vec![SealFault::UnknownKey { block: 1, key_id: format!("{}x", head.key_id) }],
-            ),
-        ] {
-            tamper(home, &does).await;
-            let found = verify(&store, &trusted, Some(&head)).await.unwrap().faults;
-            figures!(home, "{what}: {found:?}");
-            assert_eq!(found, expected, "{what}");
-            tamper(home, &undoes).await;
-            let found = verify(&store, &trusted, Some(&head)).await.unwrap().faults;
-            assert_eq!(found, [], "after {what} was undone");
-        }
-
-        // Written anew with another key, or with the stolen one: only the published head tells.
-        drop(store);
-        tamper(home, &format!("delete from seals; update events set payload = '{{\"n\": 0}}'{json} where position = 42")).await;
-        let store = Store::open(Options { seal_key: Some(key.clone()), ..home.options() }).await.unwrap();
-        sealed_to(&store, 100).await;
-        let alone = verify(&store, &trusted, None).await.unwrap().faults;
-        let found = verify(&store, &trusted, Some(&head)).await.unwrap().faults;
-        figures!(home, "rewritten with the stolen key: without the published head {alone:?}, with it {found:?}");
-        assert_eq!(found, [SealFault::Rewritten { block: 1 }]);
+        let dir = HeadsDir::new(outside.path());
+        let head = dir.latest(store.incarnation()).unwrap().unwrap();
+        assert_eq!(head.statement.position, 3_601);
+        let report = check(&store, &key, outside.path()).await;
+        figures!(home, "3,600 events in 3 appends, each sealed and published {lag:?} later at most");
+        assert!(*lag < Duration::from_secs(1), "{lags:?}");
+        assert_eq!(kinds(&report), []);
+        assert_eq!((report.events, report.sealed_to, report.heads), (3_601, 3_601, 4));
     }
 
     async fn a_chain_that_was_cut_is_not_extended(home: &Home) {
-        let (key, outside) = (new_key(), tempfile::TempDir::new().unwrap());
-        let options = Options {
-            seal_key: Some(key),
-            publish_dir: Some(outside.path().to_owned()),
-            seal_every: Duration::from_millis(20),
-            ..home.options()
-        };
-        let store = Store::open(options.clone()).await.unwrap();
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = home.open().await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
         store.append(one("a", Expected::At(0))).await.unwrap();
         store.close().await;
-        tamper(home, "delete from seals").await;
-        let store = Store::open(options).await.unwrap();
+        execute(home, "delete from seals").await;
+        let store = home.open().await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
         store.append(one("a", Expected::At(1))).await.unwrap();
         store.clone().close().await;
+        assert!(store.seal_state().unwrap().trouble.unwrap().contains("audit verify"));
+        let store = Store::open_read_only(home.options()).await.unwrap();
         assert_eq!(store.last_seal().await.unwrap(), None);
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::Cut, 1)]);
+    }
+
+    async fn a_head_that_was_half_written_when_the_power_failed_is_no_head(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = home.open().await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        store.append(one("a", Expected::At(0))).await.unwrap();
+        store.close().await;
+        let folder = std::fs::read_dir(outside.path()).unwrap().map(|entry| entry.unwrap().path())
+            .find(|path| path.file_name().unwrap().to_str().unwrap().parse::<uuid::Uuid>().is_ok()).unwrap();
+        let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, [&whole[..], &whole[..whole.len() / 2]].concat()).unwrap();
+        let store = home.open().await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        store.append(one("a", Expected::At(1))).await.unwrap();
+        store.close().await;
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "the next head has a file of its own");
+        let store = home.open().await;
+        let report = check(&store, &key, outside.path()).await;
+        assert_eq!((kinds(&report), report.heads), (vec![], 2));
+        // A line that ends and is no head is another thing.
+        std::fs::write(&file, [&whole[..], b"{}\n"].concat()).unwrap();
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::ForgedHead, 2)]);
+        // Signed by somebody else: for a block that is there, and for one beyond the end.
+        for (replaced, by) in [(vec!["\"hash\":\""], "\"hash\":\"00"), (vec!["\"block\":1"], "\"block\":9")] {
+            let text = String::from_utf8(whole.clone()).unwrap();
+            let forged = replaced.iter().fold(text, |text, part| text.replace(part, by));
+            std::fs::write(&file, forged).unwrap();
+            assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::ForgedHead, 1)]);
+        }
+    }
+
+    async fn a_key_that_was_replaced_is_trusted_through_the_one_that_speaks_for_it(home: &Home) {
+        let (old, new, outside) = (new_key(), new_key(), TempDir::new().unwrap());
+        let store = home.open().await;
+        store.seal_with(sealing(&old, outside.path())).unwrap();
+        store.append(one("a", Expected::At(0))).await.unwrap();
+        store.close().await;
+        let store = home.open().await;
+        let turned = Sealing { earlier: vec![old.verifying_key()], ..sealing(&new, outside.path()) };
+        store.seal_with(turned).unwrap();
+        store.append(one("a", Expected::At(1))).await.unwrap();
+        store.close().await;
+        let store = home.open().await;
+        assert_eq!(kinds(&check(&store, &new, outside.path()).await), []);
+        // Who only knows the old key, or a stranger's, trusts no more than that.
+        assert_eq!(kinds(&check(&store, &old, outside.path()).await), [(FaultKind::UnknownKey, 2)]);
+        let stranger = kinds(&check(&store, &new_key(), outside.path()).await);
+        assert_eq!(stranger, [(FaultKind::UnknownKey, 1), (FaultKind::UnknownKey, 2)]);
+    }
+
+    async fn a_restored_backup_is_a_new_life_and_hides_nothing(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = home.open().await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        store.append(Append { streams: vec![to_stream("a", Expected::At(0), 40)], ..append() }).await.unwrap();
+        sealed_to(&store, 40).await;
+        store.append(Append { streams: vec![to_stream("a", Expected::At(40), 10)], ..append() }).await.unwrap();
+        store.close().await;
+        // The backup was taken at 40.
+        let back = "delete from events where position > 40; delete from seals where last_position > 40;";
+        without_triggers(home, back).await;
+        let store = home.open().await;
+        let unsaid = check(&store, &key, outside.path()).await;
+        assert_eq!(kinds(&unsaid), [(FaultKind::Cut, 41)], "a backup put back without a word");
+        let life = record_restore(&store, &key, &HeadsDir::new(outside.path()), "a test").await.unwrap();
+        assert_eq!((life.position, life.block), (40, 1));
+        // This process still lives in the former life, and must not seal in its name.
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        store.append(one("b", Expected::At(0))).await.unwrap();
+        store.clone().close().await;
+        assert!(store.seal_state().unwrap().trouble.is_some());
+        let store = home.open().await;
+        assert_eq!(store.incarnation(), life.incarnation);
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        sealed_to(&store, 41).await;
+        let said = check(&store, &key, outside.path()).await;
+        figures!(home, "a restored backup: {} breaks, {} lives, {} events left behind", said.breaks, said.lives.len(), said.lives[0].left_behind);
+        assert_eq!(kinds(&said), []);
+        let lives: Vec<_> = said.lives.iter().map(|l| (l.last_position, l.published_to, l.left_behind, l.restored)).collect();
+        assert_eq!(lives, [(40, 50, 10, true), (41, 41, 0, false)]);
+        store.close().await;
+
+        // What is done to the log before or after it is found as ever.
+        without_triggers(home, "update events set recorded_at = recorded_at + 1 where position = 7").await;
+        let store = home.open().await;
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::Changed, 7)]);
+        drop(store);
+        without_triggers(home, "update events set recorded_at = recorded_at - 1 where position = 7").await;
+        // Another life that nobody signed, which would hide a tail that was cut.
+        execute(home, "update meta set value = '00000000000040008000000000000001' where key = 'incarnation'").await;
+        without_triggers(home, "delete from events where position > 40; delete from seals where last_position > 40").await;
+        let store = home.open().await;
+        let hidden = check(&store, &key, outside.path()).await;
+        assert_eq!(hidden.first_break.as_ref().map(|f| (f.kind, f.position)), Some((FaultKind::UnknownLife, 1)), "{hidden:?}");
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        store.append(one("b", Expected::At(0))).await.unwrap();
+        sealed_to(&store, 41).await;
+        assert!(!check(&store, &key, outside.path()).await.clean, "sealed on, it is clean again");
+        drop(store);
+        // Whoever restores may give the new life its name, and have it signed afterwards.
+        without_triggers(home, "delete from events where position > 40; delete from seals where last_position > 40; update meta set value = '00000000000040008000000000000002' where key = 'incarnation'").await;
+        let store = home.open().await;
+        let named = record_restore(&store, &key, &HeadsDir::new(outside.path()), "named before").await.unwrap();
+        assert_eq!((named.incarnation, named.block), (store.incarnation(), 1));
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_seal_one_log_in_turns() {
+    let home = Home::postgres().await;
+    let (key, heads) = (new_key(), [TempDir::new().unwrap(), TempDir::new().unwrap()]);
+    let stores = [home.open().await, home.open().await];
+    for (store, dir) in stores.iter().zip(&heads) {
+        store
+            .seal_with(Sealing { every: Duration::from_millis(5), ..sealing(&key, dir.path()) })
+            .unwrap();
+    }
+    for n in 0..200 {
+        stores[n % 2].append(one(&format!("s{n}"), Expected::At(0))).await.unwrap();
+    }
+    for store in &stores {
+        sealed_to(store, 200).await;
+    }
+    for dir in &heads {
+        let report = check(&stores[0], &key, dir.path()).await;
+        figures!(
+            home,
+            "two servers sealed 200 events in {} blocks, {} heads",
+            report.blocks,
+            report.heads
+        );
+        assert_eq!((kinds(&report), report.events), (vec![], 200));
+        assert_eq!(report.lives[0].published_to, 200);
     }
 }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::output::{Format, render};
-use super::{Failure, Settings};
+use super::{Failure, Settings, verify};
 use crate::stores;
 
 /// Events read at a time.
@@ -33,11 +33,26 @@ pub enum Command {
         #[arg(long)]
         stream: Option<String>,
     },
+    /// Whether the log is as it was sealed: its stored bytes, the chain over them, the published heads
+    Verify(verify::Wanted),
+    /// Print the public keys with which the log can be verified elsewhere
+    Key,
+    /// Say that the log was restored from a backup on purpose, while no server runs
+    Restored {
+        /// What was restored, and why; it is kept beside the heads
+        #[arg(long, value_name = "TEXT")]
+        note: String,
+    },
 }
 
 /// Reads the log, beside a running server or alone.
 pub async fn run(command: Command, config: &Settings, format: Format) -> Result<(), Failure> {
-    let Command::Log { after, limit, kind, actor, stream } = command;
+    let (after, limit, kind, actor, stream) = match command {
+        Command::Log { after, limit, kind, actor, stream } => (after, limit, kind, actor, stream),
+        Command::Verify(wanted) => return verify::run(wanted, config, format).await,
+        Command::Key => return verify::show_keys(config, format).await,
+        Command::Restored { note } => return verify::restored(&note, config, format).await,
+    };
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;

@@ -10,6 +10,7 @@ use proximity_commands::keys::Purpose;
 use proximity_commands::ports::Hypervisors as _;
 use proximity_commands::secrets::Secrets;
 use proximity_domain::HostId;
+use proximity_eventstore::{Error as StoreError, HeadsDir, Rights, Store};
 use proximity_projections::State;
 use serde::Serialize;
 
@@ -18,6 +19,8 @@ use super::{Failure, Settings, readers};
 use crate::app::commands::Commands;
 use crate::app::open_catalog;
 use crate::app::open_keys;
+use crate::app::sealing::heads_dir;
+use crate::http::problem::chain;
 
 /// A clock that differs more from the database's than this confuses deadlines and sessions.
 const CLOCK: Duration = Duration::from_secs(5);
@@ -53,6 +56,10 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                 note("read model", if well { Ok(text) } else { Err(text) });
             }
             note("clock", clock(&store).await);
+            if let Some(result) = role(&store).await {
+                note("database role", result);
+            }
+            note("seals", seals(config, &store).await);
             match open_keys(config, &store).await {
                 Err(error) => note("master key", Err(format!("{error:#}"))),
                 Ok(keys) => {
@@ -62,7 +69,7 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                     }
                     match Secrets::new(store.clone(), keys.into()).await {
                         Err(error) => {
-                            let text = crate::http::problem::chain(&error);
+                            let text = chain(&error);
                             note("master key", Err(text));
                         }
                         Ok(secrets) => {
@@ -111,7 +118,43 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
     }
 }
 
-async fn clock(store: &proximity_eventstore::Store) -> Result<String, String> {
+/// On PostgreSQL: whether the role of these settings could change what is stored.
+async fn role(store: &Store) -> Option<Result<String, String>> {
+    match store.rights().await {
+        Err(error) => Some(Err(chain(&error))),
+        Ok(rights) => {
+            let Rights { role, excess } = rights?;
+            Some(if excess.is_empty() {
+                Ok(format!("{role} can add events, and change none"))
+            } else {
+                Err(format!(
+                    "{role} may {} stored events: let `serve` run as a role that only has \
+                     proximity_grant, see \"Two roles\" in OPERATING.md",
+                    excess.join(", ")
+                ))
+            })
+        }
+    }
+}
+
+/// Whether the chain follows the log, and its heads the chain; `audit verify` looks at everything.
+async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
+    let say = |error: StoreError| chain(&error);
+    let head = store.head().await.map_err(say)?;
+    let last = store.last_seal().await.map_err(say)?;
+    let sealed = last.as_ref().map_or(0, |seal| seal.last);
+    let dir = HeadsDir::new(heads_dir(config));
+    let place = dir.path().display().to_string();
+    let incarnation = store.incarnation();
+    let published = tokio::task::spawn_blocking(move || dir.latest(incarnation)).await;
+    let published = published.map_err(|error| error.to_string())?.map_err(say)?;
+    let to = published.map_or(0, |head| head.statement.position);
+    let text = format!("sealed to {sealed} of {head} events, heads up to {to} in {place}");
+    // What was written a moment ago, or without a server, is sealed by the next round.
+    if to > sealed { Err(format!("{text}: run `proximity audit verify`")) } else { Ok(text) }
+}
+
+async fn clock(store: &Store) -> Result<String, String> {
     let head = store.head().await.map_err(|error| error.to_string())?;
     let page = store.feed(head.saturating_sub(1), 1).await.map_err(|error| error.to_string())?;
     let Some(last) = page.last() else { return Ok("nothing to compare with yet".to_owned()) };

@@ -8,9 +8,11 @@ mod doctor;
 mod migrate;
 mod operations;
 mod output;
+mod progress;
 mod projections;
 mod serve;
 pub mod user;
+mod verify;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -185,6 +185,15 @@ pub static KEYS: &[Key] = &[
         c.catalog_dir = text(v).map(PathBuf::from);
         Ok(())
     }),
+    key!(
+        "audit.heads_dir",
+        "",
+        "where signed heads of the log go, best on another disk or host; not set: `heads` in the data directory",
+        |c, v| {
+            c.heads_dir = text(v).map(PathBuf::from);
+            Ok(())
+        }
+    ),
 ];
 
 fn text(value: &str) -> Option<String> {

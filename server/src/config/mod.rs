@@ -67,6 +67,8 @@ pub struct Config {
     pub publish: Publish,
     /// A folder whose files stand in for the embedded catalog.
     pub catalog_dir: Option<PathBuf>,
+    /// Where the heads of the sealed log are published; `None` is `heads` in the data directory.
+    pub heads_dir: Option<PathBuf>,
 }
 
 /// How HTTP is served.
@@ -170,6 +172,7 @@ impl Config {
                 max_connections: 0,
             },
             catalog_dir: None,
+            heads_dir: None,
         }
     }
 }

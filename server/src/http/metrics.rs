@@ -36,6 +36,7 @@ pub struct Metrics {
     waiting: Gauge,
     batches: Gauge,
     appends: Gauge,
+    sealed_position: Gauge,
 }
 
 /// How log and views stand at one moment.
@@ -49,6 +50,8 @@ pub struct Figures {
     pub batches: u64,
     /// Appends in them.
     pub appends: u64,
+    /// The last event that is known to be sealed.
+    pub sealed_position: u64,
 }
 
 impl Metrics {
@@ -72,6 +75,7 @@ impl Metrics {
         let waiting = gauge("appends_waiting", "Appends that wait to be written");
         let batches = gauge("append_batches", "Batches written since the start");
         let appends = gauge("appends", "Appends written since the start");
+        let sealed_position = gauge("sealed_position", "The last event that is sealed");
         Self {
             registry: Mutex::new(registry),
             requests,
@@ -82,6 +86,7 @@ impl Metrics {
             waiting,
             batches,
             appends,
+            sealed_position,
         }
     }
 
@@ -93,6 +98,7 @@ impl Metrics {
         self.waiting.set(number(figures.waiting));
         self.batches.set(number(figures.batches));
         self.appends.set(number(figures.appends));
+        self.sealed_position.set(number(figures.sealed_position));
     }
 
     /// Counts a request in; it is counted out when the guard is dropped.

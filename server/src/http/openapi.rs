@@ -9,7 +9,7 @@ use super::codes;
 use super::dry::{self, DryCall, DryEvent, DryLease, DryRun};
 use super::handlers::{
     access, apps, auth, backup_schedules, backups, catalog, copies, core, docs, health, history,
-    hosts, operations, past, reconcile, settings, usage, users,
+    hosts, operations, past, reconcile, settings, usage, users, verification,
 };
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
@@ -48,7 +48,7 @@ const SHARED: &[&str] = &[
         access::revoke_token,
         users::list, users::create, users::change, users::reset_password,
         apps::list, apps::create, apps::get, apps::delete, apps::action, apps::logs, usage::stats, history::of_app, past::diff, history::audit,
-        history::stream,
+        history::stream, verification::verify,
         copies::clone, copies::discover, copies::adopt,
         backups::list_all, backups::list, backups::create, backups::stats, backups::get,
         backups::delete, backups::restore,

@@ -2,7 +2,7 @@
 
 use super::handlers::{
     access, apps, auth, backup_schedules, backups, catalog, copies, core, docs, health, history,
-    hosts, operations, past, reconcile, settings, usage, users,
+    hosts, operations, past, reconcile, settings, usage, users, verification,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -75,6 +75,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/apps/{id}/history"         Owner    history::of_app;
     Get    "/api/apps/{id}/diff"            Owner    past::diff;
     Get    "/api/audit/events"              User     history::audit: "query.out_of_range" "not_found";
+    Get    "/api/audit/verify"              Admin    verification::verify: "query.out_of_range";
     Get    "/api/events/stream"             User     history::stream: "stream.too_many";
 
     Get    "/api/apps/{id}/backups"         Owner    backups::list: "query.out_of_range";

@@ -23,4 +23,5 @@ mod schedules;
 mod sessions;
 mod stores;
 mod tokens;
+mod verification;
 mod world;

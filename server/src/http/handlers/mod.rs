@@ -19,3 +19,4 @@ pub mod reconcile;
 pub mod settings;
 pub mod usage;
 pub mod users;
+pub mod verification;

@@ -1,0 +1,238 @@
+//! The log held against the chain, block by block, the next page on its way meanwhile.
+
+use tokio::task::JoinHandle;
+
+use super::report::{FaultKind, LifeReport, VerifyReport};
+use crate::append::Position;
+use crate::error::Error;
+use crate::hex;
+use crate::seal::{Leaf, Seal, Sealable};
+use crate::signed::Trusted;
+use crate::store::Store;
+
+/// Blocks read at once.
+const BLOCKS: usize = 16;
+/// Events read at once.
+const EVENTS: usize = 5_000;
+
+/// Compares all sealed events and blocks, and notes the lives that the chain went through.
+pub(super) async fn check(
+    store: &Store,
+    trusted: &Trusted,
+    report: &mut VerifyReport,
+    progress: impl Fn(u64),
+) -> Result<(), Error> {
+    let strays = store.strays().await?;
+    if strays > 0 {
+        let detail = format!("{strays} events stand before the first position");
+        report.fault(FaultKind::Duplicated, 0, 0, detail);
+    }
+    let mut events = Events::new(store);
+    let mut previous: Option<Seal> = None;
+    // The first two events that are not as sealed, with their leaves.
+    let mut wrong: Vec<(Position, Leaf)> = Vec::new();
+    loop {
+        let page = store.seals(previous.as_ref().map_or(0, |seal| seal.block), BLOCKS).await?;
+        if page.is_empty() {
+            break;
+        }
+        for seal in page {
+            let follows = check_block(trusted, previous.as_ref(), &seal, report);
+            let start =
+                if follows { seal.first } else { previous.as_ref().map_or(1, |p| p.last + 1) };
+            for (position, leaf) in (seal.first..).zip(seal.leaves.as_chunks::<32>().0) {
+                if position < start {
+                    continue;
+                }
+                report.events += 1;
+                check_event(&mut events, position, leaf, &mut wrong, report).await?;
+            }
+            note_life(&seal, report);
+            report.blocks += 1;
+            report.sealed_to = seal.last;
+            previous = Some(seal);
+        }
+        progress(report.events);
+    }
+    // A second event at the last sealed position.
+    check_extra(&mut events, report.sealed_to + 1, report).await?;
+    name_first(store, &wrong, report).await
+}
+
+fn check_block(
+    trusted: &Trusted,
+    previous: Option<&Seal>,
+    seal: &Seal,
+    report: &mut VerifyReport,
+) -> bool {
+    let expected = previous.map_or(1, |seal| seal.last + 1);
+    let follows = seal.block == previous.map_or(0, |p| p.block) + 1
+        && seal.first == expected
+        && seal.last >= seal.first
+        && seal.leaves.len() as u64 == (seal.last - seal.first + 1).saturating_mul(32);
+    let number = seal.block;
+    if !follows {
+        let detail = format!("block {number} of the chain does not follow the one before it");
+        report.fault(FaultKind::BrokenBlock, expected.min(seal.first), seal.last, detail);
+    } else if seal.expected_hash(previous.map(|p| p.hash.as_slice())) != seal.hash {
+        let detail = format!("the hash of block {number} is not that of its content");
+        report.fault(FaultKind::BrokenBlock, seal.first, seal.last, detail);
+    }
+    match trusted.key(&seal.key_id) {
+        None => {
+            let detail = format!("block {number} was signed by {}, a key not known", seal.key_id);
+            report.fault(FaultKind::UnknownKey, expected.min(seal.first), seal.last, detail);
+        }
+        Some(key) if !seal.is_signed_by(key) => {
+            let detail = format!("the signature of block {number} is not {}'s", seal.key_id);
+            report.fault(FaultKind::BadSignature, expected.min(seal.first), seal.last, detail);
+        }
+        Some(_) => {}
+    }
+    follows
+}
+
+async fn check_event(
+    events: &mut Events<'_>,
+    position: Position,
+    leaf: &Leaf,
+    wrong: &mut Vec<(Position, Leaf)>,
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
+    check_extra(events, position, report).await?;
+    let found = match events.peek().await? {
+        Some(event) if event.position == position => Some(event.leaf),
+        Some(_) | None => None,
+    };
+    if found.is_some() {
+        events.next();
+    }
+    if found == Some(Some(*leaf)) {
+        return Ok(());
+    }
+    if wrong.len() < 2 {
+        wrong.push((position, *leaf));
+    }
+    if found.is_some() {
+        let detail = format!("event {position} is not the one that was sealed");
+        report.fault(FaultKind::Changed, position, position, detail);
+    } else {
+        let detail = format!("event {position} was sealed and is gone");
+        report.fault(FaultKind::Removed, position, position, detail);
+    }
+    Ok(())
+}
+
+/// Events before `position` that stand where others stood already.
+async fn check_extra(
+    events: &mut Events<'_>,
+    position: Position,
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
+    while let Some(extra) = events.peek().await?.map(|event| event.position) {
+        if extra >= position {
+            break;
+        }
+        events.next();
+        let detail = format!("a second event stands at position {extra}");
+        report.fault(FaultKind::Duplicated, extra, extra, detail);
+    }
+    Ok(())
+}
+
+/// Says more of the first event that is not as sealed: whether its bytes, or what stands in its place,
+/// are found where others should be.
+async fn name_first(
+    store: &Store,
+    wrong: &[(Position, Leaf)],
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
+    let Some((position, leaf)) = wrong.first().copied() else { return Ok(()) };
+    if store.leaf_at(position, position).await?.is_none() {
+        return Ok(());
+    }
+    if let Some((second, its_leaf)) = wrong.get(1).copied() {
+        let here = store.leaf_at(second, position).await? == Some(leaf);
+        let there = store.leaf_at(position, second).await? == Some(its_leaf);
+        if here && there {
+            let detail = format!("events {position} and {second} stand in each other's place");
+            report.rename(position, FaultKind::Swapped, &detail);
+            return Ok(());
+        }
+        if there && second == position + 1 {
+            let detail = format!("event {position} is gone, and those behind it were moved up");
+            report.rename(position, FaultKind::Removed, &detail);
+            return Ok(());
+        }
+    }
+    if store.leaf_at(position + 1, position).await? == Some(leaf) {
+        let detail = format!("an event was put in at {position}, and those behind it moved on");
+        report.rename(position, FaultKind::Inserted, &detail);
+    }
+    Ok(())
+}
+
+fn note_life(seal: &Seal, report: &mut VerifyReport) {
+    match report.lives.last_mut() {
+        Some(life) if life.incarnation == seal.incarnation => {
+            life.last_position = seal.last;
+            life.last_block = seal.block;
+            life.last_hash = hex(&seal.hash);
+        }
+        Some(_) | None => report.lives.push(LifeReport {
+            incarnation: seal.incarnation,
+            first_position: seal.first,
+            last_position: seal.last,
+            published_to: 0,
+            left_behind: 0,
+            restored: false,
+            last_block: seal.block,
+            last_hash: hex(&seal.hash),
+        }),
+    }
+}
+
+/// The log as leaves, a page ahead.
+struct Events<'a> {
+    store: &'a Store,
+    page: std::iter::Peekable<std::vec::IntoIter<Sealable>>,
+    ahead: Option<JoinHandle<Result<Vec<Sealable>, Error>>>,
+    after: Position,
+    ended: bool,
+}
+
+impl<'a> Events<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self { store, page: Vec::new().into_iter().peekable(), ahead: None, after: 0, ended: false }
+    }
+
+    async fn peek(&mut self) -> Result<Option<&Sealable>, Error> {
+        if self.page.peek().is_none() && !self.ended {
+            let mut page = match self.ahead.take() {
+                Some(reading) => reading.await.map_err(|_| Error::Closed)??,
+                None => self.store.sealable(self.after, EVENTS).await?,
+            };
+            match page.last().map(|event| event.position) {
+                None => self.ended = true,
+                Some(last) if page.len() < EVENTS => self.after = last,
+                Some(last) => {
+                    // All that stand at one position are looked at together.
+                    let whole = page.iter().take_while(|event| event.position < last).count();
+                    if whole > 0 {
+                        page.truncate(whole);
+                    }
+                    self.after = if whole > 0 { last - 1 } else { last };
+                    let (store, after) = (self.store.clone(), self.after);
+                    let read = async move { store.sealable(after, EVENTS).await };
+                    self.ahead = Some(tokio::spawn(read));
+                }
+            }
+            self.page = page.into_iter().peekable();
+        }
+        Ok(self.page.peek())
+    }
+
+    fn next(&mut self) {
+        self.page.next();
+    }
+}
