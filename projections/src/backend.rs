@@ -59,6 +59,17 @@ impl Dialect {
         }
     }
 
+    /// Counts the tables of the name that is the statement's parameter.
+    fn table_count(self) -> &'static str {
+        match self {
+            Self::Sqlite => "select count(*) from sqlite_schema where type = 'table' and name = $1",
+            Self::Postgres => {
+                "select count(*) from pg_tables \
+                               where schemaname = current_schema() and tablename = $1"
+            }
+        }
+    }
+
     /// SQLite's write transaction has locked everything already.
     fn for_update(self) -> &'static str {
         match self {

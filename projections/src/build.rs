@@ -1,19 +1,22 @@
 //! Builds projections beside their live ones: the whole log folded in memory, few large writes,
 //! and a switch in one transaction once the log's head is reached. Anything less is an error.
+//!
+//! A checkpoint goes to the tables now and then, so that what a killed process had built is gone on with.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::Position;
+use serde::Serialize;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::backend::{Mark, Session, Slot};
+use crate::backend::{Mark, Slot};
 use crate::error::{Error, chain};
-use crate::fold::{AnyFold, Changes};
 use crate::pages::Pages;
-use crate::step::{changes, fold, load, write};
+use crate::unit::Unit;
 use crate::views::Inner;
 
 /// How far a rebuild or a verification is.
@@ -21,6 +24,8 @@ use crate::views::Inner;
 pub struct BuildProgress {
     pub events_done: u64,
     pub events_total: u64,
+    /// How many were done by a process that was killed.
+    pub events_before: u64,
     pub elapsed: Duration,
 }
 
@@ -28,8 +33,9 @@ impl BuildProgress {
     /// Events per second so far.
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
+        let done = self.events_done.saturating_sub(self.events_before);
         // Both are far below 2^52, where a double is exact.
-        if seconds > 0.0 { self.events_done as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 { done as f64 / seconds } else { 0.0 }
     }
 }
 
@@ -41,60 +47,155 @@ pub(crate) fn ignore_progress() -> OnProgress {
     Arc::new(|_| {})
 }
 
-/// Rows and lines held in memory before they are written.
-const HELD: usize = 200_000;
-/// How often a build says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After this long without a sign, a build counts as dead.
-const DEAD: Duration = Duration::from_secs(30);
-
-/// Lines of a journal that are written at once while the next pages are folded.
-const LINES: usize = 10_000;
-
-struct Unit {
-    index: usize,
-    mark: Mark,
-    fold: Box<dyn AnyFold>,
-    /// Lines of its journal on their way to the table.
-    writing: Option<JoinHandle<Result<(), Error>>>,
+/// How a rebuild is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuild {
+    /// Begins at the first event even where a killed rebuild left something to go on with.
+    pub anew: bool,
+    /// Events after which what was built is kept; five seconds at most, whatever stands here.
+    pub checkpoint: u64,
 }
 
-impl Unit {
-    /// Waits for the lines that are on their way.
-    async fn written(&mut self) -> Result<(), Error> {
-        match self.writing.take() {
-            Some(writing) => writing.await.map_err(|_| Error::Closed)?,
-            None => Ok(()),
+impl Default for Rebuild {
+    fn default() -> Self {
+        Self { anew: false, checkpoint: 250_000 }
+    }
+}
+
+/// What a rebuild came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rebuilt {
+    pub name: String,
+    pub version: i32,
+    /// The position at which it was switched.
+    pub position: Position,
+    /// Where it went on; 0 when it began anew.
+    pub from: Position,
+}
+
+/// Rows and lines held in memory before they are forgotten.
+const HELD: usize = 200_000;
+/// How long a build goes on without a checkpoint.
+const CHECKPOINT: Duration = Duration::from_secs(5);
+/// How often a build says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// After this long without a sign, a build counts as dead.
+const DEAD: Duration = Duration::from_secs(10);
+/// How often somebody who waits for a dead one looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why builds are begun.
+#[derive(Debug, Clone)]
+pub(crate) enum Cause {
+    /// The live rows are of another version or another log; another process may have built them just
+    /// now, which is as good.
+    Due,
+    Asked(Rebuild),
+}
+
+impl Cause {
+    fn options(&self) -> Rebuild {
+        match self {
+            Self::Due => Rebuild::default(),
+            Self::Asked(options) => options.clone(),
         }
     }
 }
 
-/// Builds these projections with one reading of the log; when `due` is set, only those whose live
-/// rows are of another version or another log, since another process may have built them just now.
+/// Says that builds are alive until it is dropped.
+struct Pulse(JoinHandle<()>);
+
+impl Pulse {
+    fn of(inner: &Arc<Inner>, units: &[Unit]) -> Self {
+        let marks: Vec<Mark> = units.iter().map(|unit| unit.mark.clone()).collect();
+        let inner = Arc::clone(inner);
+        Self(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(HEARTBEAT).await;
+                if let Err(error) = beat(&inner, &marks).await {
+                    tracing::debug!(error = %chain(&error), "a build could not say that it is alive");
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn beat(inner: &Inner, marks: &[Mark]) -> Result<(), Error> {
+    let mut session = inner.backend.begin().await?;
+    for mark in marks {
+        session.touch(mark).await?;
+    }
+    session.commit().await
+}
+
+/// Builds these projections with one reading of the log.
 pub(crate) async fn build(
     inner: &Arc<Inner>,
     chosen: &[usize],
-    due: bool,
+    cause: Cause,
     on_progress: &OnProgress,
-) -> Result<(), Error> {
-    let mut units = begin(inner, chosen, due).await?;
+) -> Result<Vec<Rebuilt>, Error> {
+    let mut units = begin(inner, chosen, &cause).await?;
     if units.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let built = run(inner, &mut units, on_progress).await;
-    if let Err(error) = &built {
+    let pulse = Pulse::of(inner, &units);
+    let from: Vec<Position> = units.iter().map(|unit| unit.reached).collect();
+    let built = run(inner, &mut units, &cause.options(), on_progress).await;
+    drop(pulse);
+    if let Err(error) = built {
         for unit in &units {
             if let Err(second) = discard(inner, unit).await {
                 tracing::warn!(projection = %unit.mark.name, error = %chain(&second), cause = %error,
                     "a failed build could not be cleared away; the next one will");
             }
         }
+        return Err(error);
     }
-    built
+    let rebuilt = |(unit, from): (&Unit, Position)| Rebuilt {
+        name: unit.mark.name.clone(),
+        version: unit.mark.version,
+        position: unit.reached,
+        from,
+    };
+    Ok(units.iter().zip(from).map(rebuilt).collect())
 }
 
-/// Claims the builds and makes their empty tables.
-async fn begin(inner: &Inner, chosen: &[usize], due: bool) -> Result<Vec<Unit>, Error> {
+/// Claims the builds; of one that seems dead, whoever asked waits until it surely is.
+async fn begin(inner: &Inner, chosen: &[usize], cause: &Cause) -> Result<Vec<Unit>, Error> {
+    let mut silent: HashMap<String, (Mark, u8)> = HashMap::new();
+    loop {
+        let other = match claim(inner, chosen, cause).await? {
+            Claimed::All(units) => return Ok(units),
+            Claimed::Taken(other) => other,
+        };
+        let (known, signs) = silent.entry(other.name.clone()).or_insert_with(|| (other.clone(), 0));
+        if *known != other {
+            *known = other.clone();
+            *signs += 1;
+        }
+        // One sign may be the last statement of a process that was killed on its way.
+        if *signs > 1 || matches!(cause, Cause::Due) {
+            return Err(Error::Building { name: other.name });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+enum Claimed {
+    All(Vec<Unit>),
+    /// Another build is at work, or was a moment ago.
+    Taken(Mark),
+}
+
+/// Makes the empty tables, or takes over what dead builds left; all of them or none.
+async fn claim(inner: &Inner, chosen: &[usize], cause: &Cause) -> Result<Claimed, Error> {
     let incarnation = inner.feed.incarnation();
     let head = inner.feed.head().await?;
     let mut session = inner.backend.begin().await?;
@@ -108,56 +209,85 @@ async fn begin(inner: &Inner, chosen: &[usize], due: bool) -> Result<Vec<Unit>, 
                 return Err(Error::Superseded { name: name.to_owned() });
             }
             let current = live.version == projection.version() && live.incarnation == incarnation;
-            if due && current && live.position <= head {
+            if matches!(cause, Cause::Due) && current && live.position <= head {
                 continue;
             }
         }
-        if let Some(other) = session.mark(name, Slot::Next).await? {
+        let generation = Uuid::new_v4().simple().to_string();
+        let dead = session.mark(name, Slot::Next).await?;
+        if let Some(other) = &dead {
             let silent = session.now().await? - other.updated_at;
             if i128::from(silent) < i128::try_from(DEAD.as_micros()).unwrap_or(i128::MAX) {
-                return Err(Error::Building { name: name.to_owned() });
+                session.rollback().await?;
+                return Ok(Claimed::Taken(other.clone()));
             }
         }
-        let generation = Uuid::new_v4().simple().to_string();
-        session.drop_tables(projection, Slot::Next).await?;
-        session.create_tables(projection, Slot::Next).await?;
-        session.plant(projection, Slot::Next, &generation, &incarnation).await?;
+        let usable = dead.filter(|dead| {
+            let same = dead.version == projection.version() && dead.incarnation == incarnation;
+            same && dead.position > 0 && dead.position <= head && !cause.options().anew
+        });
+        match &usable {
+            Some(dead) => {
+                tracing::info!(
+                    projection = name,
+                    position = dead.position,
+                    "a build is gone on with"
+                );
+                session.take_over(projection, dead, &generation).await?;
+            }
+            None => {
+                session.drop_tables(projection, Slot::Next).await?;
+                session.create_tables(projection, Slot::Next).await?;
+                session.plant(projection, Slot::Next, &generation, &incarnation).await?;
+            }
+        }
         let mark = session.mark(name, Slot::Next).await?;
         let mark = mark.ok_or_else(|| Error::Replaced { name: name.to_owned() })?;
-        units.push(Unit { index, mark, fold: projection.fold(), writing: None });
+        units.push(Unit::at(index, mark, projection));
     }
     session.commit().await?;
-    Ok(units)
+    Ok(Claimed::All(units))
 }
 
 async fn run(
     inner: &Arc<Inner>,
     units: &mut [Unit],
+    options: &Rebuild,
     on_progress: &OnProgress,
 ) -> Result<(), Error> {
     let started = Instant::now();
+    let least = |units: &[Unit]| units.iter().map(|unit| unit.reached).min().unwrap_or_default();
     let mut pages = Pages::new(&inner.feed);
-    let mut reached: Position = 0;
-    let mut heartbeat = Instant::now();
+    let events_before = least(units);
+    let mut reached = events_before;
+    let mut kept = (reached, Instant::now());
     loop {
         let head = inner.feed.head().await?;
         while reached < head {
             let page = Arc::new(pages.next(reached, head).await?);
             // Side by side: each folds on a thread of its own.
-            let takes = units.iter_mut().map(|unit| take(inner, None, unit, &page, reached));
-            all(takes).await?;
+            all(units.iter_mut().map(|unit| unit.take(inner, None, &page))).await?;
             reached += page.len() as u64;
             for unit in units.iter_mut() {
-                write_lines(inner, unit).await?;
+                unit.write_lines(inner).await?;
             }
-            let elapsed = started.elapsed();
-            on_progress(BuildProgress { events_done: reached, events_total: head, elapsed });
+            let (events_total, elapsed) = (head, started.elapsed());
+            on_progress(BuildProgress {
+                events_done: reached,
+                events_total,
+                events_before,
+                elapsed,
+            });
             let full = units.iter().any(|unit| unit.fold.size() > HELD);
-            if full || heartbeat.elapsed() > HEARTBEAT {
+            let due = reached - kept.0 >= options.checkpoint || kept.1.elapsed() > CHECKPOINT;
+            if full || due {
                 for unit in units.iter_mut() {
-                    flush(inner, unit, reached, full).await?;
+                    unit.flush(inner).await?;
+                    if unit.fold.size() > HELD {
+                        unit.fold.forget();
+                    }
                 }
-                heartbeat = Instant::now();
+                kept = (reached, Instant::now());
             }
         }
         if inner.feed.head().await? <= head {
@@ -165,7 +295,7 @@ async fn run(
         }
     }
     // One transaction each: two switches in one could wait for a reader that waits for both.
-    all(units.iter_mut().map(|unit| finish(inner, unit, reached))).await
+    all(units.iter_mut().map(|unit| finish(inner, unit))).await
 }
 
 /// Waits for every one, so that none is dropped in the middle of a statement; then the first error.
@@ -175,106 +305,26 @@ async fn all(
     join_all(each).await.into_iter().collect()
 }
 
-/// Folds a page into one projection.
-async fn take(
-    inner: &Inner,
-    session: Option<&mut dyn Session>,
-    unit: &mut Unit,
-    page: &Arc<Vec<Recorded>>,
-    after: Position,
-) -> Result<(), Error> {
-    let projection = inner.projections[unit.index].as_ref();
-    match session {
-        Some(session) => {
-            load(session, projection, Slot::Next, unit.fold.as_mut(), page, after).await?;
-        }
-        None => {
-            if !unit.fold.missing(page, after).is_empty() {
-                let mut session = inner.backend.begin().await?;
-                let fold = unit.fold.as_mut();
-                load(session.as_mut(), projection, Slot::Next, fold, page, after).await?;
-                session.rollback().await?;
-            }
-        }
-    }
-    let folded = fold(&mut unit.fold, page, after).await?;
-    match folded.stopped {
-        None => Ok(()),
-        Some(reason) => Err(Error::Stopped {
-            name: unit.mark.name.clone(),
-            position: folded.reached + 1,
-            reason,
-        }),
-    }
-}
-
-/// Sends a journal's lines off to its table once they are many, which nothing folded later changes.
-async fn write_lines(inner: &Arc<Inner>, unit: &mut Unit) -> Result<(), Error> {
-    let Some(journal) = unit.fold.lines(LINES) else { return Ok(()) };
-    unit.written().await?;
-    let (inner, mark, index) = (Arc::clone(inner), unit.mark.clone(), unit.index);
-    unit.writing = Some(tokio::spawn(async move {
-        let mut session = inner.backend.begin().await?;
-        let changes = Changes { journal, ..Changes::default() };
-        let projection = inner.projections[index].as_ref();
-        write(session.as_mut(), projection, Slot::Next, changes, true).await?;
-        // The table may be another build's by now; then nothing of this is kept.
-        if !session.advance(&mark, mark.position, None).await? {
-            return Err(Error::Replaced { name: mark.name });
-        }
-        session.commit().await
-    }));
-    Ok(())
-}
-
-/// Writes what is in memory when it is much; else only says that the build lives.
-async fn flush(inner: &Inner, unit: &mut Unit, reached: Position, full: bool) -> Result<(), Error> {
-    let to = if full { reached } else { unit.mark.position };
-    unit.written().await?;
-    let held = if full { changes(&mut unit.fold).await? } else { Changes::default() };
-    let mut session = inner.backend.begin().await?;
-    let projection = inner.projections[unit.index].as_ref();
-    let fresh = unit.mark.position == 0;
-    write(session.as_mut(), projection, Slot::Next, held, fresh).await?;
-    if !session.advance(&unit.mark, to, None).await? {
-        return Err(Error::Replaced { name: unit.mark.name.clone() });
-    }
-    session.commit().await?;
-    unit.mark.position = to;
-    if full {
-        unit.fold.forget();
-    }
-    Ok(())
-}
-
 /// The rest of the rows, the indexes and the switch, in one transaction.
-async fn finish(inner: &Arc<Inner>, unit: &mut Unit, mut reached: Position) -> Result<(), Error> {
-    let projection = inner.projections[unit.index].as_ref();
-    let name = projection.name();
-    let most = changes(&mut unit.fold).await?;
+async fn finish(inner: &Arc<Inner>, unit: &mut Unit) -> Result<(), Error> {
+    let projection = unit.projection(inner);
     unit.written().await?;
     let mut session = inner.backend.begin().await?;
-    let fresh = unit.mark.position == 0;
-    write(session.as_mut(), projection, Slot::Next, most, fresh).await?;
+    unit.store_most(inner, session.as_mut()).await?;
     session.create_indexes(projection, Slot::Next, &unit.mark.generation).await?;
     // From here on the live one waits, so the long part is done before.
-    let live = session.mark(name, Slot::Live).await?;
+    let live = session.mark(projection.name(), Slot::Live).await?;
     let same_log = live.as_ref().is_some_and(|live| live.incarnation == unit.mark.incarnation);
     let head = inner.feed.head().await?;
     let live = live.map_or(0, |live| live.position);
     // Rows that were live must not go back in time; a live one beyond the head is of another log.
     let to = if same_log && live <= head { live } else { 0 };
     let mut pages = Pages::new(&inner.feed);
-    while reached < to {
-        let page = Arc::new(pages.next(reached, to).await?);
-        take(inner, Some(session.as_mut()), unit, &page, reached).await?;
-        reached += page.len() as u64;
+    while unit.reached < to {
+        let page = Arc::new(pages.next(unit.reached, to).await?);
+        unit.take(inner, Some(session.as_mut()), &page).await?;
     }
-    let rest = changes(&mut unit.fold).await?;
-    write(session.as_mut(), projection, Slot::Next, rest, false).await?;
-    if !session.advance(&unit.mark, reached, None).await? {
-        return Err(Error::Replaced { name: name.to_owned() });
-    }
+    unit.store(inner, session.as_mut()).await?;
     session.switch(projection).await?;
     session.commit().await?;
     unit.fold.forget();
@@ -283,13 +333,12 @@ async fn finish(inner: &Arc<Inner>, unit: &mut Unit, mut reached: Position) -> R
 
 /// Removes the tables of a build that failed, if they are still this one's.
 async fn discard(inner: &Inner, unit: &Unit) -> Result<(), Error> {
-    let projection = inner.projections[unit.index].as_ref();
+    let projection = unit.projection(inner);
     let mut session = inner.backend.begin().await?;
     session.lock_schema().await?;
     let next = session.mark(projection.name(), Slot::Next).await?;
     if next.is_some_and(|next| next.generation == unit.mark.generation) {
-        session.drop_tables(projection, Slot::Next).await?;
-        session.uproot(projection.name(), Slot::Next).await?;
+        session.drop_generation(projection, Slot::Next).await?;
     }
     session.commit().await
 }

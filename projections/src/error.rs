@@ -30,6 +30,18 @@ pub enum Error {
     /// Another build took this one's place.
     #[error("the build of projection {name} was replaced by another one")]
     Replaced { name: String },
+    /// It was built once only, or the previous generation was dropped.
+    #[error("projection {name} has no previous generation")]
+    NoPrevious { name: String },
+    /// Only the program that built it can bring it forward.
+    #[error(
+        "the previous generation of projection {name} is of version {version}, this program keeps \
+         version {known}: switch back with the program that built it"
+    )]
+    PreviousVersion { name: String, version: i32, known: i32 },
+    /// The log was restored from a backup since.
+    #[error("the previous generation of projection {name} is of another life of the log")]
+    PreviousLife { name: String },
     /// The rows belong to a newer version of the program.
     #[error("projection {name} is kept by a newer version of this program")]
     Superseded { name: String },

@@ -5,6 +5,7 @@
 //! Identity, roles and ownership are never read from here.
 
 pub mod applications;
+mod back;
 mod backend;
 pub mod backup_schedules;
 pub mod backups;
@@ -22,6 +23,7 @@ mod runner;
 mod status;
 mod step;
 mod text;
+mod unit;
 mod verify;
 mod views;
 
@@ -29,7 +31,7 @@ pub use applications::{App, AppOperation, Applications};
 pub use backend::Location;
 pub use backup_schedules::{BackupSchedule, BackupSchedules, ScheduleResult, ScheduledBackup};
 pub use backups::{Backup, BackupStats, Backups};
-pub use build::{BuildProgress, OnProgress};
+pub use build::{BuildProgress, OnProgress, Rebuild, Rebuilt};
 pub use cell::{Cell, Column, Kind, Table};
 pub use error::Error;
 pub use feed::Feed;
@@ -38,7 +40,7 @@ pub use leases::{LeaseRow, Leases};
 pub use operations::{LogLine, Operation, Operations};
 pub use projection::{AnyProjection, At, Cannot, Projection, boxed};
 pub use runner::Runner;
-pub use status::{State, Status};
+pub use status::{Previous, State, Status};
 pub use text::Moment;
 pub use verify::{Difference, Verdict};
 pub use views::{Page, Views, standard};

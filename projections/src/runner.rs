@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::backend::{Mark, Session, Slot};
-use crate::build::{build, ignore_progress};
+use crate::build::{Cause, Rebuilt, build, ignore_progress};
 use crate::error::{Error, chain};
 use crate::fold::{AnyFold, Folded};
 use crate::pages::Pages;
@@ -63,7 +63,7 @@ struct Unit {
     state: State,
     problem: Option<String>,
     /// Builds this version beside the live one.
-    build: Option<JoinHandle<Result<(), Error>>>,
+    build: Option<JoinHandle<Result<Vec<Rebuilt>, Error>>>,
     /// A build that failed is not started again before this.
     build_after: Instant,
 }
@@ -298,7 +298,7 @@ impl Follower {
                     unit.build_after = Instant::now() + BUILD_PAUSE;
                     let built = Arc::clone(&self.built);
                     unit.build = Some(tokio::spawn(async move {
-                        let result = build(&inner, &[index], true, &ignore_progress()).await;
+                        let result = build(&inner, &[index], Cause::Due, &ignore_progress()).await;
                         // Keeps a permit when nobody waits just now.
                         built.notify_one();
                         result
@@ -306,7 +306,7 @@ impl Follower {
                 }
                 Some(task) if !task.is_finished() => unit.build = Some(task),
                 Some(task) => match task.await {
-                    Ok(Ok(())) => finished = true,
+                    Ok(Ok(_)) => finished = true,
                     // Another replica builds it: look again at the next turn.
                     Ok(Err(Error::Building { .. })) => finished = true,
                     Ok(Err(Error::Stopped { position, reason, .. })) => {

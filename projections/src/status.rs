@@ -35,6 +35,17 @@ pub struct Status {
     pub state: State,
     /// Why it stopped, or what is being built and how far it is.
     pub problem: Option<String>,
+    /// What was live before the last switch, and can be switched back to.
+    pub previous: Option<Previous>,
+}
+
+/// The generation before the live one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Previous {
+    /// The version of its rows.
+    pub version: i32,
+    /// The last event that its rows hold.
+    pub position: Position,
 }
 
 /// What the runner of this process knows of one projection.

@@ -135,6 +135,7 @@ impl Folding<'_> {
             (self.on_progress)(BuildProgress {
                 events_done: self.reached,
                 events_total: position,
+                events_before: 0,
                 elapsed: self.started.elapsed(),
             });
         }

@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::applications::Applications;
+use crate::back::{drop_previous, switch_back};
 use crate::backend::{Backend, Location, Mark, Postgres, Rows, Slot, Sqlite};
 use crate::backup_schedules::BackupSchedules;
 use crate::backups::Backups;
-use crate::build::{OnProgress, build};
+use crate::build::{Cause, OnProgress, Rebuild, Rebuilt, build};
 use crate::cell::{Cell, Kind};
 use crate::error::Error;
 use crate::feed::Feed;
@@ -23,7 +24,7 @@ use crate::leases::Leases;
 use crate::operations::Operations;
 use crate::projection::{AnyProjection, boxed};
 use crate::runner::Runner;
-use crate::status::{Progress, State, Status};
+use crate::status::{Previous, Progress, State, Status};
 use crate::verify::{Verdict, verify};
 
 /// A page of a list, and how many there are in all.
@@ -142,7 +143,11 @@ impl Views {
                 (State::Superseded, None)
             } else if let Some(next) = find(Slot::Next) {
                 let version = next.version;
-                (State::Building, Some(format!("version {version} is being built")))
+                let text = format!(
+                    "version {version} is being built, {} of {head} events are kept",
+                    next.position
+                );
+                (State::Building, Some(text))
             } else if live.version < projection.version() || live.incarnation != incarnation {
                 (State::Building, None)
             } else if let Some(problem) = &live.problem {
@@ -157,6 +162,8 @@ impl Views {
                 lag: head.saturating_sub(live.position),
                 state,
                 problem,
+                previous: find(Slot::Previous)
+                    .map(|mark| Previous { version: mark.version, position: mark.position }),
             })
         };
         Ok(self.inner.projections.iter().filter_map(|one| status(one.as_ref())).collect())
@@ -164,11 +171,54 @@ impl Views {
 
     /// Builds projections anew beside the live ones and switches when they have caught up; an
     /// empty list means all. Runs to its end even if the caller goes away.
-    pub async fn rebuild(&self, names: &[&str], on_progress: OnProgress) -> Result<(), Error> {
+    pub async fn rebuild(
+        &self,
+        names: &[&str],
+        on_progress: OnProgress,
+    ) -> Result<Vec<Rebuilt>, Error> {
+        self.rebuild_as(names, Rebuild::default(), on_progress).await
+    }
+
+    /// The same, done otherwise than usual.
+    pub async fn rebuild_as(
+        &self,
+        names: &[&str],
+        options: Rebuild,
+        on_progress: OnProgress,
+    ) -> Result<Vec<Rebuilt>, Error> {
         let chosen = self.inner.chosen(names)?;
         let inner = Arc::clone(&self.inner);
-        let task = tokio::spawn(async move { build(&inner, &chosen, false, &on_progress).await });
+        let cause = Cause::Asked(options);
+        let task = tokio::spawn(async move { build(&inner, &chosen, cause, &on_progress).await });
         task.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Puts the previous generation in the place of the live one, which is kept in turn; an empty
+    /// list means all. Runs to its end even if the caller goes away.
+    pub async fn switch_back(
+        &self,
+        names: &[&str],
+        on_progress: OnProgress,
+    ) -> Result<Vec<Rebuilt>, Error> {
+        let chosen = self.inner.chosen(names)?;
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::spawn(async move {
+            let mut switched = Vec::new();
+            for index in chosen {
+                switched.push(switch_back(&inner, index, &on_progress).await?);
+            }
+            Ok(switched)
+        });
+        task.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Removes the previous generations, which take as much room as the live ones; an empty list
+    /// means all.
+    pub async fn drop_previous(&self, names: &[&str]) -> Result<(), Error> {
+        for index in self.inner.chosen(names)? {
+            drop_previous(&self.inner, index).await?;
+        }
+        Ok(())
     }
 
     /// Folds the log anew in memory and compares row by row with the live rows.

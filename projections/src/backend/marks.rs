@@ -7,21 +7,23 @@ use crate::cell::{Cell, Column, Kind, Table};
 use crate::error::Error;
 use crate::projection::AnyProjection;
 
-/// Whether rows are read by everybody or are still being built.
+/// Whether rows are read by everybody, are still being built, or were read before the last switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slot {
     Live,
     Next,
+    Previous,
+    /// While two others change places, within one transaction.
+    Aside,
 }
-
-/// What the tables that are being built are called after their live ones.
-const NEXT: &str = "__next";
 
 impl Slot {
     fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
             Self::Next => "next",
+            Self::Previous => "previous",
+            Self::Aside => "aside",
         }
     }
 
@@ -29,7 +31,9 @@ impl Slot {
     pub fn table(self, name: &str) -> String {
         match self {
             Self::Live => name.to_owned(),
-            Self::Next => format!("{name}{NEXT}"),
+            Self::Next => format!("{name}__next"),
+            Self::Previous => format!("{name}__previous"),
+            Self::Aside => format!("{name}__aside"),
         }
     }
 }
@@ -69,7 +73,12 @@ impl Mark {
             <[Cell; 8]>::try_from(row).ok()?;
         Some(Self {
             name: name.text()?,
-            slot: if slot.text()? == "next" { Slot::Next } else { Slot::Live },
+            slot: match slot.text()?.as_str() {
+                "next" => Slot::Next,
+                "previous" => Slot::Previous,
+                "aside" => Slot::Aside,
+                _ => Slot::Live,
+            },
             version: i32::try_from(version.integer()?).ok()?,
             generation: generation.text()?,
             incarnation: incarnation.text()?,
@@ -222,19 +231,89 @@ impl dyn Session + '_ {
         Ok(())
     }
 
-    /// Puts what was built in the place of what is live.
+    /// Puts what was built in the place of what is live, which is kept as the previous generation.
     pub async fn switch(&mut self, projection: &dyn AnyProjection) -> Result<(), Error> {
-        self.drop_tables(projection, Slot::Live).await?;
+        self.drop_generation(projection, Slot::Previous).await?;
+        self.relabel(projection, Slot::Live, Slot::Previous).await?;
+        self.relabel(projection, Slot::Next, Slot::Live).await
+    }
+
+    /// Lets the live generation and the previous one change places.
+    pub async fn switch_back(&mut self, projection: &dyn AnyProjection) -> Result<(), Error> {
+        self.relabel(projection, Slot::Live, Slot::Aside).await?;
+        self.relabel(projection, Slot::Previous, Slot::Live).await?;
+        self.relabel(projection, Slot::Aside, Slot::Previous).await
+    }
+
+    /// Removes the tables and the checkpoint of a slot.
+    pub async fn drop_generation(
+        &mut self,
+        projection: &dyn AnyProjection,
+        slot: Slot,
+    ) -> Result<(), Error> {
+        self.drop_tables(projection, slot).await?;
+        self.uproot(projection.name(), slot).await
+    }
+
+    async fn relabel(
+        &mut self,
+        projection: &dyn AnyProjection,
+        from: Slot,
+        to: Slot,
+    ) -> Result<(), Error> {
         for table in projection.tables() {
-            let sql =
-                format!("alter table {} rename to {}", Slot::Next.table(table.name), table.name);
-            self.execute(&sql, Vec::new()).await?;
+            let (old, new) = (from.table(table.name), to.table(table.name));
+            // Rows of an older version may lack a table.
+            let sql = self.dialect().table_count();
+            let found = self.select(sql, vec![old.as_str().into()], &[Kind::Integer]).await?;
+            if found == [[Cell::Integer(1)]] {
+                self.execute(&format!("alter table {old} rename to {new}"), Vec::new()).await?;
+            }
         }
-        self.uproot(projection.name(), Slot::Live).await?;
         let sql = "update checkpoints set slot = $1 where name = $2 and slot = $3";
-        let cells =
-            vec![Slot::Live.as_str().into(), projection.name().into(), Slot::Next.as_str().into()];
+        let cells = vec![to.as_str().into(), projection.name().into(), from.as_str().into()];
         self.execute(sql, cells).await.map(drop)
+    }
+
+    /// Says that a build is alive; false when it is not this one's any more.
+    pub async fn touch(&mut self, mark: &Mark) -> Result<bool, Error> {
+        let now = self.now().await?;
+        let sql = "update checkpoints set updated_at = $1 \
+                   where name = $2 and slot = $3 and generation = $4";
+        let cells = vec![
+            now.into(),
+            mark.name.as_str().into(),
+            mark.slot.as_str().into(),
+            mark.generation.as_str().into(),
+        ];
+        Ok(self.execute(sql, cells).await? == 1)
+    }
+
+    /// Makes rows that somebody brought forward one's own: under another generation, so that a build
+    /// that was not dead after all writes nothing any more. Lines of a journal beyond the checkpoint
+    /// are taken out.
+    pub async fn take_over(
+        &mut self,
+        projection: &dyn AnyProjection,
+        dead: &Mark,
+        generation: &str,
+    ) -> Result<(), Error> {
+        let now = self.now().await?;
+        let sql = "update checkpoints set generation = $1, updated_at = $2 \
+                   where name = $3 and slot = $4 and generation = $5";
+        let cells = vec![
+            generation.into(),
+            now.into(),
+            dead.name.as_str().into(),
+            dead.slot.as_str().into(),
+            dead.generation.as_str().into(),
+        ];
+        self.execute(sql, cells).await?;
+        if let Some(journal) = projection.tables().get(1) {
+            let sql = format!("delete from {} where id > $1", dead.slot.table(journal.name));
+            self.execute(&sql, vec![number(dead.position)]).await?;
+        }
+        Ok(())
     }
 }
 

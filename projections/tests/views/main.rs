@@ -5,6 +5,7 @@ mod applications;
 mod backups;
 mod builds;
 mod followers;
+mod generations;
 mod hosts_and_leases;
 mod operations;
 mod samples;

@@ -1,20 +1,40 @@
-//! `proximity projections`: how the read models stand, built anew, held against the log.
+//! `proximity projections`: how the read models stand, built anew, switched back, held against the log.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use proximity_projections::{BuildProgress, OnProgress};
+use proximity_projections::{BuildProgress, Error, OnProgress, Rebuild, Status};
+use serde_json::json;
 
 use super::output::{Format, render};
+use super::progress::Bar;
 use super::{Failure, Settings, readers};
 
 /// What can be done with read models.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// List them with their positions
+    /// List them with their positions, and the generations that can be switched back to
     List,
-    /// Build them anew beside the live ones and switch; all of them when none is named
+    /// Build them anew beside the live ones in one pass over the log, and switch; all of them when none
+    /// is named. A rebuild that was killed is gone on with
     Rebuild {
+        /// Their names
+        names: Vec<String>,
+        /// Begin at the first event, whatever a killed rebuild left
+        #[arg(long)]
+        anew: bool,
+        /// Events after which what was built so far is kept; every five seconds it is anyway
+        #[arg(long, value_name = "EVENTS", default_value_t = Rebuild::default().checkpoint,
+              value_parser = clap::value_parser!(u64).range(1..))]
+        checkpoint: u64,
+    },
+    /// Put the previous generation in the place of the live one, which is kept in turn
+    SwitchBack {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Remove the previous generations, which take as much room as the live ones; all when none is named
+    DropPrevious {
         /// Their names
         names: Vec<String>,
     },
@@ -28,35 +48,48 @@ pub enum Command {
 /// Works on the views, beside a running server or alone.
 pub async fn run(command: Command, config: &Settings, format: Format) -> Result<(), Failure> {
     let (store, views) = readers(config).await?;
-    let all: Vec<String> = {
-        let status = views.status().await.map_err(anyhow::Error::from)?;
-        if matches!(command, Command::List) {
-            let columns = ["name", "version", "position", "lag", "state", "problem"];
-            print!("{}", render(&status, &columns, format)?);
-            return Ok(());
-        }
-        status.into_iter().map(|one| one.name).collect()
-    };
+    let status = views.status().await.map_err(anyhow::Error::from)?;
     let known = |names: Vec<String>| -> Result<Vec<String>, Failure> {
-        match names.iter().find(|name| !all.contains(name)) {
+        let all = || status.iter().map(|one| one.name.clone());
+        match names.iter().find(|name| !all().any(|known| known == **name)) {
             Some(name) => Err(Failure::NoSuchThing(format!("there is no projection {name}"))),
-            None if names.is_empty() => Ok(all.clone()),
+            None if names.is_empty() => Ok(all().collect()),
             None => Ok(names),
         }
     };
+    let switched = ["name", "version", "position", "from"];
     match command {
-        Command::List => {}
-        Command::Rebuild { names } => {
+        Command::List => {
+            let columns = [
+                "name",
+                "version",
+                "position",
+                "lag",
+                "state",
+                "previous_version",
+                "previous_position",
+                "problem",
+            ];
+            let rows: Vec<_> = status.iter().map(listed).collect::<Result<_, _>>()?;
+            print!("{}", render(&rows, &columns, format)?);
+        }
+        Command::Rebuild { names, anew, checkpoint } => {
+            let (names, options) = (known(names)?, Rebuild { anew, checkpoint });
+            let rebuilt = views.rebuild_as(&borrowed(&names), options, progress()).await;
+            print!("{}", render(&rebuilt.map_err(failure)?, &switched, format)?);
+        }
+        Command::SwitchBack { names } => {
             let names = known(names)?;
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            views.rebuild(&names, progress()).await.map_err(anyhow::Error::from)?;
-            let status = views.status().await.map_err(anyhow::Error::from)?;
-            print!("{}", render(&status, &["name", "version", "position", "state"], format)?);
+            let back = views.switch_back(&borrowed(&names), progress()).await;
+            print!("{}", render(&back.map_err(failure)?, &switched, format)?);
+        }
+        Command::DropPrevious { names } => {
+            views.drop_previous(&borrowed(&known(names)?)).await.map_err(failure)?;
         }
         Command::Verify { names } => {
             let mut verdicts = Vec::new();
             for name in known(names)? {
-                verdicts.push(views.verify(&name, progress()).await.map_err(anyhow::Error::from)?);
+                verdicts.push(views.verify(&name, progress()).await.map_err(failure)?);
             }
             let columns = ["name", "position", "rows_compared", "rows_different"];
             print!("{}", render(&verdicts, &columns, format)?);
@@ -72,19 +105,30 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
     Ok(())
 }
 
+/// A row of the list; the previous generation in columns of its own.
+fn listed(status: &Status) -> anyhow::Result<serde_json::Value> {
+    let mut row = serde_json::to_value(status)?;
+    row["previous_version"] = json!(status.previous.map(|previous| previous.version));
+    row["previous_position"] = json!(status.previous.map(|previous| previous.position));
+    Ok(row)
+}
+
+fn borrowed(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        none @ Error::NoPrevious { .. } => Failure::NoSuchThing(none.to_string()),
+        other => Failure::Failed(other.into()),
+    }
+}
+
 /// A line that is written over and over, on a terminal only.
 fn progress() -> OnProgress {
-    let on_terminal = std::io::stderr().is_terminal();
+    let bar = Bar::new();
     Arc::new(move |progress: BuildProgress| {
-        if on_terminal {
-            let line = format!(
-                "\r{} of {} events, {:.0}/s ",
-                progress.events_done,
-                progress.events_total,
-                progress.rate()
-            );
-            // Nobody is harmed when a progress line does not arrive.
-            if std::io::stderr().write_all(line.as_bytes()).is_err() {}
-        }
+        let BuildProgress { events_done, events_total, events_before, elapsed } = progress;
+        bar.show_from(events_before, events_done, events_total, elapsed);
     })
 }
