@@ -12,7 +12,9 @@ use proximity_domain::backup::Backup;
 use proximity_domain::backup_run::BackupRun;
 use proximity_domain::backup_schedule::BackupSchedule;
 use proximity_domain::host::Host;
+use proximity_domain::keys::Keys;
 use proximity_domain::lease::Lease;
+use proximity_domain::log::Log;
 use proximity_domain::operation::Operation;
 use proximity_domain::settings::Settings;
 use proximity_domain::user::{ApiToken, Session, User};
@@ -46,7 +48,7 @@ macro_rules! judge {
     };
 }
 judge!(ApiToken, Application, Backup, BackupRun, BackupSchedule, Host, Lease, Operation, Session);
-judge!(Settings, User);
+judge!(Keys, Log, Settings, User);
 
 /// Why a command was not judged well: by the aggregate, or because it could not be asked.
 #[derive(Debug)]

@@ -189,3 +189,15 @@ impl From<HypervisorError> for Error {
         Self::Upstream { code, detail: error.to_string(), timeout }
     }
 }
+
+/// An error with all its causes, for a log line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,9 +1,14 @@
 //! The master keys, which live outside the database, and the keys that are derived from them.
 //!
-//! A key file has one key per line: `<id> <base64 of 64 bytes>`. The first one seals, the others
-//! only open what they once sealed. Lines that start with `#` are comments.
+//! A key file has one key per line: `<id> <base64 of 64 bytes>`, with the day it was made behind it
+//! where that is known. The first one seals, the others only open what they once sealed. A line
+//! `retired <id> marker=… seal=…` is what is left of a key that was destroyed: enough to recognise our
+//! containers and old seals, and not enough to open anything. Lines that start with `#` are comments.
 
 mod file;
+mod recovery;
+mod retired;
+mod ring;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +23,10 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 pub use file::KeyFile;
+pub use recovery::{Recovery, RecoveryError};
+pub use ring::Keyring;
+
+use retired::Retired;
 
 /// Why the master keys cannot be used. Nothing of a key is ever in here.
 #[derive(Debug, thiserror::Error)]
@@ -32,20 +41,31 @@ pub enum KeyError {
     )]
     TooOpen { path: PathBuf, mode: u32 },
     #[error(
-        "the master key file {} is missing, and this database holds secrets that only it opens",
+        "the master key file {} is missing, and this database holds secrets that only it opens: \
+         put its copy back, or run `proximity keys import-recovery FILE`",
         path.display()
     )]
     Missing { path: PathBuf },
+    #[error("the master key file {} is handed over by the system and cannot be written here", path.display())]
+    ReadOnly { path: PathBuf },
     #[error("line {line} of the master key file is not `<id> <base64 of 64 bytes>`")]
     Malformed { line: usize },
     #[error("the master key file holds no key")]
     Empty,
     #[error("the system gives no random numbers")]
     Random(#[source] rand::rand_core::OsError),
-    #[error("the database was sealed with master key {id}, which the key file does not hold")]
-    Unknown { id: String },
-    #[error("master key {id} is not the one that this database was sealed with")]
-    Wrong { id: String },
+    #[error(
+        "the database was sealed with master key {id}, which the key file does not hold ({place}): \
+         add the line of that key from another server's file or from its copy"
+    )]
+    Unknown { id: String, place: String },
+    #[error(
+        "master key {id} is not the one that this database was sealed with ({place}): the file \
+         belongs to another installation or was changed; put the right one back"
+    )]
+    Wrong { id: String, place: String },
+    #[error("key generation {id} is the one that seals")]
+    Sealing { id: String },
 }
 
 /// 512 bits for AES-SIV: 256 to encrypt, 256 to authenticate.
@@ -55,12 +75,15 @@ pub(crate) type KeyBytes = Zeroizing<[u8; 64]>;
 #[derive(Clone)]
 pub struct MasterKeys {
     keys: Vec<MasterKey>,
+    retired: Vec<Retired>,
 }
 
 #[derive(Clone)]
 struct MasterKey {
     id: String,
     bytes: KeyBytes,
+    /// When it was made, as RFC 3339 has it; unknown for keys of older files.
+    since: Option<String>,
 }
 
 /// What a derived key is for; a key never serves two purposes.
@@ -126,28 +149,46 @@ impl MasterKeys {
         let mut bytes = KeyBytes::new([0; 64]);
         fill(bytes.as_mut_slice())?;
         let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { keys: vec![MasterKey { id, bytes }] })
+        let since = time::OffsetDateTime::now_utc()
+            .replace_nanosecond(0)
+            .ok()
+            .and_then(|now| now.format(&time::format_description::well_known::Rfc3339).ok());
+        Ok(Self { keys: vec![MasterKey { id, bytes, since }], retired: Vec::new() })
     }
 
     /// Reads the text of a key file.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let mut keys: Vec<MasterKey> = Vec::new();
+        let mut this = Self { keys: Vec::new(), retired: Vec::new() };
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let malformed = || KeyError::Malformed { line: index + 1 };
-            let (id, encoded) = line.split_once(char::is_whitespace).ok_or_else(malformed)?;
-            let decoded = Zeroizing::new(STANDARD.decode(encoded.trim()).map_err(|_| malformed())?);
+            if let Some(rest) = line.strip_prefix("retired ") {
+                this.retired.push(Retired::parse(rest).ok_or_else(malformed)?);
+                continue;
+            }
+            let mut words = line.split_whitespace();
+            let (id, encoded) = words.next().zip(words.next()).ok_or_else(malformed)?;
+            let moment = |word: &str| {
+                let text = word.strip_prefix("since=")?;
+                let rfc3339 = &time::format_description::well_known::Rfc3339;
+                time::OffsetDateTime::parse(text, rfc3339).ok().map(|_| text.to_owned())
+            };
+            let since = match words.next() {
+                None => None,
+                Some(word) => Some(moment(word).ok_or_else(malformed)?),
+            };
+            let decoded = Zeroizing::new(STANDARD.decode(encoded).map_err(|_| malformed())?);
             let bytes = <[u8; 64]>::try_from(decoded.as_slice()).map_err(|_| malformed())?;
-            let twice = keys.iter().any(|key| key.id == id);
-            if twice || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            let twice = this.keys.iter().any(|key| key.id == id) || words.next().is_some();
+            if twice || !is_id(id) {
                 return Err(malformed());
             }
-            keys.push(MasterKey { id: id.to_owned(), bytes: KeyBytes::new(bytes) });
+            this.keys.push(MasterKey { id: id.to_owned(), bytes: KeyBytes::new(bytes), since });
         }
-        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(Self { keys }) }
+        if this.keys.is_empty() { Err(KeyError::Empty) } else { Ok(this) }
     }
 
     /// The text of a key file.
@@ -160,7 +201,14 @@ impl MasterKeys {
             text.push_str(&key.id);
             text.push(' ');
             text.push_str(&Zeroizing::new(STANDARD.encode(key.bytes.as_slice())));
+            if let Some(since) = &key.since {
+                text.push_str(" since=");
+                text.push_str(since);
+            }
             text.push('\n');
+        }
+        for retired in &self.retired {
+            text.push_str(&Zeroizing::new(retired.to_line()));
         }
         text
     }
@@ -175,6 +223,68 @@ impl MasterKeys {
         self.keys.iter().find(|key| key.id == id).map(|key| &key.bytes)
     }
 
+    /// The ids of all keys that open something, the current one first.
+    pub fn ids(&self) -> Vec<String> {
+        self.keys.iter().map(|key| key.id.clone()).collect()
+    }
+
+    /// The ids of those that were destroyed.
+    pub fn retired_ids(&self) -> Vec<String> {
+        self.retired.iter().map(|retired| retired.id.clone()).collect()
+    }
+
+    /// When a key was made, as far as the file says.
+    pub fn since(&self, id: &str) -> Option<String> {
+        self.keys.iter().find(|key| key.id == id).and_then(|key| key.since.clone())
+    }
+
+    /// The public halves of the seal keys of those that were destroyed: old seals still verify.
+    pub fn retired_seal_keys(&self) -> Vec<[u8; 32]> {
+        self.retired.iter().map(|retired| retired.seal).collect()
+    }
+
+    /// With another key in front, which seals from now on.
+    pub(crate) fn led_by(&self, new: &Self) -> Self {
+        let mut keys = new.keys.clone();
+        keys.extend(self.keys.iter().filter(|key| new.by_id(&key.id).is_none()).cloned());
+        Self { keys, retired: self.retired.clone() }
+    }
+
+    /// With this key in front; unchanged when it is not there.
+    pub(crate) fn with_current(&self, id: &str) -> Self {
+        let mut this = self.clone();
+        // Stable: the others keep their order.
+        this.keys.sort_by_key(|key| key.id != id);
+        this
+    }
+
+    /// One key alone, as it is handed to another server.
+    pub(crate) fn alone(id: &str, bytes: KeyBytes, since: Option<String>) -> Self {
+        Self { keys: vec![MasterKey { id: id.to_owned(), bytes, since }], retired: Vec::new() }
+    }
+
+    /// Without a key: only what recognises containers and old seals is left of it.
+    pub(crate) fn without(&self, id: &str) -> Result<Self, KeyError> {
+        if self.current_id() == id {
+            return Err(KeyError::Sealing { id: id.to_owned() });
+        }
+        let mut this = self.clone();
+        let (gone, kept) = this.keys.into_iter().partition(|key| key.id == id);
+        this.keys = kept;
+        let gone: Vec<MasterKey> = gone;
+        this.retired.extend(gone.iter().map(Retired::of));
+        Ok(this)
+    }
+
+    /// The key for a purpose that has to stay the same while generations come and go: from the oldest
+    /// one that is still held.
+    pub fn derive_lasting(&self, purpose: Purpose) -> DerivedKey {
+        match self.keys.last() {
+            Some(oldest) => derive(oldest, purpose),
+            None => self.derive(purpose),
+        }
+    }
+
     /// The key for a purpose, from the current master key.
     pub fn derive(&self, purpose: Purpose) -> DerivedKey {
         // There is always a first key: both constructors see to it.
@@ -183,15 +293,23 @@ impl MasterKeys {
 
     /// The keys for a purpose, the current one first: the others only verify.
     pub fn derive_all(&self, purpose: Purpose) -> Vec<DerivedKey> {
-        let derive = |key: &MasterKey| {
-            let mut bytes = Zeroizing::new([0; 32]);
-            let expanded = Hkdf::<Sha256>::new(None, key.bytes.as_slice())
-                .expand(purpose.label(), bytes.as_mut_slice());
-            assert!(expanded.is_ok(), "HKDF-SHA256 gives up to 8160 bytes");
-            DerivedKey { id: key.id.clone(), bytes }
-        };
-        self.keys.iter().map(derive).collect()
+        let held = self.keys.iter().map(|key| derive(key, purpose));
+        let retired = self.retired.iter().filter(|_| purpose == Purpose::GuestMarker);
+        held.chain(retired.map(Retired::marker_key)).collect()
     }
+}
+
+fn derive(key: &MasterKey, purpose: Purpose) -> DerivedKey {
+    let mut bytes = Zeroizing::new([0; 32]);
+    let expanded =
+        Hkdf::<Sha256>::new(None, key.bytes.as_slice()).expand(purpose.label(), &mut *bytes);
+    assert!(expanded.is_ok(), "HKDF-SHA256 gives up to 8160 bytes");
+    DerivedKey { id: key.id.clone(), bytes }
+}
+
+/// Short names are letters and digits; a word of the file's own is none.
+fn is_id(id: &str) -> bool {
+    id.len() <= 64 && id != "retired" && id.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 /// Random bytes from the operating system.

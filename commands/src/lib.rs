@@ -25,6 +25,7 @@ pub mod ports;
 pub mod preview;
 pub mod reconcile;
 pub mod refusals;
+pub mod restored;
 mod retry;
 mod rows;
 pub mod saga;

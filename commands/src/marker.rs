@@ -7,7 +7,7 @@ use hmac::{Hmac, Mac as _};
 use proximity_domain::{ApplicationId, ClusterName, OperationId, Vmid};
 use sha2::Sha256;
 
-use crate::keys::DerivedKey;
+use crate::keys::{DerivedKey, Keyring, Purpose};
 
 /// Opens the marker's line.
 const PREFIX: &str = "proximity/1";
@@ -34,19 +34,41 @@ pub enum Belongs {
 #[derive(Clone)]
 pub struct Markers {
     installation: String,
-    /// The first one signs, all verify.
-    keys: Vec<DerivedKey>,
+    keys: Keys,
+}
+
+/// The first one signs, all verify.
+#[derive(Clone)]
+enum Keys {
+    Fixed(Vec<DerivedKey>),
+    /// With all later rotations.
+    Ring(Keyring),
+}
+
+impl Keys {
+    fn all(&self) -> Vec<DerivedKey> {
+        match self {
+            Self::Fixed(keys) => keys.clone(),
+            Self::Ring(ring) => ring.derive_all(Purpose::GuestMarker),
+        }
+    }
 }
 
 impl Markers {
     /// For an installation's id and its keys for [`crate::keys::Purpose::GuestMarker`].
     pub fn new(installation: String, keys: Vec<DerivedKey>) -> Self {
-        Self { installation, keys }
+        Self { installation, keys: Keys::Fixed(keys) }
+    }
+
+    /// For an installation's id, with keys that may be rotated while it is in use.
+    pub fn of(installation: String, ring: Keyring) -> Self {
+        Self { installation, keys: Keys::Ring(ring) }
     }
 
     /// The description of a new container.
     pub fn describe(&self, marker: &Marker, cluster: &ClusterName, vmid: Vmid) -> String {
-        let Some(key) = self.keys.first() else { return String::new() };
+        let keys = self.keys.all();
+        let Some(key) = keys.first() else { return String::new() };
         let claims = self.claims(marker, cluster, vmid, &key.id);
         let mac: String = sign(key, &claims)
             .finalize()
@@ -120,7 +142,8 @@ impl Markers {
             application: field("app")?.parse().ok()?,
             operation: field("operation")?.parse().ok()?,
         };
-        let key = self.keys.iter().find(|key| Some(key.id.as_str()) == field("key"))?;
+        let keys = self.keys.all();
+        let key = keys.iter().find(|key| Some(key.id.as_str()) == field("key"))?;
         // Only the canonical spelling for this very number counts.
         let expected = self.claims(&marker, cluster, vmid, &key.id);
         if claims != expected {

@@ -5,7 +5,8 @@
 //! application it means nothing. Nothing is concluded from a host that cannot be read, from an empty
 //! list, or from one that may be filtered. The one thing it has removed is a container that this very
 //! log says was undone or deleted, while its number is still kept for that: everything else that
-//! carries our marker is reported, and strangers are never touched.
+//! carries our marker is reported, and strangers are never touched. After a restoration from a backup it
+//! removes nothing before an administrator has confirmed it.
 
 mod known;
 mod look;
@@ -30,6 +31,7 @@ use crate::error::Error;
 use crate::marker::Markers;
 use crate::policy::Admin;
 use crate::ports::Hypervisors;
+use crate::restored::Restoration;
 
 /// Names the claim by which one of several servers looks at all hosts.
 const CLAIM: &str = "reconciler";
@@ -37,6 +39,7 @@ const CLAIM: &str = "reconciler";
 /// Compares hosts with the log.
 pub struct Reconciler {
     store: Store,
+    restoration: Restoration,
     hypervisors: Arc<dyn Hypervisors>,
     markers: Markers,
     clock: Arc<dyn Clock>,
@@ -71,7 +74,9 @@ impl Reconciler {
         clock: Arc<dyn Clock>,
         patience: Duration,
     ) -> Self {
-        Self { store, hypervisors, markers, clock, patience, known: Mutex::default() }
+        let restoration = Restoration::new(store.clone());
+        let known = Mutex::default();
+        Self { store, restoration, hypervisors, markers, clock, patience, known }
     }
 
     /// Looks at all hosts every `period` until it is stopped; of several servers one does.
@@ -119,7 +124,8 @@ impl Reconciler {
         let registered = known.hosts.get(&host).and_then(Host::registration);
         let cluster = registered.ok_or(Error::NotFound)?.cluster.clone();
         let hypervisor = self.hypervisors.of(host).await?;
-        let look = Look::take(&*hypervisor, host, cluster).await?;
+        let mut look = Look::take(&*hypervisor, host, cluster).await?;
+        look.only = !self.restoration.may_act().await;
         let mut findings = Findings { inconclusive: look.inconclusive, ..Findings::default() };
         self.compare(&look, &known, actor, &mut findings).await?;
         self.sort_strays(&look, &known, actor, &mut findings).await?;

@@ -3,8 +3,15 @@
 //! The associated data of both is table, record, column, version and master key id, so a ciphertext
 //! that was moved to another row, or is given back in another version, does not decrypt.
 
+mod rotation;
+#[cfg(test)]
+mod rotation_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
+
+pub use rotation::{Generation, Rotated};
 
 use std::sync::Arc;
 
@@ -17,7 +24,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::clock::Micros;
-use crate::keys::{KeyBytes, KeyError, MasterKeys, fill};
+use crate::keys::{KeyBytes, KeyError, Keyring, MasterKeys, fill};
 use crate::ports::SecretReader;
 use crate::rows::{Columns, text, unreadable};
 use crate::{Error, Secret};
@@ -37,7 +44,7 @@ pub struct SecretOwner {
 #[derive(Clone)]
 pub struct Secrets {
     store: Store,
-    keys: Arc<MasterKeys>,
+    ring: Keyring,
 }
 
 /// A sentinel is this text, sealed: opening it shows that the key is the right one.
@@ -51,23 +58,37 @@ impl Secrets {
     }
 
     /// Checks the keys against the database's sentinels before anything else is written.
-    pub async fn new(store: Store, keys: Arc<MasterKeys>) -> Result<Self, Error> {
-        let secrets = Self { store, keys };
-        let id = match secrets.check_sentinels().await? {
-            Sentinels::Current => return Ok(secrets),
+    pub async fn new(store: Store, keys: impl Into<Keyring>) -> Result<Self, Error> {
+        let secrets = Self { store, ring: keys.into() };
+        secrets.take_up().await?;
+        match secrets.check_sentinels().await? {
+            Sentinels::Current => {}
             // The first one has a fixed id, so that of two servers with different keys one loses.
-            Sentinels::None => "first",
-            Sentinels::Older => secrets.keys.current_id(),
-        };
-        if !secrets.seal_sentinel(id).await? {
-            secrets.check_sentinels().await?;
+            Sentinels::None => {
+                if !secrets.seal_sentinel("first").await? {
+                    secrets.check_sentinels().await?;
+                }
+            }
+            Sentinels::Older => secrets.register().await?,
         }
         Ok(secrets)
     }
 
-    /// The keys, for what is derived from them.
-    pub fn keys(&self) -> &MasterKeys {
-        &self.keys
+    /// Checks the keys as [`Self::new`] does, and writes nothing.
+    pub async fn check(store: Store, keys: impl Into<Keyring>) -> Result<Self, Error> {
+        let secrets = Self { store, ring: keys.into() };
+        secrets.check_sentinels().await?;
+        Ok(secrets)
+    }
+
+    /// The keys as they are now, for what is derived from them.
+    pub fn keys(&self) -> Arc<MasterKeys> {
+        self.ring.keys()
+    }
+
+    /// The keys with all their later changes.
+    pub fn ring(&self) -> &Keyring {
+        &self.ring
     }
 
     /// Seals one version of a secret. The write belongs into the append whose event names the id.
@@ -91,13 +112,10 @@ impl Secrets {
         secret: &Secret,
         now: Micros,
     ) -> Result<SideWrite, Error> {
-        let key_id = self.keys.current_id();
-        let master = self.master(key_id)?;
-        let mut data_key = KeyBytes::new([0; 64]);
-        fill(data_key.as_mut_slice()).map_err(unusable)?;
+        let keys = self.keys();
+        let key_id = keys.current_id();
         let bound = bound_to(owner.table, &owner.record, &owner.column, version, key_id);
-        let ciphertext = encrypt(&data_key, &bound, secret.expose().as_bytes())?;
-        let wrapped_key = encrypt(master, &bound, data_key.as_slice())?;
+        let (wrapped_key, ciphertext) = self.wrap(&keys, &bound, secret.expose().as_bytes())?;
         let row = vec![
             ("id", text(id)),
             ("record_table", text(owner.table)),
@@ -112,9 +130,33 @@ impl Secrets {
         Ok(SideWrite::Insert { table: &tables::SECRETS, row })
     }
 
+    /// Encrypts under a fresh data key, and that under the master key that seals.
+    fn wrap(
+        &self,
+        keys: &MasterKeys,
+        bound: &[Vec<u8>],
+        plain: &[u8],
+    ) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let mut data_key = KeyBytes::new([0; 64]);
+        fill(data_key.as_mut_slice()).map_err(unusable)?;
+        let ciphertext = encrypt(&data_key, bound, plain)?;
+        let master = self.master(keys, keys.current_id())?;
+        Ok((encrypt(master, bound, data_key.as_slice())?, ciphertext))
+    }
+
     /// Opens a secret for the record that it must belong to.
     pub async fn unseal(&self, id: SecretId, owner: &SecretOwner) -> Result<Secret, Error> {
-        self.unseal_row(&self.row(id).await?, owner)
+        let row = self.row(id).await?;
+        self.hold(row.text("key_id")?).await?;
+        self.unseal_row(&row, owner)
+    }
+
+    /// Sees to it that a key is held: another server may have begun to seal with a new one.
+    async fn hold(&self, key_id: &str) -> Result<(), Error> {
+        if self.keys().by_id(key_id).is_none() {
+            self.take_up().await?;
+        }
+        Ok(())
     }
 
     /// The owner is the one that the caller expects, not the one that the row claims.
@@ -122,13 +164,23 @@ impl Secrets {
         let key_id = row.text("key_id")?;
         let version = row.integer("version")?;
         let bound = bound_to(owner.table, &owner.record, &owner.column, version, key_id);
-        let data_key = decrypt(self.master(key_id)?, &bound, row.bytes("wrapped_key")?)?;
+        let plain = self.unwrap(row, key_id, &bound)?;
+        let plain = std::str::from_utf8(&plain).map_err(|_| does_not_open())?;
+        Ok(Secret::new(plain.to_owned()))
+    }
+
+    fn unwrap(
+        &self,
+        row: &Columns,
+        key_id: &str,
+        bound: &[Vec<u8>],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let data_key =
+            decrypt(self.master(&self.keys(), key_id)?, bound, row.bytes("wrapped_key")?)?;
         let data_key = <[u8; 64]>::try_from(data_key.as_slice())
             .map(KeyBytes::new)
             .map_err(|_| does_not_open())?;
-        let plain = decrypt(&data_key, &bound, row.bytes("ciphertext")?)?;
-        let plain = std::str::from_utf8(&plain).map_err(|_| does_not_open())?;
-        Ok(Secret::new(plain.to_owned()))
+        decrypt(&data_key, bound, row.bytes("ciphertext")?)
     }
 
     /// The version that a stored secret has; the next one is one more.
@@ -152,45 +204,62 @@ impl Secrets {
         Ok(Columns(rows.into_iter().next().ok_or_else(missing)?))
     }
 
-    fn master(&self, id: &str) -> Result<&KeyBytes, Error> {
-        self.keys.by_id(id).ok_or_else(|| unusable(KeyError::Unknown { id: id.to_owned() }))
+    fn master<'k>(&self, keys: &'k MasterKeys, id: &str) -> Result<&'k KeyBytes, Error> {
+        let unknown = || KeyError::Unknown { id: id.to_owned(), place: self.ring.place() };
+        keys.by_id(id).ok_or_else(|| unusable(unknown()))
     }
 
     /// Opens every sentinel; one that does not open is an error.
     async fn check_sentinels(&self) -> Result<Sentinels, Error> {
-        let rows = self.store.rows(&tables::KEY_SENTINEL, vec![], 100).await.map_err(unreadable)?;
         let mut found = Sentinels::None;
-        for row in rows.into_iter().map(Columns) {
+        let keys = self.keys();
+        for row in self.sentinels().await? {
             let id = row.text("key_id")?;
-            let bound = bound_to("key_sentinel", id, "ciphertext", 1, id);
-            let opened = decrypt(self.master(id)?, &bound, row.bytes("ciphertext")?);
-            if !opened.is_ok_and(|plain| plain.as_slice() == SENTINEL) {
-                return Err(unusable(KeyError::Wrong { id: id.to_owned() }));
-            }
+            self.check_sentinel(&keys, id, row.bytes("ciphertext")?)?;
             if found != Sentinels::Current {
-                let current = id == self.keys.current_id();
+                let current = id == keys.current_id();
                 found = if current { Sentinels::Current } else { Sentinels::Older };
             }
         }
         Ok(found)
     }
 
-    /// Stores the sentinel of the current key; `false` when another server was faster.
-    async fn seal_sentinel(&self, row_id: &str) -> Result<bool, Error> {
-        let id = self.keys.current_id();
+    async fn sentinels(&self) -> Result<Vec<Columns>, Error> {
+        let rows = self.store.rows(&tables::KEY_SENTINEL, vec![], 100).await.map_err(unreadable)?;
+        Ok(rows.into_iter().map(Columns).collect())
+    }
+
+    fn check_sentinel(&self, keys: &MasterKeys, id: &str, sealed: &[u8]) -> Result<(), Error> {
         let bound = bound_to("key_sentinel", id, "ciphertext", 1, id);
-        let ciphertext = encrypt(self.master(id)?, &bound, SENTINEL)?;
+        let opened = decrypt(self.master(keys, id)?, &bound, sealed);
+        if opened.is_ok_and(|plain| plain.as_slice() == SENTINEL) {
+            Ok(())
+        } else {
+            Err(unusable(KeyError::Wrong { id: id.to_owned(), place: self.ring.place() }))
+        }
+    }
+
+    /// The sentinel of the current key. Secrets are only ever stored under a key that has one.
+    fn sentinel(&self, keys: &MasterKeys, row_id: &str) -> Result<SideWrite, Error> {
+        let id = keys.current_id();
+        let bound = bound_to("key_sentinel", id, "ciphertext", 1, id);
+        let ciphertext = encrypt(self.master(keys, id)?, &bound, SENTINEL)?;
         let row = vec![
             ("id", text(row_id)),
             ("key_id", text(id)),
             ("ciphertext", Value::Bytes(ciphertext)),
         ];
+        Ok(SideWrite::Insert { table: &tables::KEY_SENTINEL, row })
+    }
+
+    /// Stores the first sentinel; `false` when another server was faster.
+    async fn seal_sentinel(&self, row_id: &str) -> Result<bool, Error> {
         let append = Append {
             id: Uuid::now_v7(),
             lane: Lane::Outcome,
             streams: vec![],
             assertions: vec![],
-            side: vec![SideWrite::Insert { table: &tables::KEY_SENTINEL, row }],
+            side: vec![self.sentinel(&self.keys(), row_id)?],
             metadata: crate::Actor::system("keys").metadata("keys.seal_sentinel").to_json(),
             fence: None,
             idempotency: None,
@@ -214,6 +283,7 @@ impl SecretReader for Secrets {
     /// The name of the value is the row's: any value of this application may be opened.
     async fn open(&self, id: SecretId, application: &ApplicationId) -> Result<Secret, Error> {
         let row = self.row(id).await?;
+        self.hold(row.text("key_id")?).await?;
         let owner = of_application(application, row.text("column_name")?);
         self.unseal_row(&row, &owner)
     }

@@ -7,7 +7,10 @@ pub mod backup_schedule;
 #[cfg(test)]
 mod fixture;
 pub mod host;
+pub mod keys;
+pub mod known;
 pub mod lease;
+pub mod log;
 pub mod operation;
 pub mod plan;
 pub mod refusal;

@@ -11,7 +11,10 @@ pub enum Error {
     #[error("another process is using {}", dir.display())]
     Locked { dir: PathBuf },
     /// The schema was written by a newer version of this program.
-    #[error("the database is at schema version {found}, this program knows only {known}")]
+    #[error(
+        "the database is at schema version {found}, this program knows only {known}: it was written by a \
+         newer version; start that one, or restore a backup from before the upgrade"
+    )]
     NewerSchema { found: i64, known: i64 },
     /// Migrations are missing, and this role does not run them.
     #[error(
@@ -24,6 +27,9 @@ pub enum Error {
     /// A declared side table does not match the database.
     #[error("table {table} lacks column {column}")]
     Undeclared { table: &'static str, column: &'static str },
+    /// A backup is restored into an empty database only.
+    #[error("the target is not empty: {what}")]
+    NotEmpty { what: String },
     /// The data directory, lock file or publish directory cannot be used.
     #[error("cannot use {}", path.display())]
     Io { path: PathBuf, source: std::io::Error },

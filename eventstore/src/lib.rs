@@ -1,6 +1,7 @@
 //! One ordered, gap-free, sealed log of events on SQLite or PostgreSQL; it knows rows, not meanings.
 
 mod append;
+pub mod backup;
 mod claim;
 mod error;
 mod heads;

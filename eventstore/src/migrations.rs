@@ -47,6 +47,7 @@ pub(crate) static SQLITE: &[Migration] = migrations!("sqlite":
     18 "0018_kept_answers",
     19 "0019_api_tokens",
     20 "0020_seal_lives",
+    21 "0021_key_generations",
 );
 
 pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
@@ -74,6 +75,7 @@ pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
     22 "0022_proximity_grant",
     23 "0023_api_tokens",
     24 "0024_seal_lives",
+    25 "0025_key_generations",
 );
 
 /// The newest version in a list.

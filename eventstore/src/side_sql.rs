@@ -154,20 +154,33 @@ impl SideWrite {
     }
 }
 
+/// How many rows equal `filter`; typed parameters in both dialects.
+pub(crate) fn count(dialect: Dialect, table: &Table, filter: &Row) -> String {
+    let mut sql = format!("select count(*) from \"{}\" as t where true", table.name);
+    push_equal(&mut sql, dialect, filter);
+    sql
+}
+
+/// Returns how many parameters it needs.
+fn push_equal(sql: &mut String, dialect: Dialect, filter: &Row) -> usize {
+    let mut place = 0;
+    for (name, value) in filter {
+        if *value == Value::Null {
+            push(sql, format_args!(" and t.\"{name}\" is null"));
+        } else {
+            place += 1;
+            let mark = if dialect == Dialect::Sqlite { '?' } else { '$' };
+            push(sql, format_args!(" and t.\"{name}\" = {mark}{place}"));
+        }
+    }
+    place
+}
+
 /// `select` of all columns of the rows that equal `filter`, ordered by key; typed parameters in both dialects.
 pub(crate) fn select(dialect: Dialect, table: &Table, filter: &Row) -> String {
     let columns = list(table.columns.iter().map(|c| c.name), "t.");
     let mut sql = format!("select {columns} from \"{}\" as t where true", table.name);
-    let mut place = 0;
-    for (name, value) in filter {
-        if *value == Value::Null {
-            push(&mut sql, format_args!(" and t.\"{name}\" is null"));
-        } else {
-            place += 1;
-            let mark = if dialect == Dialect::Sqlite { '?' } else { '$' };
-            push(&mut sql, format_args!(" and t.\"{name}\" = {mark}{place}"));
-        }
-    }
+    let place = push_equal(&mut sql, dialect, filter);
     let mark = if dialect == Dialect::Sqlite { '?' } else { '$' };
     push(
         &mut sql,
@@ -241,7 +254,7 @@ fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
     }
 }
 
-fn object(row: &[(&'static str, Value)]) -> serde_json::Value {
+pub(crate) fn object(row: &[(&'static str, Value)]) -> serde_json::Value {
     let members = row.iter().map(|(name, value)| {
         let value = match value {
             Value::Null => serde_json::Value::Null,

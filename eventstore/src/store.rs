@@ -1,5 +1,7 @@
 //! The store: one handle over both databases.
 
+mod sealed;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -11,14 +13,14 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::append::{Append, AppendError, Outcome, Position, Recorded};
+use crate::backup::Sink;
 use crate::claim::{Claim, KeptAnswer};
 use crate::error::Error;
 use crate::options::{Location, Options};
 use crate::postgres::{self, Postgres};
 use crate::queue::{self, Stats};
 use crate::rights::Rights;
-use crate::seal::{Leaf, Link, Seal, Sealable};
-use crate::sealer::{SealState, Sealer, Sealing};
+use crate::sealer::Sealer;
 use crate::side::{Row, Table, Value};
 use crate::side_sql;
 use crate::sqlite::{self, Sqlite};
@@ -118,6 +120,14 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Reads everything that belongs into a backup, as it was at one moment, while others write.
+    pub async fn export<S: Sink>(&self, sink: S) -> Result<S, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.export(sqlite.incarnation, sink).await,
+            Backend::Postgres(pg) => pg.reader.export(pg.incarnation, sink).await,
+        }
+    }
+
     /// Brings the schema up to date: on PostgreSQL in the owner's role.
     pub async fn migrate(options: Options) -> Result<MigrationReport, Error> {
         let applied = match options.location {
@@ -180,6 +190,14 @@ impl Store {
         }
     }
 
+    /// Each type and version of event that is stored after a position.
+    pub async fn kinds(&self, after: Position) -> Result<Vec<(String, String)>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.kinds(after).await,
+            Backend::Postgres(pg) => pg.reader.kinds(after).await,
+        }
+    }
+
     /// Position of the last stored event, 0 when there is none.
     pub async fn head(&self) -> Result<Position, Error> {
         match &self.inner.backend {
@@ -230,6 +248,15 @@ impl Store {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.rows(table, filter, limit).await,
             Backend::Postgres(pg) => pg.reader.rows(table, filter, limit).await,
+        }
+    }
+
+    /// How many side rows equal `filter` (all, if it is empty).
+    pub async fn count(&self, table: &'static Table, filter: Row) -> Result<u64, Error> {
+        side_sql::check(table, &filter)?;
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.count(table, filter).await,
+            Backend::Postgres(pg) => pg.reader.count(table, filter).await,
         }
     }
 
@@ -344,96 +371,6 @@ impl Store {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.forget_appends(before).await,
             Backend::Postgres(pg) => pg.forget_appends(before).await,
-        }
-    }
-
-    /// The newest block of the sealed chain.
-    pub async fn last_seal(&self) -> Result<Option<Seal>, Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.readers.last_seal().await,
-            Backend::Postgres(pg) => pg.reader.last_seal().await,
-        }
-    }
-
-    /// At most `limit` blocks of the sealed chain after one, in order.
-    pub async fn seals(&self, after: u64, limit: usize) -> Result<Vec<Seal>, Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.readers.seals(after, limit).await,
-            Backend::Postgres(pg) => pg.reader.seals(after, limit).await,
-        }
-    }
-
-    /// Seals what is stored, now and from now on, as long as the store is open.
-    pub fn seal_with(&self, sealing: Sealing) -> Result<(), Error> {
-        if !self.inner.writable {
-            return Err(Error::ReadOnly);
-        }
-        let sealer = Sealer::new(sealing);
-        self.inner.sealer.set(sealer.clone()).map_err(|_| Error::Sealing)?;
-        // It must not keep the store alive, and ends with it by itself.
-        let store = Arc::downgrade(&self.inner);
-        tokio::spawn(sealer.run(move || Some(Self { inner: store.upgrade()? })));
-        Ok(())
-    }
-
-    /// How sealing goes; `None` when it is not switched on.
-    pub fn seal_state(&self) -> Option<SealState> {
-        Some(self.inner.sealer.get()?.state())
-    }
-
-    /// Extends the sealed chain; `false` when another server has done so, or this life has ended.
-    pub(crate) async fn insert_seal(&self, seal: Seal) -> Result<bool, Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.insert_seal(seal).await,
-            Backend::Postgres(pg) => pg.insert_seal(&seal).await,
-        }
-    }
-
-    /// At most `limit` blocks after one, without their leaves.
-    pub(crate) async fn links(&self, after: u64, limit: usize) -> Result<Vec<Link>, Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.readers.links(after, limit).await,
-            Backend::Postgres(pg) => pg.reader.links(after, limit).await,
-        }
-    }
-
-    /// At most `limit` events after a position as leaves, in order, as they are.
-    pub(crate) async fn sealable(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Sealable>, Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.readers.sealable(after, limit).await,
-            Backend::Postgres(pg) => pg.reader.sealable(after, limit).await,
-        }
-    }
-
-    /// The leaf that the event at `position` would have at `place`.
-    pub(crate) async fn leaf_at(
-        &self,
-        position: Position,
-        place: Position,
-    ) -> Result<Option<Leaf>, Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.readers.leaf_at(position, place).await,
-            Backend::Postgres(pg) => pg.reader.leaf_at(position, place).await,
-        }
-    }
-
-    /// Events before the first position, where nobody looks.
-    pub(crate) async fn strays(&self) -> Result<u64, Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.readers.strays().await,
-            Backend::Postgres(pg) => pg.reader.strays().await,
-        }
-    }
-
-    /// Begins another life of the log; this process has to end then.
-    pub(crate) async fn set_incarnation(&self, to: Uuid) -> Result<(), Error> {
-        match &self.inner.backend {
-            Backend::Sqlite(sqlite) => sqlite.set_incarnation(to).await,
-            Backend::Postgres(pg) => pg.set_incarnation(to).await,
         }
     }
 

@@ -15,6 +15,7 @@ pub static ALL: &[&Table] = &[
     &OWNERSHIP,
     &SECRETS,
     &KEY_SENTINEL,
+    &KEY_TRANSIT,
     &INSTALLATION,
     &HOST_CONNECTIONS,
     &HOST_USAGE,
@@ -111,6 +112,18 @@ pub static KEY_SENTINEL: Table = Table {
     name: "key_sentinel",
     key: &["id"],
     columns: &[column("id", Text), column("key_id", Text), column("ciphertext", Bytes)],
+};
+
+/// A new master key under the one before it, from which other servers take it up during a rotation.
+pub static KEY_TRANSIT: Table = Table {
+    name: "key_transit",
+    key: &["generation"],
+    columns: &[
+        column("generation", Text),
+        column("under", Text),
+        column("since", Text),
+        column("wrapped", Bytes),
+    ],
 };
 
 /// Facts about this installation, such as its identity.

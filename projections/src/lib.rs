@@ -11,6 +11,7 @@ pub mod backup_schedules;
 pub mod backups;
 mod build;
 mod cell;
+mod digest;
 mod error;
 mod feed;
 mod fold;
@@ -33,6 +34,7 @@ pub use backup_schedules::{BackupSchedule, BackupSchedules, ScheduleResult, Sche
 pub use backups::{Backup, BackupStats, Backups};
 pub use build::{BuildProgress, OnProgress, Rebuild, Rebuilt};
 pub use cell::{Cell, Column, Kind, Table};
+pub use digest::{Replay, Replayed};
 pub use error::Error;
 pub use feed::Feed;
 pub use hosts::{Host, Hosts, Node};

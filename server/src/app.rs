@@ -3,7 +3,8 @@
 mod background;
 pub mod commands;
 mod health;
-mod installation;
+pub mod installation;
+mod known;
 mod prober;
 pub mod sealing;
 pub mod verification;
@@ -19,11 +20,12 @@ use proximity_catalog::{Library, Origin};
 use proximity_commands::accounts::{Accounts, NewUser, Registration};
 use proximity_commands::answers::Answers;
 use proximity_commands::clock::{Clock, SystemClock};
-use proximity_commands::keys::{KeyFile, MasterKeys, Purpose};
+use proximity_commands::keys::{KeyFile, Keyring, MasterKeys, Purpose};
 use proximity_commands::marker::Markers;
 use proximity_commands::passwords::{HashingLimits, Passwords};
 use proximity_commands::policy::Admin;
 use proximity_commands::refusals::Refusals;
+use proximity_commands::restored::Restoration;
 use proximity_commands::saga::Env;
 use proximity_commands::secrets::Secrets;
 use proximity_commands::sessions::{Lifetimes, Sessions};
@@ -70,13 +72,14 @@ pub struct App {
     pub catalog: Arc<Library>,
     pub store: Store,
     pub views: Views,
-    pub keys: Arc<MasterKeys>,
+    pub keys: Keyring,
     pub commands: Commands,
     pub accounts: Accounts,
     pub sessions: Sessions,
     pub tokens: ApiTokens,
     pub answers: Answers,
     pub refusals: Arc<Refusals>,
+    pub restoration: Restoration,
     pub published: Problems,
     installation: String,
     runner: RunnerId,
@@ -113,11 +116,12 @@ impl App {
         config.ensure_data()?;
         let catalog = open_catalog(&config)?;
         let store = stores::open(&config).await?;
-        let keys = Arc::new(open_keys(&config, &store).await?);
+        known::check(&config, &store).await?;
+        let keys = open_keys(&config, &store).await?;
         let secrets = Secrets::new(store.clone(), keys.clone()).await?;
         let runner = RunnerId::take(&config.data)?;
         // Only now: a wrong master key, which would sign with a wrong one, has been refused.
-        sealing::start(&config, &store, &SigningKeys::derive(&keys), runner.id)?;
+        sealing::start(&config, &store, &SigningKeys::derive(&keys.keys()), runner.id)?;
         let installation = installation::id(&store).await?;
         let views = stores::views(&config, &store).await?;
         let commands =
@@ -126,12 +130,13 @@ impl App {
         let sessions = Sessions::new(store.clone(), commands.clock.clone(), Lifetimes::default());
         let tokens = ApiTokens::new(store.clone(), commands.clock.clone());
         let answers = Answers::new(store.clone(), commands.clock.clone());
-        let accounts =
-            accounts(&config, &store, &keys, &sessions, &refusals, commands.clock.clone())?;
+        let clock = commands.clock.clone();
+        let accounts = accounts(&config, &store, &keys.keys(), &sessions, &refusals, clock)?;
         let app = Self {
             metrics: Metrics::new(),
-            csrf: Csrf::new(*keys.derive(Purpose::Csrf).bytes()),
+            csrf: Csrf::new(keys.clone()),
             catalog,
+            restoration: Restoration::new(store.clone()),
             incarnation: store.incarnation().simple().to_string(),
             store,
             views,
@@ -240,7 +245,8 @@ impl App {
 
     /// Tells requests apart without keeping their bodies, which may hold secrets.
     pub fn fingerprint(&self, parts: &[&[u8]]) -> String {
-        let key = self.keys.derive(Purpose::Idempotency);
+        // The same before and after a rotation: a request may be repeated across it.
+        let key = self.keys.keys().derive_lasting(Purpose::Idempotency);
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.bytes()) else {
             return String::new();
         };
@@ -253,11 +259,10 @@ impl App {
 
     /// Everything that operations are carried out with.
     fn saga_env(&self) -> Env {
-        let markers = self.keys.derive_all(Purpose::GuestMarker);
         Env {
             store: self.store.clone(),
             hypervisors: self.commands.directory.clone(),
-            markers: Markers::new(self.installation.clone(), markers),
+            markers: Markers::of(self.installation.clone(), self.keys.clone()),
             secrets: Arc::new(self.commands.secrets.clone()),
             prober: Arc::new(prober::Knocker),
             clock: self.commands.clock.clone(),
@@ -393,20 +398,20 @@ pub fn open_catalog(config: &Config) -> anyhow::Result<Arc<Library>> {
 }
 
 /// The master keys; a first one is only made for a database that holds nothing sealed yet.
-pub async fn open_keys(config: &Config, store: &Store) -> anyhow::Result<MasterKeys> {
+pub async fn open_keys(config: &Config, store: &Store) -> anyhow::Result<Keyring> {
     let sealed = !store.rows(&tables::KEY_SENTINEL, Vec::new(), 1).await?.is_empty();
-    master_keys(config, sealed).await
+    let file = key_file(config);
+    let opening = file.clone();
+    let opened = tokio::task::spawn_blocking(move || opening.open(sealed)).await??;
+    Ok(Keyring::new(file, opened, config.database_url.is_some()))
 }
 
-/// The master keys; when nothing is `sealed` yet, a first one is made.
-pub async fn master_keys(config: &Config, sealed: bool) -> anyhow::Result<MasterKeys> {
-    let named = config.master_key_file.clone();
-    let file = KeyFile::locate(&config.data, |name| match name {
-        "PROXIMITY_MASTER_KEY_FILE" => named.clone().map(Into::into),
+/// Where the settings and the environment say that the master keys are.
+pub fn key_file(config: &Config) -> KeyFile {
+    KeyFile::locate(&config.data, |name| match name {
+        "PROXIMITY_MASTER_KEY_FILE" => config.master_key_file.clone().map(Into::into),
         other => std::env::var_os(other),
-    });
-    let opened = tokio::task::spawn_blocking(move || file.open(sealed)).await?;
-    Ok(opened?)
+    })
 }
 
 /// TLS needs a provider of its primitives, once for each process.

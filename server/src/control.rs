@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use proximity_commands::Actor;
+use proximity_commands::policy::Admin;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
@@ -20,12 +23,31 @@ const MOST: u64 = 64 * 1024;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the shell waits for what takes as long as there is much of it.
+const LONG_PATIENCE: Duration = Duration::from_secs(3_600);
+
 /// What the shell can ask for.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    AddUser { username: String, email: Option<String>, admin: bool, password: String },
+    AddUser {
+        username: String,
+        email: Option<String>,
+        admin: bool,
+        password: String,
+    },
+    /// Replace the master key; answers what that came to.
+    RotateKeys,
+    /// Forget a replaced key for good.
+    DestroyKey {
+        generation: String,
+    },
+    /// Let a restored installation act again.
+    ConfirmRestore,
 }
+
+/// What the server answers: JSON, or the refusal as a sentence.
+type Answer = Result<Value, String>;
 
 fn path(config: &Config) -> PathBuf {
     config.data.join("control.sock")
@@ -82,19 +104,35 @@ async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
     let mut text = Vec::new();
     tokio::time::timeout(PATIENCE, (&mut stream).take(MOST).read_to_end(&mut text)).await??;
     let request: Request = serde_json::from_slice(&text)?;
-    let accounts = app.accounts.clone();
-    let done = app.detached(async move { cli::user::add(&accounts, request).await }).await?;
-    let answer: Result<i64, String> = done.map_err(|error| error.to_string());
+    let serving = app.clone();
+    let done = app.detached(async move { carry_out(&serving, request).await }).await?;
+    let answer: Answer = done.map_err(|error| error.to_string());
     let bytes = serde_json::to_vec(&answer)?;
     tokio::time::timeout(PATIENCE, stream.write_all(&bytes)).await??;
     Ok(())
 }
 
+async fn carry_out(app: &App, request: Request) -> Result<Value, proximity_commands::Error> {
+    let shell = Actor::system("cli");
+    let secrets = &app.commands.secrets;
+    match request {
+        Request::RotateKeys => {
+            let rotated = secrets.rotate(&shell, Duration::ZERO).await?;
+            Ok(json!(rotated))
+        }
+        Request::DestroyKey { generation } => {
+            secrets.destroy(&shell, &generation).await?;
+            Ok(Value::Null)
+        }
+        Request::ConfirmRestore => {
+            Ok(json!(app.restoration.confirm(&Admin::prove(&shell)?).await?))
+        }
+        add @ Request::AddUser { .. } => Ok(json!(cli::user::add(&app.accounts, add).await?)),
+    }
+}
+
 /// Asks the server that holds the embedded store; `None` when there is none.
-pub async fn ask(
-    config: &Config,
-    request: &Request,
-) -> anyhow::Result<Option<Result<i64, String>>> {
+pub async fn ask(config: &Config, request: &Request) -> anyhow::Result<Option<Answer>> {
     if config.database_url.is_some() {
         return Ok(None);
     }
@@ -102,7 +140,11 @@ pub async fn ask(
     stream.write_all(&serde_json::to_vec(request)?).await?;
     stream.shutdown().await?;
     let mut text = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.take(MOST).read_to_end(&mut text))
+    let patience = match request {
+        Request::AddUser { .. } | Request::ConfirmRestore => PATIENCE,
+        Request::RotateKeys | Request::DestroyKey { .. } => LONG_PATIENCE,
+    };
+    tokio::time::timeout(patience, stream.take(MOST).read_to_end(&mut text))
         .await
         .context("the server does not answer")??;
     Ok(Some(serde_json::from_slice(&text).context("the server's answer cannot be read")?))

@@ -9,6 +9,7 @@ pub mod http;
 mod logging;
 mod moment;
 mod publish;
+mod restore;
 mod setup;
 pub mod stores;
 mod undumped;

@@ -5,6 +5,7 @@ pub mod backups;
 pub mod canary;
 pub mod checker;
 pub mod database;
+pub mod golden;
 pub mod history;
 pub mod http;
 pub mod lab;

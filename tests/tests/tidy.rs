@@ -204,6 +204,37 @@ fn stored_events_keep_their_shape() {
     fail_with(&complaints);
 }
 
+/// A log that was written once is read for ever: one line for each, as for the events' fixtures.
+#[test]
+fn golden_logs_are_only_added_to() {
+    use sha2::{Digest, Sha256};
+    let listed: BTreeMap<String, String> = read("tests/tests/golden/CHECKSUMS")
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(sum, name)| (name.to_owned(), sum.to_owned()))
+        .collect();
+    let mut complaints = Vec::new();
+    let mut seen = BTreeSet::new();
+    for path in files(".ndjson.gz") {
+        let Some(name) = path.strip_prefix("tests/tests/golden/") else { continue };
+        let bytes = std::fs::read(root().join(&path)).unwrap();
+        let sum: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        match listed.get(name) {
+            None => complaints.push(format!("{path}: add its line to CHECKSUMS: {sum}  {name}")),
+            Some(old) if *old != sum => {
+                complaints.push(format!("{path}: a stored log was edited; add a new version's"));
+            }
+            Some(_) => {}
+        }
+        seen.insert(name.to_owned());
+    }
+    for name in listed.keys().filter(|name| !seen.contains(*name)) {
+        complaints.push(format!("{name}: a stored log was removed"));
+    }
+    assert!(!seen.is_empty(), "no golden log is there");
+    fail_with(&complaints);
+}
+
 #[test]
 fn nothing_that_binds_its_users_to_the_gpl_is_linked() {
     let output = Command::new(env!("CARGO"))

@@ -54,6 +54,43 @@ impl KeyFile {
         self.read()
     }
 
+    /// Writes other keys in the file's place; a crash leaves the old file or the new one whole.
+    ///
+    /// Blocks on the file system, and waits for others that change the file at the same time: `change`
+    /// gets what is in the file now, and returns what is to be in it, or `None` when it is well as it is.
+    pub(crate) fn update(
+        &self,
+        change: impl FnOnce(MasterKeys) -> Result<Option<MasterKeys>, KeyError>,
+    ) -> Result<MasterKeys, KeyError> {
+        let Self::Own(path) = self else {
+            return Err(KeyError::ReadOnly { path: self.path().to_owned() });
+        };
+        let failed = |source| KeyError::Create { path: path.clone(), source };
+        let lock = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.with_extension("lock"))
+            .map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let Some(keys) = change(self.read()?)? else { return self.read() };
+        replace(path, &keys).map_err(failed)?;
+        Ok(keys)
+    }
+
+    /// Makes the file with these keys; one that is there already is never overwritten.
+    pub fn import(&self, keys: &MasterKeys) -> Result<(), KeyError> {
+        let exists = || std::io::Error::from(ErrorKind::AlreadyExists);
+        match self {
+            Self::Own(path) if path.exists() => {
+                Err(KeyError::Create { path: path.clone(), source: exists() })
+            }
+            Self::Own(path) => create(path, keys),
+            Self::Credential(path) => Err(KeyError::ReadOnly { path: path.clone() }),
+        }
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         match self {
@@ -61,7 +98,8 @@ impl KeyFile {
         }
     }
 
-    fn read(&self) -> Result<MasterKeys, KeyError> {
+    /// What is in the file.
+    pub fn read(&self) -> Result<MasterKeys, KeyError> {
         let path = self.path();
         let failed = |source| KeyError::Read { path: path.to_owned(), source };
         if matches!(self, Self::Own(_)) {
@@ -78,14 +116,10 @@ impl KeyFile {
 /// of two first starts one wins; the loser reads the winner's key.
 fn create(path: &Path, keys: &MasterKeys) -> Result<(), KeyError> {
     let failed = |source| KeyError::Create { path: path.to_owned(), source };
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| Path::new("."));
-    let draft = directory.join(format!(".{FILE_NAME}.{}", uuid::Uuid::new_v4()));
+    let directory = folder(path);
+    let draft = draft(directory);
     let written = (|| {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(keys.to_text().as_bytes())?;
-        file.sync_all()?;
+        write(&draft, keys)?;
         match std::fs::hard_link(&draft, path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
@@ -97,4 +131,29 @@ fn create(path: &Path, keys: &MasterKeys) -> Result<(), KeyError> {
         other => other,
     };
     written.and(removed).map_err(failed)
+}
+
+/// Writes the file beside its place and moves it there.
+fn replace(path: &Path, keys: &MasterKeys) -> std::io::Result<()> {
+    let directory = folder(path);
+    let draft = draft(directory);
+    write(&draft, keys)?;
+    std::fs::rename(&draft, path)?;
+    std::fs::File::open(directory)?.sync_all()
+}
+
+fn folder(path: &Path) -> &Path {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    directory.unwrap_or_else(|| Path::new("."))
+}
+
+fn draft(directory: &Path) -> PathBuf {
+    directory.join(format!(".{FILE_NAME}.{}", uuid::Uuid::new_v4()))
+}
+
+fn write(draft: &Path, keys: &MasterKeys) -> std::io::Result<()> {
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(keys.to_text().as_bytes())?;
+    file.sync_all()
 }

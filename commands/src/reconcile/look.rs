@@ -23,6 +23,8 @@ pub(super) struct Look<'a> {
     pub(super) guests: BTreeMap<Vmid, Guest>,
     /// Why what is not listed may be there all the same.
     pub(super) inconclusive: Option<&'static str>,
+    /// Nothing is removed: the log was restored from a backup, and nobody has confirmed that yet.
+    pub(super) only: bool,
 }
 
 impl<'a> Look<'a> {
@@ -48,7 +50,7 @@ impl<'a> Look<'a> {
         };
         let guests = if identity.cluster == cluster { guests } else { Vec::new() };
         let guests = guests.into_iter().map(|guest| (guest.vmid, guest)).collect();
-        Ok(Self { hypervisor, host, cluster, guests, inconclusive })
+        Ok(Self { hypervisor, host, cluster, guests, inconclusive, only: false })
     }
 
     /// Whether a number that is not listed is free: only of a conclusive look, only while no task about

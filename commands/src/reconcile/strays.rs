@@ -55,6 +55,38 @@ impl Reconciler {
                 None => {}
             }
         }
+        if look.only {
+            self.find_unknown(look, known, findings).await?;
+        }
+        Ok(())
+    }
+
+    /// Containers of ours that this log knows nothing of: made after the backup that it comes from.
+    async fn find_unknown(
+        &self,
+        look: &Look<'_>,
+        known: &Known,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        for guest in look.guests.values().filter(|guest| guest.is_container) {
+            if known.numbers.contains_key(&(look.cluster.clone(), guest.vmid)) {
+                continue;
+            }
+            let Ok(Some(config)) = look.hypervisor.config(&guest.node, guest.vmid).await else {
+                continue;
+            };
+            let description = config.description.as_deref();
+            if let Belongs::Ours(marker) =
+                self.markers.judge(description, &look.cluster, guest.vmid)
+            {
+                findings.discrepancies.push(Discrepancy {
+                    vmid: guest.vmid,
+                    node: guest.node.clone(),
+                    kind: DiscrepancyKind::Orphan,
+                    application: marker.application,
+                });
+            }
+        }
         Ok(())
     }
 
@@ -83,7 +115,10 @@ impl Reconciler {
             return Ok(());
         }
         match application {
-            Some(known) if is_leftover(known, number, &marker.application, self.clock.now()) => {
+            Some(known)
+                if !look.only
+                    && is_leftover(known, number, &marker.application, self.clock.now()) =>
+            {
                 let application = &marker.application;
                 let leftover = Leftover { application, known, number, guest };
                 self.remove(leftover, look, actor, findings).await

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::drive::{Driven, drive};
 use super::quarantine::Quarantine;
 use super::work::{Env, Hold};
+use crate::restored::Restoration;
 
 /// Events read at a time.
 const PAGE: usize = 2_000;
@@ -29,6 +30,8 @@ pub struct Runner {
     /// Operations that have neither ended nor are stuck, as far as the log has been read.
     open: BTreeSet<OperationId>,
     quarantine: Quarantine,
+    /// After a restoration from a backup, nothing is done before a person says so.
+    restoration: Restoration,
     cursor: Position,
 }
 
@@ -66,6 +69,7 @@ impl Runner {
             done: Arc::new(Notify::new()),
             open: BTreeSet::new(),
             quarantine: Quarantine::default(),
+            restoration: Restoration::new(env.store.clone()),
             cursor: 0,
             env,
         };
@@ -78,8 +82,10 @@ impl Runner {
         let mut head = self.env.store.watch_head();
         while !self.stopping.is_cancelled() {
             self.read().await;
-            self.drive_open();
-            self.quarantine.sweep(&self.env, &self.stopping).await;
+            if self.restoration.may_act().await {
+                self.drive_open();
+                self.quarantine.sweep(&self.env, &self.stopping).await;
+            }
             tokio::select! {
                 () = self.stopping.cancelled() => {}
                 () = self.done.notified() => {}

@@ -15,11 +15,14 @@ use super::run::Step;
 use super::seen::Seen;
 use crate::dispatch::{Tried, load};
 use crate::error::Error;
+use crate::restored::Restoration;
 
 /// Fires schedules and carries their runs on, until it is stopped.
 pub struct Scheduler {
     schedules: Arc<Schedules>,
     seen: Seen,
+    /// After a restoration from a backup, nothing is done before a person says so.
+    restoration: Restoration,
     /// Occupied applications are not looked at before this moment.
     later: BTreeMap<(RunId, ApplicationId), Instant>,
 }
@@ -45,7 +48,9 @@ impl Scheduler {
     pub fn start(schedules: Arc<Schedules>) -> SchedulerHandle {
         let stopping = CancellationToken::new();
         let (stopped, look) = (stopping.clone(), schedules.patience.look);
-        let mut scheduler = Self { schedules, seen: Seen::default(), later: BTreeMap::new() };
+        let restoration = Restoration::new(schedules.applications.store.clone());
+        let (seen, later) = (Seen::default(), BTreeMap::new());
+        let mut scheduler = Self { schedules, seen, restoration, later };
         let task = tokio::spawn(async move {
             while !stopped.is_cancelled() {
                 if let Err(error) = scheduler.pass(&stopped).await {
@@ -62,6 +67,9 @@ impl Scheduler {
 
     /// One look: whatever fails is looked at again next time.
     async fn pass(&mut self, stopped: &CancellationToken) -> Result<(), Error> {
+        if !self.restoration.may_act().await {
+            return Ok(());
+        }
         let schedules = self.schedules.clone();
         self.seen.catch_up(&schedules.applications.store).await?;
         for id in self.seen.orphans() {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod claims;
+mod copy;
 mod fault;
 mod read;
 mod schema;
@@ -23,6 +24,7 @@ use crate::options::Options;
 use crate::queue::Queue;
 use crate::task::advance;
 
+pub(crate) use copy::import;
 pub(crate) use read::Reader;
 pub(crate) use schema::migrate;
 

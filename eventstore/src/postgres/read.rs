@@ -25,6 +25,8 @@ const HEAD: &str = "select coalesce(max(position), 0) from events";
 const IDEMPOTENT: &str = "select first_position, fingerprint, answer from appends \
     where actor = $1 and idempotency_key = $2";
 
+const KINDS: &str = "select distinct event_type, event_version from events where position > $1";
+
 const LAST_SEAL: &str = "select block, first_position, last_position, leaves, hash, key_id, \
     signature, sealed_at, incarnation from seals order by block desc limit 1";
 const SEALS: &str = "select block, first_position, last_position, leaves, hash, key_id, \
@@ -105,18 +107,25 @@ impl Reader {
         limit: usize,
     ) -> Result<Vec<Row>, Error> {
         let sql = side_sql::select(Dialect::Postgres, table, &filter);
-        let mut query = sqlx::query(&sql);
-        for (_, value) in &filter {
-            query = match value {
-                Value::Null => query,
-                Value::Text(text) => query.bind(text),
-                Value::Integer(number) => query.bind(number),
-                Value::Bytes(bytes) => query.bind(bytes),
-                Value::Boolean(yes) => query.bind(yes),
-            };
-        }
-        let rows = query.bind(limit_of(limit)).fetch_all(&self.pool).await?;
+        let rows = bound(&sql, &filter).bind(limit_of(limit)).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(|row| side_row(table, row)).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn kinds(&self, after: Position) -> Result<Vec<(String, String)>, Error> {
+        let rows = sqlx::query(KINDS)
+            .bind(i64::try_from(after).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, sqlx::Error>>()?)
+    }
+
+    pub async fn count(&self, table: &'static Table, filter: Row) -> Result<u64, Error> {
+        let sql = side_sql::count(Dialect::Postgres, table, &filter);
+        let row = bound(&sql, &filter).fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
     }
 
     pub async fn last_seal(&self) -> Result<Option<Seal>, Error> {
@@ -201,11 +210,25 @@ impl Reader {
     }
 }
 
+/// A statement with the values of a filter.
+fn bound<'q>(
+    sql: &'q str,
+    filter: &'q Row,
+) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
+    filter.iter().fold(sqlx::query(sql), |query, (_, value)| match value {
+        Value::Null => query,
+        Value::Text(text) => query.bind(text),
+        Value::Integer(number) => query.bind(number),
+        Value::Bytes(bytes) => query.bind(bytes),
+        Value::Boolean(yes) => query.bind(yes),
+    })
+}
+
 fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
+pub(super) fn recorded(row: &PgRow) -> Result<Recorded, sqlx::Error> {
     Ok(Recorded {
         position: row.try_get::<i64, _>(0)?.unsigned_abs(),
         aggregate_type: row.try_get(1)?,
@@ -245,7 +268,7 @@ fn seal(row: &PgRow) -> Result<Seal, sqlx::Error> {
     })
 }
 
-fn side_row(table: &'static Table, row: &PgRow) -> Result<Row, sqlx::Error> {
+pub(super) fn side_row(table: &'static Table, row: &PgRow) -> Result<Row, sqlx::Error> {
     let mut out = Row::with_capacity(table.columns.len());
     for (n, column) in table.columns.iter().enumerate() {
         let value = match column.kind {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod claims;
+mod copy;
 mod read;
 mod schema;
 mod writer;
@@ -21,6 +22,7 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::queue::Queue;
 
+pub(crate) use copy::import;
 pub(crate) use read::Readers;
 pub(crate) use writer::Writer;
 

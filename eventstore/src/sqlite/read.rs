@@ -14,7 +14,7 @@ use crate::seal::{Leaf, Link, Seal, Sealable, leaf};
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql::{self, Dialect};
 
-const COLUMNS: &str = "position, aggregate_type, aggregate_id, sequence, event_type, \
+pub(super) const COLUMNS: &str = "position, aggregate_type, aggregate_id, sequence, event_type, \
      event_version, payload, metadata, recorded_at";
 
 const SEAL: &str =
@@ -156,6 +156,27 @@ impl Readers {
         .await
     }
 
+    pub async fn kinds(&self, after: Position) -> Result<Vec<(String, String)>, Error> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "select distinct event_type, event_version from events where position > ?1",
+            )?;
+            let rows = statement.query_map([after], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    pub async fn count(&self, table: &'static Table, filter: Row) -> Result<u64, Error> {
+        self.read(move |connection| {
+            let sql = side_sql::count(Dialect::Sqlite, table, &filter);
+            let values = filter.iter().map(|(_, value)| value);
+            let values = rusqlite::params_from_iter(values.filter(|value| **value != Value::Null));
+            Ok(connection.prepare_cached(&sql)?.query_row(values, |row| row.get(0))?)
+        })
+        .await
+    }
+
     pub async fn last_seal(&self) -> Result<Option<Seal>, Error> {
         self.read(|connection| {
             let sql = format!("select {SEAL} from seals order by block desc limit 1");
@@ -252,7 +273,7 @@ pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn recorded(row: &SqlRow<'_>) -> Result<Recorded, rusqlite::Error> {
+pub(super) fn recorded(row: &SqlRow<'_>) -> Result<Recorded, rusqlite::Error> {
     Ok(Recorded {
         position: row.get(0)?,
         aggregate_type: row.get(1)?,
@@ -294,7 +315,7 @@ fn seal(row: &SqlRow<'_>) -> Result<Seal, rusqlite::Error> {
     })
 }
 
-fn side_row(table: &'static Table, row: &SqlRow<'_>) -> Result<Row, Error> {
+pub(super) fn side_row(table: &'static Table, row: &SqlRow<'_>) -> Result<Row, Error> {
     let mut out = Row::with_capacity(table.columns.len());
     for (n, column) in table.columns.iter().enumerate() {
         let value = match (column.kind, row.get::<_, SqlValue>(n)?) {

@@ -28,6 +28,7 @@ struct Running {
     watch: JoinHandle<()>,
     reconciler: JoinHandle<()>,
     chores: JoinHandle<()>,
+    keys: JoinHandle<()>,
     control: Option<JoinHandle<()>>,
 }
 
@@ -53,6 +54,7 @@ impl Background {
             operations: Runner::start(app.saga_env()),
             schedules: Scheduler::start(app.commands.schedules.clone()),
             chores: tokio::spawn(chores(app.clone(), stopping.clone())),
+            keys: tokio::spawn(keys(app.clone(), stopping.clone())),
             reconciler: tokio::spawn(reconcile(app.clone(), stopping.clone())),
             stopping,
             watch: tokio::spawn(async move { watch.run(LOOK, stopped).await }),
@@ -92,6 +94,7 @@ impl Running {
             ("watch over hosts", self.watch),
             ("reconciler", self.reconciler),
             ("chores", self.chores),
+            ("watch over keys", self.keys),
         ];
         for (what, task) in
             tasks.into_iter().chain(self.control.map(|control| ("control socket", control)))
@@ -110,6 +113,11 @@ impl Running {
 async fn reconcile(app: Arc<App>, stopping: CancellationToken) {
     let runner = app.runner.id;
     app.commands.reconciler.run(runner, LOOK, stopping).await;
+}
+
+/// Takes new master keys up and forgets destroyed ones, wherever that was decided.
+async fn keys(app: Arc<App>, stopping: CancellationToken) {
+    app.commands.secrets.watch(stopping).await;
 }
 
 /// Small things that are done now and then; what fails is done the next time.

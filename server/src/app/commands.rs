@@ -8,7 +8,6 @@ use proximity_commands::clock::Clock;
 use proximity_commands::clusters::{Freshness, LiveClusters};
 use proximity_commands::directory::HostDirectory;
 use proximity_commands::hosts::{Hosts, NodeWatch};
-use proximity_commands::keys::Purpose;
 use proximity_commands::marker::Markers;
 use proximity_commands::operations::Operations;
 use proximity_commands::pools::{PoolRanges, Pools};
@@ -56,8 +55,7 @@ impl Commands {
         let hypervisors: Arc<dyn Hypervisors> = directory.clone();
         let clusters =
             Arc::new(LiveClusters::new(store.clone(), hypervisors.clone(), Freshness::default()));
-        let markers = secrets.keys().derive_all(Purpose::GuestMarker);
-        let markers = Markers::new(installation.to_owned(), markers);
+        let markers = Markers::of(installation.to_owned(), secrets.ring().clone());
         let saga =
             SagaConfig { vmids: (config.vmids.first, config.vmids.last), ..SagaConfig::default() };
         let applications = Arc::new(Applications {

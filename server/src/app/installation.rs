@@ -37,7 +37,7 @@ pub async fn id(store: &Store) -> anyhow::Result<String> {
     read(store).await?.context("the installation's id was not stored")
 }
 
-async fn read(store: &Store) -> anyhow::Result<Option<String>> {
+pub async fn read(store: &Store) -> anyhow::Result<Option<String>> {
     let filter = vec![("key", Value::Text(ID.to_owned()))];
     let rows = store.rows(&tables::INSTALLATION, filter, 1).await?;
     Ok(rows.into_iter().flatten().find_map(|(column, value)| match (column, value) {

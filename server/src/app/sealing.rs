@@ -23,8 +23,11 @@ impl SigningKeys {
         let signing = |key: &[u8; 32]| SigningKey::from_bytes(key);
         let current = signing(keys.derive(Purpose::SealSigning).bytes());
         let all = keys.derive_all(Purpose::SealSigning);
-        let earlier = all.iter().skip(1).map(|key| signing(key.bytes()).verifying_key()).collect();
-        Self { current, earlier }
+        let held = all.iter().skip(1).map(|key| signing(key.bytes()).verifying_key());
+        // A key that was destroyed signs nothing any more; what it signed still counts.
+        let gone = keys.retired_seal_keys();
+        let gone = gone.iter().filter_map(|public| VerifyingKey::from_bytes(public).ok());
+        Self { current, earlier: held.chain(gone).collect() }
     }
 
     /// All public halves, the current one first.

@@ -93,7 +93,7 @@ impl Verification {
 }
 
 async fn look(app: &Arc<App>) -> Option<VerifyReport> {
-    let trusted = SigningKeys::derive(&app.keys).trusted();
+    let trusted = SigningKeys::derive(&app.keys.keys()).trusted();
     let dir = HeadsDir::new(heads_dir(&app.config));
     let progress = |progress| app.verification.state().running = Some(progress);
     match verify(&app.store, &trusted, Some(dir), progress).await {

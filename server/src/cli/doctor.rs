@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proximity_commands::Secret;
 use proximity_commands::clock::SystemClock;
-use proximity_commands::keys::Purpose;
 use proximity_commands::ports::Hypervisors as _;
 use proximity_commands::secrets::Secrets;
 use proximity_domain::HostId;
@@ -63,11 +62,11 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
             match open_keys(config, &store).await {
                 Err(error) => note("master key", Err(format!("{error:#}"))),
                 Ok(keys) => {
-                    let id = keys.derive(Purpose::Csrf).id;
+                    let id = keys.keys().current_id().to_owned();
                     if !Secrets::is_sealed(&store).await.map_err(anyhow::Error::from)? {
                         note("master key", Ok("nothing was sealed yet".to_owned()));
                     }
-                    match Secrets::new(store.clone(), keys.into()).await {
+                    match Secrets::check(store.clone(), keys).await {
                         Err(error) => {
                             let text = chain(&error);
                             note("master key", Err(text));

@@ -2,9 +2,11 @@
 #![allow(clippy::print_stdout, reason = "a command's answer goes to the standard output stream")]
 
 mod audit;
+mod backup;
 mod catalog;
 mod demo;
 mod doctor;
+mod keys;
 mod migrate;
 mod operations;
 mod output;
@@ -135,6 +137,12 @@ enum Command {
     Doctor,
     /// Bring the database's schema up to date
     Migrate,
+    /// Everything in the database as one file, and back
+    #[command(subcommand)]
+    Backup(backup::Command),
+    /// The master keys: how they stand, replace them, hand them to another machine
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// How the read models stand; build them anew; verify them
     #[command(subcommand)]
     Projections(projections::Command),
@@ -206,6 +214,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::User(command) => block_on(user::run(command, &settings()?, cli.output)),
         Command::Doctor => block_on(doctor::run(&settings()?, cli.output)),
         Command::Migrate => block_on(migrate::run(&settings()?, cli.output)),
+        Command::Backup(command) => block_on(backup::run(command, &settings()?, cli.output)),
+        Command::Keys(command) => block_on(keys::run(command, &settings()?, cli.output)),
         Command::Projections(command) => {
             block_on(projections::run(command, &settings()?, cli.output))
         }

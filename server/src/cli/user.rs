@@ -52,7 +52,10 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
         password: password.expose().to_owned(),
     };
     let id = match control::ask(config, &request).await? {
-        Some(answer) => answer.map_err(|problem| Failure::Failed(anyhow::anyhow!(problem)))?,
+        Some(answer) => answer
+            .map_err(|problem| Failure::Failed(anyhow::anyhow!(problem)))?
+            .as_i64()
+            .unwrap_or_default(),
         None => direct(config, request).await?,
     };
     if admin {
@@ -90,7 +93,7 @@ async fn direct(config: &Settings, request: Request) -> Result<i64, Failure> {
     let clock = SystemClock::shared();
     let refusals = Arc::new(Refusals::new(store.clone(), clock.clone()));
     let sessions = Sessions::new(store.clone(), clock.clone(), Lifetimes::default());
-    let accounts = app::accounts(config, &store, &keys, &sessions, &refusals, clock)
+    let accounts = app::accounts(config, &store, &keys.keys(), &sessions, &refusals, clock)
         .map_err(anyhow::Error::from)?;
     let made = add(&accounts, request).await;
     store.close().await;
@@ -102,7 +105,9 @@ pub async fn add(
     accounts: &proximity_commands::accounts::Accounts,
     request: Request,
 ) -> Result<i64, proximity_commands::Error> {
-    let Request::AddUser { username, email, admin, password } = request;
+    let Request::AddUser { username, email, admin, password } = request else {
+        return Err(proximity_commands::Error::NotFound);
+    };
     let asked =
         NewUser { username, email, password: Some(Secret::new(password)), ..NewUser::default() };
     let role = if admin { Role::Admin } else { Role::User };

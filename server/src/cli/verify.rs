@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::VerifyingKey;
 use proximity_commands::keys::MasterKeys;
 use proximity_eventstore::{
-    HeadsDir, Store, Trusted, VerifyReport, key_id, parse_public_key, public_key_text,
+    HeadsDir, Life, Store, Trusted, VerifyReport, key_id, parse_public_key, public_key_text,
     record_restore, verify,
 };
 use serde_json::json;
@@ -13,7 +13,7 @@ use serde_json::json;
 use super::output::{Format, render};
 use super::progress::Bar;
 use super::{Failure, Settings};
-use crate::app::master_keys;
+use crate::app::key_file;
 use crate::app::sealing::{SigningKeys, heads_dir};
 use crate::stores;
 
@@ -79,14 +79,23 @@ pub async fn restored(note: &str, config: &Settings, format: Format) -> Result<(
     if note.trim().is_empty() {
         return Err(Failure::Failed(anyhow::anyhow!("say in --note what was restored, and why")));
     }
+    let life = sign(config, note).await?;
+    print!("{}", render(&[life], &["incarnation", "from", "position", "block", "note"], format)?);
+    Ok(())
+}
+
+/// The same for a restoration by the program itself, which has given the log its incarnation.
+pub(super) async fn sign_restore(config: &Settings, note: &str) -> Result<(), Failure> {
+    sign(config, note).await.map(drop)
+}
+
+async fn sign(config: &Settings, note: &str) -> Result<Life, Failure> {
     let keys = SigningKeys::derive(&keys(config).await?);
     let store = stores::open(config).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
     let heads = HeadsDir::new(heads_dir(config));
     let life = record_restore(&store, &keys.current, &heads, note).await;
     store.close().await;
-    let life = life.map_err(anyhow::Error::from)?;
-    print!("{}", render(&[life], &["incarnation", "from", "position", "block", "note"], format)?);
-    Ok(())
+    Ok(life.map_err(anyhow::Error::from)?)
 }
 
 async fn open(config: &Settings) -> Result<Store, Failure> {
@@ -95,7 +104,7 @@ async fn open(config: &Settings) -> Result<Store, Failure> {
 
 /// The master keys that there are; none is made.
 async fn keys(config: &Settings) -> Result<MasterKeys, Failure> {
-    let opened = master_keys(config, true).await;
+    let opened = key_file(config).read().map_err(anyhow::Error::from);
     Ok(opened
         .map_err(|error| error.context("without the master key, name a public key with --key"))?)
 }

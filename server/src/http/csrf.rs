@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
+use proximity_commands::keys::{Keyring, Purpose};
 use proximity_domain::SessionId;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -15,13 +16,13 @@ const MAC: usize = 16;
 
 /// Makes and checks tokens with a key that all replicas share.
 pub struct Csrf {
-    key: [u8; 32],
+    keys: Keyring,
 }
 
 impl Csrf {
-    /// The key is derived from the master key by the caller.
-    pub fn new(key: [u8; 32]) -> Self {
-        Self { key }
+    /// The key comes from the oldest master key, so that a rotation invalidates no token.
+    pub fn new(keys: Keyring) -> Self {
+        Self { keys }
     }
 
     /// A new token for this session, or for nobody yet.
@@ -83,7 +84,8 @@ impl Csrf {
 
     fn mac(&self, bytes: &[u8]) -> [u8; MAC] {
         // HMAC takes keys of any length, so the error cannot happen; an empty tag would fit nothing.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return [0; MAC] };
+        let key = self.keys.keys().derive_lasting(Purpose::Csrf);
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.bytes()) else { return [0; MAC] };
         mac.update(b"proximity csrf 1");
         mac.update(bytes);
         let full = mac.finalize().into_bytes();
@@ -105,13 +107,20 @@ fn tag(session: Option<SessionId>) -> [u8; TAG] {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+    use std::sync::Arc;
+
+    use proximity_commands::keys::MasterKeys;
     use uuid::Uuid;
 
     use super::*;
 
+    fn csrf() -> Csrf {
+        Csrf::new(Arc::new(MasterKeys::generate().unwrap()).into())
+    }
+
     #[test]
     fn a_token_fits_its_own_session_only() {
-        let csrf = Csrf::new(rand::random());
+        let csrf = csrf();
         let (mine, other) = (SessionId(Uuid::new_v4()), SessionId(Uuid::new_v4()));
         let token = csrf.issue(Some(mine));
         assert!(csrf.check(Some(&token), Some(&token), Some(mine)).is_ok());
@@ -125,8 +134,8 @@ mod tests {
 
     #[test]
     fn a_token_that_we_did_not_make_is_refused_even_when_both_halves_agree() {
-        let csrf = Csrf::new(rand::random());
-        let foreign = Csrf::new(rand::random()).issue(None);
+        let foreign = csrf().issue(None);
+        let csrf = csrf();
         assert!(csrf.check(Some(&foreign), Some(&foreign), None).is_err());
         let token = csrf.issue(None);
         for at in 0..token.len() {

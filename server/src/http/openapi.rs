@@ -9,7 +9,7 @@ use super::codes;
 use super::dry::{self, DryCall, DryEvent, DryLease, DryRun};
 use super::handlers::{
     access, apps, auth, backup_schedules, backups, catalog, copies, core, docs, health, history,
-    hosts, operations, past, reconcile, settings, usage, users, verification,
+    hosts, operations, past, reconcile, restore, settings, usage, users, verification,
 };
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
@@ -58,6 +58,7 @@ const SHARED: &[&str] = &[
         operations::abandon,
         hosts::list, hosts::create, hosts::get, hosts::change, hosts::delete, hosts::test,
         hosts::sync_nodes, hosts::nodes, reconcile::now, reconcile::discrepancies,
+        restore::status, restore::confirm,
         settings::resources, settings::change_resources, settings::network,
         settings::change_network,
     ),

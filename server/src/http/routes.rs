@@ -2,7 +2,7 @@
 
 use super::handlers::{
     access, apps, auth, backup_schedules, backups, catalog, copies, core, docs, health, history,
-    hosts, operations, past, reconcile, settings, usage, users, verification,
+    hosts, operations, past, reconcile, restore, settings, usage, users, verification,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -109,6 +109,8 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/proxmox/hosts/{id}/discrepancies" Admin reconcile::discrepancies;
     Get    "/api/proxmox/nodes"             User     hosts::nodes;
 
+    Get    "/api/core/restore"              Admin    restore::status;
+    Post   "/api/core/restore/confirm"      Admin    restore::confirm: "restore.nothing_to_confirm";
     Get    "/api/core/settings/resources"   User     settings::resources;
     Post   "/api/core/settings/resources"   Admin    settings::change_resources: "cores.invalid" "mebibytes.invalid" "gibibytes.invalid";
     Get    "/api/core/settings/network"     User     settings::network;

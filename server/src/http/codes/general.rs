@@ -142,6 +142,18 @@ pub(super) const CODES: &[Code] = &[
         "Others kept changing the same thing at the same moment. Nothing was changed; try again.",
     ),
     code(
+        409,
+        "keys.in_use",
+        "The key generation is in use, or is not known",
+        "A generation of the master key can be destroyed once it was replaced and no secret is under it any more, and never comes back afterwards. `proximity keys status` shows the generations, `proximity keys rotate` replaces the one that seals.",
+    ),
+    code(
+        409,
+        "restore.nothing_to_confirm",
+        "There is no restoration to confirm",
+        "This installation was not restored from a backup, or that was confirmed already. `GET /api/core/restore` shows how it stands.",
+    ),
+    code(
         422,
         "dry_run.unsupported",
         "This call cannot be tried without effect",

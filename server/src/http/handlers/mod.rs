@@ -16,6 +16,7 @@ pub mod operations;
 mod page;
 pub mod past;
 pub mod reconcile;
+pub mod restore;
 pub mod settings;
 pub mod usage;
 pub mod users;

@@ -1,0 +1,476 @@
+//! The master key replaced while everything goes on: a new generation seals, what is under older ones is
+//! sealed anew, and then nothing can be sealed under those any more.
+//!
+//! 1. The new key goes into the key file, in front.
+//! 2. One append says that the rotation began, stores the new key's sentinel, and, where several
+//!    servers share the database, the new key under the old one: each server takes it up from there.
+//! 3. Secrets are sealed anew, a few in each append.
+//! 4. One append says that it is done, and takes away the old sentinels: a secret is only ever stored
+//!    under a key that has one, the database sees to that.
+//!
+//! Each step finds out by itself whether it is done already, so whoever asks for a rotation after a
+//! crash goes on with the one that was begun.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proximity_domain::keys::{Command, Keys, STREAM};
+use proximity_eventstore::{AppendError, Guard, SideWrite, Value, tables};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{Secrets, bound_to, decrypt, does_not_open, encrypt, unusable};
+use crate::actor::Actor;
+use crate::dispatch::{Tried, Unit, load};
+use crate::error::Error;
+use crate::keys::{KeyBytes, KeyError, MasterKeys};
+use crate::rows::{Columns, text, unreadable};
+
+/// Secrets sealed anew in one append.
+const AT_ONCE: usize = 50;
+/// How often the last append is tried while others still seal under the old key.
+const ROUNDS: u32 = 20;
+/// How often a server looks whether the keys were changed elsewhere.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a rotation came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Rotated {
+    /// The generation that seals now.
+    pub generation: String,
+    /// Those that it replaced.
+    pub replaced: Vec<String>,
+    /// Secrets that were sealed anew in this call.
+    pub resealed: u64,
+    /// Secrets that are under a replaced generation now, as the database counts them.
+    pub left: u64,
+    /// A rotation that was begun earlier was finished.
+    pub resumed: bool,
+}
+
+/// One generation of the master key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Generation {
+    pub generation: String,
+    /// `sealing`, `leaving` (secrets are still under it), `replaced`, `destroyed`.
+    pub state: &'static str,
+    /// Whether this machine's key file has it.
+    pub held: bool,
+    /// Secrets under it, as the database counts them.
+    pub secrets: u64,
+    /// When the key was made, as the key file says.
+    pub since: Option<String>,
+    /// When it began to seal, was replaced, was destroyed; microseconds since 1970.
+    pub sealing_since: Option<i64>,
+    pub replaced_at: Option<i64>,
+    pub destroyed_at: Option<i64>,
+}
+
+impl Secrets {
+    /// Replaces the master key, or finishes the replacement that was begun.
+    ///
+    /// `grace` is how long other servers are given to take the new key up before old ones may no
+    /// longer seal.
+    pub async fn rotate(&self, actor: &Actor, grace: Duration) -> Result<Rotated, Error> {
+        self.take_up().await?;
+        let resumed = self.is_rotating().await?;
+        if !resumed {
+            let new = MasterKeys::generate().map_err(unusable)?;
+            let lead = move |held: MasterKeys| Ok(Some(held.led_by(&new)));
+            self.ring.update(lead).await.map_err(unusable)?;
+        }
+        self.register_as(actor).await?;
+        let sentinels = self.sentinel_ids().await?;
+        if self.ring.is_shared() && sentinels.len() > 1 {
+            tokio::time::sleep(grace).await;
+        }
+        let mut resealed = 0;
+        for _ in 0..ROUNDS {
+            resealed += self.reseal_all(actor).await?;
+            if let Some((generation, replaced)) = self.finish(actor, resealed).await? {
+                let mut left = 0;
+                for old in &replaced {
+                    left += self.count_under(old).await?;
+                }
+                return Ok(Rotated { generation, replaced, resealed, left, resumed });
+            }
+        }
+        Err(Error::conflict(
+            "store.contended",
+            "other servers seal under the old key again and again: see that they run and reach the \
+             database, then rotate again",
+        ))
+    }
+
+    /// Has every holder forget a replaced generation: what only it opens is gone for good.
+    pub async fn destroy(&self, actor: &Actor, generation: &str) -> Result<(), Error> {
+        self.take_up().await?;
+        if self.count_under(generation).await? > 0 {
+            let detail =
+                format!("secrets are still under key generation {generation}: rotate first");
+            return Err(Error::conflict("keys.in_use", detail));
+        }
+        crate::retry::retrying!(async {
+            let mut unit = Unit::new(&self.store, actor.metadata("keys.destroy"));
+            let command = Command::Destroy { generation: generation.to_owned() };
+            let applied = unit.apply::<Keys>(STREAM, command).await;
+            applied.map_err(|refused| {
+                refused.or_else(|error| Error::conflict("keys.in_use", error.to_string()))
+            })?;
+            if !unit.is_empty() {
+                unit.commit().await?;
+            }
+            Ok::<_, Tried>(())
+        })?;
+        self.forget_destroyed().await
+    }
+
+    /// All generations that are held, known or in use, the sealing one first.
+    pub async fn generations(&self) -> Result<Vec<Generation>, Error> {
+        let keys = self.keys();
+        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
+        let sentinels = self.sentinel_ids().await?;
+        let sealing = match &state.current {
+            Some(id) => Some(id.clone()),
+            None => sentinels.first().cloned(),
+        };
+        let mut ids: Vec<String> = sealing.iter().cloned().collect();
+        let known = keys.ids().into_iter().chain(sentinels.iter().cloned());
+        let past = state.leaving.iter().chain(&state.replaced).chain(&state.destroyed).cloned();
+        for id in known.chain(past).chain(keys.retired_ids()) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        let history = self.history().await?;
+        let mut generations = Vec::new();
+        for id in ids {
+            let at = |kind: &str| {
+                history.iter().rev().find(|(k, of, _)| k == kind && *of == id).map(|(.., at)| *at)
+            };
+            generations.push(Generation {
+                state: if state.destroyed.contains(&id) {
+                    "destroyed"
+                } else if sealing.as_ref() == Some(&id) {
+                    "sealing"
+                } else if sentinels.contains(&id) {
+                    "leaving"
+                } else if state.replaced.contains(&id) {
+                    "replaced"
+                } else {
+                    "unused"
+                },
+                held: keys.by_id(&id).is_some(),
+                secrets: self.count_under(&id).await?,
+                since: keys.since(&id),
+                sealing_since: at("keys.rotation_began"),
+                replaced_at: at("keys.rotated"),
+                destroyed_at: at("keys.destroyed"),
+                generation: id,
+            });
+        }
+        Ok(generations)
+    }
+
+    /// Follows what is done to the keys elsewhere, until it is stopped.
+    pub async fn watch(&self, stopping: CancellationToken) {
+        let mut seen = None;
+        while !stopping.is_cancelled() {
+            let head = *self.store.watch_head().borrow();
+            if seen != Some(head) {
+                let followed = match self.take_up().await {
+                    Ok(()) => self.forget_destroyed().await,
+                    Err(error) => Err(error),
+                };
+                match followed {
+                    Ok(()) => seen = Some(head),
+                    Err(error) => tracing::error!(
+                        error = crate::error::chain(&error),
+                        "a change of the master keys was not taken up"
+                    ),
+                }
+            }
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Takes up keys that others have begun to seal with: from the key file, or from the database.
+    pub(super) async fn take_up(&self) -> Result<(), Error> {
+        for row in self.sentinels().await? {
+            let id = row.text("key_id")?.to_owned();
+            if self.keys().by_id(&id).is_some() {
+                continue;
+            }
+            let handed = self.handed_over(&id).await?;
+            let wanted = id.clone();
+            // Where the file has it already, reading it is all that was missing.
+            let lead = move |held: MasterKeys| match (held.by_id(&wanted), handed) {
+                (None, Some(new)) => Ok(Some(held.led_by(&new))),
+                (Some(_), _) | (None, None) => Ok(None),
+            };
+            match self.ring.update(lead).await {
+                Ok(()) => {}
+                Err(error @ KeyError::ReadOnly { .. }) => tracing::error!(
+                    %error,
+                    generation = id,
+                    "a new master key is in this process only: add it before the next start"
+                ),
+                Err(error) => return Err(unusable(error)),
+            }
+            if self.keys().by_id(&id).is_some() {
+                self.check_sentinel(&self.keys(), &id, row.bytes("ciphertext")?)?;
+                tracing::info!(generation = id, "a new master key was taken up");
+            }
+        }
+        // The log says which one seals; a file may have them in another order.
+        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
+        let keys = self.keys();
+        let passed = |id: &str| state.leaving.contains(id) || state.replaced.contains(id);
+        if let Some(current) = state.current.clone()
+            && keys.by_id(&current).is_some()
+            && passed(keys.current_id())
+        {
+            let lead = move |held: MasterKeys| Ok(Some(held.with_current(&current)));
+            self.ring.update(lead).await.map_err(unusable)?;
+        }
+        Ok(())
+    }
+
+    /// Registers the first key of the file, which a person or a rotation put there.
+    pub(super) async fn register(&self) -> Result<(), Error> {
+        self.register_as(&Actor::system("keys")).await
+    }
+
+    async fn register_as(&self, actor: &Actor) -> Result<(), Error> {
+        crate::retry::retrying!(async {
+            let keys = self.keys();
+            let generation = keys.current_id().to_owned();
+            let sentinels = self.sentinel_ids().await?;
+            if sentinels.contains(&generation) {
+                return Ok::<_, Tried>(());
+            }
+            let mut unit = Unit::new(&self.store, actor.metadata("keys.rotate"));
+            let command =
+                Command::BeginRotation { generation: generation.clone(), replaced: sentinels };
+            let applied = unit.apply::<Keys>(STREAM, command).await;
+            applied.map_err(|refused| {
+                refused.or_else(|error| Error::conflict("keys.in_use", error.to_string()))
+            })?;
+            unit.write(self.sentinel(&keys, &generation)?);
+            if self.ring.is_shared()
+                && let Some(write) = self.hand_over(&keys)?
+            {
+                unit.write(write);
+            }
+            match unit.commit().await {
+                // Two were at it with the same key file.
+                Err(AppendError::SideConflict { .. }) => Ok(()),
+                other => Ok(other.map(drop)?),
+            }
+        })
+    }
+
+    /// The current key under the one before it.
+    fn hand_over(&self, keys: &MasterKeys) -> Result<Option<SideWrite>, Error> {
+        let ids = keys.ids();
+        let [generation, under, ..] = ids.as_slice() else { return Ok(None) };
+        let bound = bound_to("key_transit", generation, "wrapped", 1, under);
+        let wrapped =
+            encrypt(self.master(keys, under)?, &bound, self.master(keys, generation)?.as_slice())?;
+        let row = vec![
+            ("generation", text(generation)),
+            ("under", text(under)),
+            ("since", crate::rows::optional(keys.since(generation))),
+            ("wrapped", Value::Bytes(wrapped)),
+        ];
+        Ok(Some(SideWrite::Upsert { table: &tables::KEY_TRANSIT, row }))
+    }
+
+    /// A key that another server handed over, if we hold the one that it is under.
+    async fn handed_over(&self, id: &str) -> Result<Option<MasterKeys>, Error> {
+        let filter = vec![("generation", text(id))];
+        let rows = self.store.rows(&tables::KEY_TRANSIT, filter, 1).await.map_err(unreadable)?;
+        let Some(row) = rows.into_iter().next().map(Columns) else { return Ok(None) };
+        let (keys, under) = (self.keys(), row.text("under")?);
+        let Some(old) = keys.by_id(under) else { return Ok(None) };
+        let bound = bound_to("key_transit", id, "wrapped", 1, under);
+        let opened = decrypt(old, &bound, row.bytes("wrapped")?)?;
+        let bytes = <[u8; 64]>::try_from(opened.as_slice()).map_err(|_| does_not_open())?;
+        let since = row.optional_text("since")?.map(str::to_owned);
+        Ok(Some(MasterKeys::alone(id, KeyBytes::new(bytes), since)))
+    }
+
+    /// Whether a rotation was begun and not finished, the file's part of it included.
+    async fn is_rotating(&self) -> Result<bool, Error> {
+        let sentinels = self.sentinel_ids().await?;
+        Ok(sentinels.len() > 1 || !sentinels.iter().any(|id| id == self.keys().current_id()))
+    }
+
+    async fn sentinel_ids(&self) -> Result<Vec<String>, Error> {
+        let rows = self.sentinels().await?;
+        rows.iter().map(|row| Ok(row.text("key_id")?.to_owned())).collect()
+    }
+
+    /// Seals anew what is under other keys than the current one; returns how many.
+    async fn reseal_all(&self, actor: &Actor) -> Result<u64, Error> {
+        let mut done = 0;
+        for old in self.sentinel_ids().await? {
+            if old == self.keys().current_id() {
+                continue;
+            }
+            loop {
+                let filter = vec![("key_id", text(&old))];
+                let rows = self.store.rows(&tables::SECRETS, filter, AT_ONCE).await;
+                let rows: Vec<Columns> =
+                    rows.map_err(unreadable)?.into_iter().map(Columns).collect();
+                if rows.is_empty() {
+                    break;
+                }
+                match self.reseal(actor, &rows).await {
+                    Ok(()) => done += rows.len() as u64,
+                    // One of them was deleted meanwhile: each by itself.
+                    Err(Tried::Failed(Error::Unavailable { code: "store.contended", .. })) => {
+                        for row in rows.chunks(1) {
+                            match self.reseal(actor, row).await {
+                                Ok(()) => done += 1,
+                                Err(Tried::Failed(Error::Unavailable {
+                                    code: "store.contended",
+                                    ..
+                                })) => {}
+                                Err(Tried::Failed(error)) => return Err(error),
+                                Err(Tried::Stale(error)) => return Err(error.into()),
+                            }
+                        }
+                    }
+                    Err(Tried::Failed(error)) => return Err(error),
+                    Err(Tried::Stale(error)) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    async fn reseal(&self, actor: &Actor, rows: &[Columns]) -> Result<(), Tried> {
+        let keys = self.keys();
+        let mut unit = Unit::new(&self.store, actor.metadata("keys.reseal"));
+        for row in rows {
+            let (table, record) = (row.text("record_table")?, row.text("record_id")?);
+            let (column, version) = (row.text("column_name")?, row.integer("version")?);
+            let old = row.text("key_id")?;
+            let plain = self.unwrap(row, old, &bound_to(table, record, column, version, old))?;
+            let bound = bound_to(table, record, column, version, keys.current_id());
+            let (wrapped_key, ciphertext) = self.wrap(&keys, &bound, &plain)?;
+            unit.write(SideWrite::Update {
+                table: &tables::SECRETS,
+                set: vec![
+                    ("key_id", text(keys.current_id())),
+                    ("wrapped_key", Value::Bytes(wrapped_key)),
+                    ("ciphertext", Value::Bytes(ciphertext)),
+                ],
+                filter: vec![("id", text(row.text("id")?)), ("key_id", text(old))],
+                guard: Guard::Rows(1),
+            });
+        }
+        unit.commit().await?;
+        Ok(())
+    }
+
+    /// The last append; `None` when something is under an old key again.
+    async fn finish(
+        &self,
+        actor: &Actor,
+        secrets: u64,
+    ) -> Result<Option<(String, Vec<String>)>, Error> {
+        crate::retry::retrying!(async {
+            let generation = self.keys().current_id().to_owned();
+            let sentinels = self.sentinel_ids().await?;
+            let replaced: Vec<String> =
+                sentinels.into_iter().filter(|id| *id != generation).collect();
+            if replaced.is_empty() {
+                // Another one has finished it.
+                let (state, _) = load::<Keys>(&self.store, STREAM).await?;
+                return Ok::<_, Tried>(Some((generation, state.replaced.into_iter().collect())));
+            }
+            for old in &replaced {
+                if self.count_under(old).await? > 0 {
+                    return Ok(None);
+                }
+            }
+            let mut unit = Unit::new(&self.store, actor.metadata("keys.rotate"));
+            let command = Command::FinishRotation {
+                generation: generation.clone(),
+                replaced: replaced.clone(),
+                secrets,
+            };
+            let applied = unit.apply::<Keys>(STREAM, command).await;
+            applied.map_err(|refused| {
+                refused.or_else(|error| Error::conflict("keys.in_use", error.to_string()))
+            })?;
+            for old in &replaced {
+                unit.write(SideWrite::Delete {
+                    table: &tables::KEY_SENTINEL,
+                    filter: vec![("key_id", text(old))],
+                    guard: Guard::None,
+                });
+            }
+            unit.write(SideWrite::Delete {
+                table: &tables::KEY_TRANSIT,
+                filter: vec![("generation", text(&generation))],
+                guard: Guard::None,
+            });
+            match unit.commit().await {
+                Ok(_) => Ok(Some((generation, replaced))),
+                // Someone sealed under the old key between the count and the append.
+                Err(AppendError::Invalid { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
+    /// Takes what was destroyed out of this server's key file and memory.
+    async fn forget_destroyed(&self) -> Result<(), Error> {
+        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
+        let keys = self.keys();
+        let gone: BTreeSet<String> =
+            keys.ids().into_iter().filter(|id| state.destroyed.contains(id)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let forget = move |held: MasterKeys| {
+            let mut left = held.clone();
+            for id in held.ids().iter().filter(|id| gone.contains(*id)) {
+                left = left.without(id)?;
+            }
+            Ok(Some(left))
+        };
+        self.ring.update(forget).await.map_err(unusable)
+    }
+
+    async fn count_under(&self, generation: &str) -> Result<u64, Error> {
+        let filter = vec![("key_id", text(generation))];
+        self.store.count(&tables::SECRETS, filter).await.map_err(unreadable)
+    }
+
+    /// Kind, generation and moment of each event of the keys.
+    async fn history(&self) -> Result<Vec<(String, String, i64)>, Error> {
+        use proximity_domain::keys::Event;
+        let events = self.store.load_stream("keys", STREAM).await.map_err(unreadable)?;
+        let mut history = Vec::new();
+        for recorded in events {
+            let event = serde_json::from_str(&recorded.payload)
+                .map_err(|error| Error::internal("a stored event cannot be read", error))?;
+            let of = match event {
+                Event::RotationBegan { generation, .. } | Event::Destroyed { generation } => {
+                    vec![generation]
+                }
+                Event::Rotated { replaced, .. } => replaced,
+            };
+            let entry = |of| (recorded.event_type.clone(), of, recorded.recorded_at);
+            history.extend(of.into_iter().map(entry));
+        }
+        Ok(history)
+    }
+}

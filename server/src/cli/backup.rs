@@ -1,0 +1,285 @@
+//! `proximity backup`: everything that is in the database, in one file, and back.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use proximity_commands::Actor;
+use proximity_commands::policy::Admin;
+use proximity_commands::restored::Restoration;
+use proximity_commands::secrets::Secrets;
+use proximity_domain::log::{Event, Restored, STREAM};
+use proximity_eventstore::backup::{
+    BackupFile, BackupReader, Beginning, Digests, Header, Item, Section, Sink, Trailer, restore,
+};
+use proximity_projections::Replay;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::output::{Format, render};
+use super::{Failure, Settings};
+use crate::control::{self, Request};
+use crate::moment::rfc3339;
+use crate::{app, stores};
+
+/// What can be done with backups of Proximity itself.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Write everything to one file, while servers run; the master key is not in it
+    Create {
+        /// The file to write; it must not exist
+        file: PathBuf,
+    },
+    /// Read a file to its end, check it, and replay it
+    Verify {
+        /// The file
+        file: PathBuf,
+    },
+    /// Put a file into an empty data directory or database; nothing is done before it is confirmed
+    Restore {
+        /// The file
+        file: PathBuf,
+    },
+    /// Show what a restored installation found different, and what it would go on with
+    Status,
+    /// Let a restored installation act again
+    Confirm,
+}
+
+/// Runs one of them.
+pub async fn run(command: Command, config: &Settings, format: Format) -> Result<(), Failure> {
+    match command {
+        Command::Create { file } => create(config, file, format).await,
+        Command::Verify { file } => {
+            let verified = blocking(move || read(&file)).await?;
+            show(&verified, None, format)
+        }
+        Command::Restore { file } => put_back(config, file, format).await,
+        Command::Status => status(config, format).await,
+        Command::Confirm => confirm(config).await,
+    }
+}
+
+/// Writes the file, and replays the events that go into it.
+struct Replaying {
+    file: BackupFile,
+    replay: Replay,
+}
+
+impl Sink for Replaying {
+    fn begin(&mut self, header: &Header) -> Result<(), proximity_eventstore::Error> {
+        self.file.begin(header)
+    }
+
+    fn item(&mut self, item: &Item) -> Result<(), proximity_eventstore::Error> {
+        if let Item::Event(event) = item {
+            self.replay.take(event.clone()).map_err(|error| {
+                let what = crate::http::problem::chain(&error);
+                proximity_eventstore::Error::Malformed { what }
+            })?;
+        }
+        self.file.item(item)
+    }
+}
+
+async fn create(config: &Settings, path: PathBuf, format: Format) -> Result<(), Failure> {
+    let started = Instant::now();
+    let store = stores::open_read_only(config).await.map_err(unavailable)?;
+    let file = BackupFile::create(&path).map_err(anyhow::Error::from)?;
+    let sink = Replaying { file, replay: Replay::default() };
+    let exported = store.export(sink).await;
+    store.close().await;
+    let Replaying { file, replay } = exported.map_err(anyhow::Error::from)?;
+    let made = blocking(move || Ok(file.finish(state(replay)?)?)).await?;
+    show(&made, Some(started), format)?;
+    if format == Format::Table {
+        tell(
+            "The master key is not in it: without its copy (`proximity keys export-recovery`), no \
+             stored credential can be read after a restoration.\n",
+        )?;
+    }
+    Ok(())
+}
+
+/// Reads a file to its end: its checksums, and the replay of its events.
+fn read(path: &Path) -> anyhow::Result<(Header, Trailer)> {
+    let mut reader = BackupReader::open(path)?;
+    let mut replay = Replay::default();
+    while let Some(item) = reader.next_item()? {
+        if let Item::Event(event) = item {
+            replay.take(event)?;
+        }
+    }
+    let header = reader.header().clone();
+    let trailer = reader.trailer().cloned().unwrap_or_else(|| unreachable!("it was read"));
+    let found = state(replay)?;
+    // Another version of the program may fold the same events into other rows.
+    if header.program == env!("CARGO_PKG_VERSION") && found != trailer.state {
+        anyhow::bail!("its events come to another state than when it was made");
+    }
+    Ok((header, Trailer { state: found, ..trailer }))
+}
+
+fn state(replay: Replay) -> anyhow::Result<Digests> {
+    let (_, found) = replay.finish()?;
+    let section = |(name, one): (String, proximity_projections::Replayed)| {
+        (name, Section { rows: one.rows, sha256: one.sha256 })
+    };
+    Ok(Digests(found.into_iter().map(section).collect()))
+}
+
+async fn put_back(config: &Settings, path: PathBuf, format: Format) -> Result<(), Failure> {
+    let started = Instant::now();
+    config.ensure_data()?;
+    let checked = path.clone();
+    let (header, trailer) = blocking(move || read(&checked)).await?;
+    let incarnation = Uuid::new_v4();
+    let restored = Restored {
+        incarnation,
+        previous: header.incarnation,
+        position: header.position,
+        taken_at: header.taken_at,
+        digest: trailer.sections.log(),
+    };
+    let event = Event::Restored(restored);
+    let beginning = Beginning {
+        incarnation,
+        aggregate_type: "log".to_owned(),
+        aggregate_id: STREAM.to_owned(),
+        event_type: cqrs_type(&event),
+        event_version: "1".to_owned(),
+        payload: serde_json::to_string(&event).map_err(anyhow::Error::from)?,
+        metadata: Actor::system("cli").metadata("backup.restore").to_json(),
+    };
+    let location = stores::options(config).location;
+    restore(&location, &path, beginning).await.map_err(anyhow::Error::from)?;
+    // What stands in the database now is replayed once more: it is what will be served.
+    let replayed = replay_store(config, header.position).await?;
+    if replayed != trailer.state {
+        let text = "the restored events come to another state than the backup's";
+        return Err(Failure::Failed(anyhow::anyhow!(text)));
+    }
+    let signed = match key_fits(config).await {
+        Ok(()) => Ok(super::verify::sign_restore(config, "restored from a backup").await?),
+        Err(problem) => Err(problem),
+    };
+    show(&(header, trailer), Some(started), format)?;
+    if format == Format::Table {
+        let key = match &signed {
+            Ok(()) => "The master key in place opens its secrets.".to_owned(),
+            Err(problem) => format!(
+                "Before the first start, put the master key back, and say that this is a restoration \
+                 with `proximity audit restored`: {problem}"
+            ),
+        };
+        tell(&format!(
+            "{key}\nEverybody has to log in again. Start the server, look at `proximity backup status`, \
+             and let it act again with `proximity backup confirm`.\n"
+        ))?;
+    }
+    Ok(())
+}
+
+fn cqrs_type(event: &Event) -> String {
+    match event {
+        Event::Restored(_) => "log.restored",
+        Event::RestoreConfirmed { .. } => "log.restore_confirmed",
+    }
+    .to_owned()
+}
+
+async fn replay_store(config: &Settings, to: u64) -> Result<Digests, Failure> {
+    let store = stores::open_read_only(config).await.map_err(unavailable)?;
+    let mut replay = Replay::default();
+    let mut reached = 0;
+    while reached < to {
+        let page = store.feed(reached, 5_000).await.map_err(anyhow::Error::from)?;
+        let Some(last) = page.last() else { break };
+        reached = last.position;
+        for event in page.into_iter().filter(|event| event.position <= to) {
+            replay.take(event).map_err(anyhow::Error::from)?;
+        }
+    }
+    store.close().await;
+    Ok(state(replay)?)
+}
+
+async fn key_fits(config: &Settings) -> Result<(), String> {
+    let store = stores::open_read_only(config).await.map_err(|error| error.to_string())?;
+    let keys = app::open_keys(config, &store).await.map_err(|error| format!("{error:#}"))?;
+    let checked = Secrets::check(store.clone(), keys).await;
+    store.close().await;
+    checked.map(drop).map_err(|error| crate::http::problem::chain(&error))
+}
+
+fn show(
+    (header, trailer): &(Header, Trailer),
+    started: Option<Instant>,
+    format: Format,
+) -> Result<(), Failure> {
+    let row = json!({
+        "position": header.position,
+        "taken_at": rfc3339(header.taken_at),
+        "incarnation": header.incarnation,
+        "program": header.program,
+        "log": trailer.sections.log(),
+        "tables": trailer.sections.total(),
+        "state": trailer.state.total(),
+        "milliseconds": started.map(|started| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        "sections": trailer.sections,
+        "views": trailer.state,
+    });
+    let columns = ["position", "taken_at", "incarnation", "log", "tables", "state"];
+    print!("{}", render(&[row], &columns, format)?);
+    Ok(())
+}
+
+/// What differs, and what would go on, of a restored installation.
+async fn status(config: &Settings, format: Format) -> Result<(), Failure> {
+    let (store, views) = super::readers(config).await?;
+    let found = crate::restore::status(&store, &views).await?;
+    views.close().await;
+    store.close().await;
+    match format {
+        Format::Json | Format::Ndjson => print!("{}", render(&[found], &[], format)?),
+        Format::Table | Format::Csv => {
+            if let Some(restored) = &found.restored {
+                println!(
+                    "restored from a backup of {} at position {}; nothing is done until `proximity \
+                     backup confirm`",
+                    restored.taken_at, restored.position
+                );
+            } else {
+                println!("not restored from a backup, or confirmed already");
+            }
+            let rows: Vec<Value> = found.differences.iter().map(|one| json!(one)).collect();
+            print!("{}", render(&rows, &["what", "id", "detail"], format)?);
+        }
+    }
+    Ok(())
+}
+
+async fn confirm(config: &Settings) -> Result<(), Failure> {
+    if let Some(answer) = control::ask(config, &Request::ConfirmRestore).await? {
+        return answer.map(drop).map_err(|problem| Failure::Failed(anyhow::anyhow!(problem)));
+    }
+    let store = stores::open(config).await.map_err(unavailable)?;
+    let shell = Admin::prove(&Actor::system("cli")).map_err(anyhow::Error::from)?;
+    let confirmed = Restoration::new(store.clone()).confirm(&shell).await;
+    store.close().await;
+    Ok(confirmed.map(drop).map_err(anyhow::Error::from)?)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from)??)
+}
+
+fn unavailable(error: stores::Error) -> Failure {
+    Failure::Unavailable(error.to_string())
+}
+
+fn tell(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    Ok(std::io::stderr().write_all(text.as_bytes()).map_err(anyhow::Error::from)?)
+}
