@@ -7,6 +7,7 @@ use proximity_domain::user::Role;
 use proximity_domain::{ScheduleId, SessionId, UserId};
 use uuid::Uuid;
 
+use crate::agreed::{Agreed, Picks};
 use crate::once::Once;
 use crate::preview::Preview;
 
@@ -22,6 +23,8 @@ pub struct Actor {
     pub once: Option<Arc<Once>>,
     /// Nothing is to be stored: what would be is left here.
     pub preview: Option<Arc<Preview>>,
+    /// Only this very plan is to be stored.
+    pub agreed: Option<Arc<Agreed>>,
 }
 
 /// Who it is.
@@ -58,7 +61,7 @@ pub struct Scopes {
 impl Actor {
     /// Someone whose request has no idempotency key and is meant.
     pub fn new(identity: Identity, source: Option<IpAddr>, request: Option<String>) -> Self {
-        Self { identity, source, request, once: None, preview: None }
+        Self { identity, source, request, once: None, preview: None, agreed: None }
     }
 
     /// A part of the program itself.
@@ -81,6 +84,11 @@ impl Actor {
     #[must_use]
     pub fn aside(&self) -> Self {
         Self { once: None, ..self.clone() }
+    }
+
+    /// What a plan that was agreed on has picked.
+    pub fn picks(&self) -> Option<&Picks> {
+        self.agreed.as_ref().map(|agreed| &agreed.picks)
     }
 
     /// The user, unless it is nobody or a part of the program.
@@ -155,9 +163,9 @@ pub struct Metadata {
     pub on_behalf_of: Option<UserId>,
     /// Whose thing it is about.
     pub owner: Option<UserId>,
-    /// What all events of one endeavour share, e.g. an operation's id.
+    /// What all events of one endeavour share: an operation's id, or else the request's.
     pub correlation: Option<String>,
-    /// What this append follows from, e.g. `position/123`.
+    /// What this append follows from: `request/…`, `operation/<id>/<sequence>`, `backup_run/7`.
     pub causation: Option<String>,
 }
 
@@ -191,15 +199,23 @@ impl Metadata {
 
     /// The JSON object as it is stored; what is not known is left out.
     pub fn to_json(&self) -> String {
+        // What came with a request follows from it, and belongs together, unless more is known.
+        let request = self.actor.request.clone();
+        let cause = request.as_ref().map(|request| format!("request/{request}"));
+        // Whoever logs in or registers is nobody yet, and acts for whom it turns out to be.
+        let on_behalf_of = self.on_behalf_of.or(match self.actor.identity {
+            Identity::Anonymous => self.owner,
+            Identity::User { .. } | Identity::Schedule { .. } | Identity::System(_) => None,
+        });
         let fields = [
             ("actor", Some(self.actor.name())),
             ("command", Some(self.command.to_owned())),
-            ("on_behalf_of", self.on_behalf_of.map(|user| user.to_string())),
+            ("on_behalf_of", on_behalf_of.map(|user| user.to_string())),
             ("owner", self.owner.map(|user| user.to_string())),
             ("credential", self.actor.credential()),
-            ("request", self.actor.request.clone()),
-            ("correlation", self.correlation.clone()),
-            ("causation", self.causation.clone()),
+            ("correlation", self.correlation.clone().or_else(|| request.clone())),
+            ("causation", self.causation.clone().or(cause)),
+            ("request", request),
             ("source", self.actor.source.map(|source| source.to_string())),
         ];
         let object: serde_json::Map<String, serde_json::Value> = fields

@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::actor::{Identity, Metadata};
 use crate::error::Error;
+use crate::preview::Draft;
 
 /// How often a decision is made anew after another append won one of its streams.
 const RETRIES: u32 = 5;
@@ -226,6 +227,11 @@ impl<'s> Unit<'s> {
         self.metadata.correlation = Some(id.to_string());
     }
 
+    /// Says what it follows from.
+    pub fn caused_by(&mut self, cause: impl ToString) {
+        self.metadata.causation = Some(cause.to_string());
+    }
+
     /// A row to be written in the same transaction.
     pub fn write(&mut self, write: SideWrite) {
         self.side.push(write);
@@ -241,16 +247,30 @@ impl<'s> Unit<'s> {
         self.side.is_empty() && self.streams.values().all(|stream| stream.events.is_empty())
     }
 
+    /// Refuses what was only to be looked at, and what is not the plan that was agreed on.
+    fn is_meant(&self) -> Result<(), AppendError> {
+        let actor = &self.metadata.actor;
+        if actor.preview.is_none() && actor.agreed.is_none() {
+            return Ok(());
+        }
+        let draft = Draft::of(self.streams.iter().map(|((kind, id), stream)| {
+            (*kind, id.as_str(), stream.sequence, stream.events.as_slice())
+        }));
+        if let Some(preview) = &actor.preview {
+            preview.leave(draft);
+            return Err(AppendError::DryRun);
+        }
+        match &actor.agreed {
+            Some(agreed) if !agreed.is(&draft) => Err(AppendError::PlanChanged),
+            _ => Ok(()),
+        }
+    }
+
     /// Stores all of it. An outcome that cannot be learnt is asked for again under the same id.
     ///
     /// In a dry run nothing is stored, and the events are left with the caller.
-    pub async fn commit(self) -> Result<Committed, AppendError> {
-        if let Some(preview) = &self.metadata.actor.preview {
-            preview.leave(
-                self.streams.iter().map(|((kind, id), stream)| (*kind, &**id, &*stream.events)),
-            );
-            return Err(AppendError::DryRun);
-        }
+    pub async fn commit(mut self) -> Result<Committed, AppendError> {
+        self.is_meant()?;
         let mut streams = Vec::new();
         let mut assertions = Vec::new();
         for ((aggregate_type, aggregate_id), stream) in self.streams {
@@ -269,11 +289,16 @@ impl<'s> Unit<'s> {
                 });
             }
         }
+        let id = Uuid::now_v7();
+        if self.metadata.correlation.is_none() && self.metadata.actor.request.is_none() {
+            // Nothing else belongs to it, which is worth knowing too.
+            self.metadata.correlation = Some(id.to_string());
+        }
         let once = self.metadata.actor.once.clone();
         let chosen = self.idempotency.is_some();
         let marked = once.as_ref().and_then(|once| once.mark(&self.metadata.actor));
         let append = Append {
-            id: Uuid::now_v7(),
+            id,
             lane: self.lane,
             streams,
             assertions,

@@ -26,6 +26,9 @@ pub enum Error {
     /// The state of things does not allow it, e.g. `hostname.taken`.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
+    /// It was to be done only if something is so that is not; nothing was changed.
+    #[error("{detail}")]
+    Precondition { code: &'static str, detail: String },
     /// Values that do not parse or are out of range, each with its field.
     #[error("{}", first_detail(.0))]
     Invalid(Vec<FieldError>),
@@ -75,6 +78,7 @@ impl Error {
             Self::Rejected { code, .. }
             | Self::Forbidden { code, .. }
             | Self::Conflict { code, .. }
+            | Self::Precondition { code, .. }
             | Self::TooMany { code, .. }
             | Self::Unavailable { code, .. }
             | Self::Upstream { code, .. } => code,
@@ -157,6 +161,7 @@ impl From<AppendError> for Error {
                 "idempotency_key.answer_gone",
                 "this request was carried out before; its answer is not kept",
             ),
+            AppendError::PlanChanged => crate::agreed::changed(),
             AppendError::DryRun => Self::conflict(
                 "dry_run.unsupported",
                 "nothing was stored: it was only asked what would be",

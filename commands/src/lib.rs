@@ -2,6 +2,8 @@
 
 pub mod accounts;
 pub mod actor;
+pub mod admin_actions;
+pub mod agreed;
 pub mod answers;
 pub mod applications;
 pub mod clock;
@@ -31,6 +33,7 @@ mod rows;
 pub mod saga;
 pub mod schedules;
 pub mod secret;
+pub mod secret_uses;
 pub mod secrets;
 pub mod sessions;
 pub mod settings;

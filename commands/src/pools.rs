@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 pub use flight::Flight;
 pub use view::{Promise, View};
 
+use crate::agreed::{Picks, changed};
 use crate::error::Error;
 use crate::ports::ClusterView;
 use flight::InFlight;
@@ -95,14 +96,19 @@ impl Pools {
         Ok(view.promises())
     }
 
-    /// A free VMID of the cluster, a free port of each pool and, in static mode, a free address.
+    /// A free VMID of the cluster, a free port of each pool and, in static mode, a free address; or what
+    /// a plan that was agreed on has picked.
     pub async fn pick(
         &self,
         cluster: &ClusterView,
         network: Option<&NetworkSettings>,
+        agreed: Option<&Picks>,
     ) -> Result<Picked, Error> {
         let mut view = self.view.lock().await;
         view.catch_up(&self.store).await?;
+        if let Some(picks) = agreed {
+            return self.again(&view, cluster, picks, network.is_some()).ok_or_else(changed);
+        }
         let mut flights = Vec::new();
         let vmid = self.vmid(&view, cluster, &mut flights).map_err(Empty::no_vmid)?;
         let ports = |pool, range: &RangeInclusive<u16>, flights: &mut Vec<Flight>| {
@@ -122,13 +128,58 @@ impl Pools {
         Ok(Picked { vmid, public_port, internal_port, address, _flights: flights })
     }
 
-    /// A free VMID of the cluster.
-    pub async fn pick_vmid(&self, cluster: &ClusterView) -> Result<PickedVmid, Error> {
+    /// A free VMID of the cluster; or that of a plan that was agreed on.
+    pub async fn pick_vmid(
+        &self,
+        cluster: &ClusterView,
+        agreed: Option<&Picks>,
+    ) -> Result<PickedVmid, Error> {
         let mut view = self.view.lock().await;
         view.catch_up(&self.store).await?;
+        if let Some(picks) = agreed {
+            let vmid = picks.vmid.ok_or_else(changed)?;
+            let flight = self.vmid_again(&view, cluster, vmid).ok_or_else(changed)?;
+            return Ok(PickedVmid { vmid, _flight: vec![flight] });
+        }
         let mut flight = Vec::new();
         let vmid = self.vmid(&view, cluster, &mut flight).map_err(Empty::no_vmid)?;
         Ok(PickedVmid { vmid, _flight: flight })
+    }
+
+    /// A number that was picked before, if it is free still.
+    fn vmid_again(&self, view: &View, cluster: &ClusterView, vmid: Vmid) -> Option<Flight> {
+        let taken =
+            view.vmids(&cluster.cluster).contains(&vmid.get()) || cluster.guests.contains(&vmid);
+        let free = self.ranges.vmids.contains(&vmid.get()) && !taken;
+        free.then(|| self.in_flight.reserve(LeaseKey::Vmid(cluster.cluster.clone(), vmid)))?
+    }
+
+    /// What was picked before, if it is free still; the log decides about it as about any other.
+    fn again(
+        &self,
+        view: &View,
+        cluster: &ClusterView,
+        picks: &Picks,
+        is_static: bool,
+    ) -> Option<Picked> {
+        let (vmid, public_port, internal_port) =
+            (picks.vmid?, picks.public_port?, picks.internal_port?);
+        let in_range = self.ranges.public_ports.contains(&public_port.get())
+            && self.ranges.internal_ports.contains(&internal_port.get());
+        let address = if is_static { Some(picks.address?) } else { None };
+        let keys = [
+            Some(LeaseKey::Port(PortPool::Public, public_port)),
+            Some(LeaseKey::Port(PortPool::Internal, internal_port)),
+            address.map(|address| LeaseKey::Address(cluster.cluster.clone(), address)),
+        ];
+        let mut flights = vec![self.vmid_again(view, cluster, vmid)?];
+        for key in keys.into_iter().flatten() {
+            if !in_range || view.is_taken(&key) {
+                return None;
+            }
+            flights.push(self.in_flight.reserve(key)?);
+        }
+        Some(Picked { vmid, public_port, internal_port, address, _flights: flights })
     }
 
     fn vmid(

@@ -26,6 +26,8 @@ pub struct Draft {
 pub struct DraftEvent {
     pub aggregate_type: String,
     pub aggregate_id: String,
+    /// Its place in its stream, from 1.
+    pub sequence: u64,
     pub event_type: String,
     pub event_version: String,
     /// JSON text; no secret is ever in one.
@@ -48,25 +50,30 @@ impl Preview {
     }
 
     /// Leaves one unit's events, stream by stream.
-    pub(crate) fn leave<'e>(
-        &self,
-        streams: impl Iterator<Item = (&'e str, &'e str, &'e [NewEvent])>,
-    ) {
-        let events = streams.flat_map(|(aggregate_type, aggregate_id, events)| {
-            events.iter().map(|event| DraftEvent {
+    pub(crate) fn leave(&self, unit: Draft) {
+        let mut draft = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        draft.get_or_insert_default().events.extend(unit.events);
+    }
+}
+
+impl Draft {
+    /// What a unit of work would store: kind, id and last sequence of each stream, and its new events.
+    pub(crate) fn of<'e>(
+        streams: impl Iterator<Item = (&'e str, &'e str, u64, &'e [NewEvent])>,
+    ) -> Self {
+        let events = streams.flat_map(|(aggregate_type, aggregate_id, last, events)| {
+            events.iter().zip(last + 1..).map(|(event, sequence)| DraftEvent {
                 aggregate_type: aggregate_type.to_owned(),
                 aggregate_id: aggregate_id.to_owned(),
+                sequence,
                 event_type: event.event_type.clone(),
                 event_version: event.event_version.clone(),
                 payload: event.payload.clone(),
             })
         });
-        let mut draft = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        draft.get_or_insert_default().events.extend(events);
+        Self { events: events.collect() }
     }
-}
 
-impl Draft {
     /// The plan of the operation that would be begun, with its steps; `None` when none would be.
     pub fn plan(&self) -> Result<Option<(Plan, Vec<String>)>, Error> {
         let planned = self.events.iter().find(|event| event.event_type == "operation.planned");

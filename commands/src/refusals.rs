@@ -19,8 +19,8 @@ use crate::{Actor, Error};
 const MINUTE: Micros = 60 * SECOND;
 /// Different callers and codes in one minute; what is beyond is counted as `others`.
 const MAX_KEYS: usize = 1_000;
-/// Accounts named in one event.
-const MAX_ACCOUNTS: usize = 5;
+/// Accounts, credentials and requests named in one event, each.
+const MAX_NAMED: usize = 5;
 
 /// Counts refusals in memory until they are flushed.
 pub struct Refusals {
@@ -43,6 +43,8 @@ struct Count {
     commands: BTreeSet<&'static str>,
     accounts: BTreeSet<String>,
     source: Option<String>,
+    credentials: BTreeSet<String>,
+    requests: BTreeSet<String>,
     first_at: Micros,
     last_at: Micros,
 }
@@ -77,10 +79,17 @@ impl Refusals {
         count.last_at = now;
         count.commands.insert(command);
         if let Some(account) = of
-            && count.accounts.len() < MAX_ACCOUNTS
+            && count.accounts.len() < MAX_NAMED
         {
             count.accounts.insert(account.to_owned());
         }
+        let few = |known: &mut BTreeSet<String>, one: Option<String>| {
+            if known.len() < MAX_NAMED {
+                known.extend(one);
+            }
+        };
+        few(&mut count.credentials, actor.credential());
+        few(&mut count.requests, actor.request.clone());
         count.source = actor.source.map(|source| source.to_string());
     }
 
@@ -146,6 +155,8 @@ fn stream(key: &Key, count: &Count) -> Result<StreamAppend, Error> {
         commands: count.commands.iter().map(|command| (*command).to_owned()).collect(),
         accounts: count.accounts.iter().cloned().collect(),
         source: count.source.clone(),
+        credentials: count.credentials.iter().cloned().collect(),
+        requests: count.requests.iter().cloned().collect(),
         first_at: count.first_at,
         last_at: count.last_at,
     });

@@ -23,10 +23,11 @@ use proximity_eventstore::{Append, AppendError, Guard, Lane, SideWrite, Store, V
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::clock::Micros;
+use crate::clock::{Clock as _, Micros, SystemClock};
 use crate::keys::{KeyBytes, KeyError, Keyring, MasterKeys, fill};
 use crate::ports::SecretReader;
 use crate::rows::{Columns, text, unreadable};
+use crate::secret_uses::SecretUses;
 use crate::{Error, Secret};
 
 /// What a secret belongs to; it opens for nothing else.
@@ -45,6 +46,7 @@ pub struct SecretOwner {
 pub struct Secrets {
     store: Store,
     ring: Keyring,
+    uses: Arc<SecretUses>,
 }
 
 /// A sentinel is this text, sealed: opening it shows that the key is the right one.
@@ -59,7 +61,7 @@ impl Secrets {
 
     /// Checks the keys against the database's sentinels before anything else is written.
     pub async fn new(store: Store, keys: impl Into<Keyring>) -> Result<Self, Error> {
-        let secrets = Self { store, ring: keys.into() };
+        let secrets = Self { store, ring: keys.into(), uses: Arc::default() };
         secrets.take_up().await?;
         match secrets.check_sentinels().await? {
             Sentinels::Current => {}
@@ -76,9 +78,14 @@ impl Secrets {
 
     /// Checks the keys as [`Self::new`] does, and writes nothing.
     pub async fn check(store: Store, keys: impl Into<Keyring>) -> Result<Self, Error> {
-        let secrets = Self { store, ring: keys.into() };
+        let secrets = Self { store, ring: keys.into(), uses: Arc::default() };
         secrets.check_sentinels().await?;
         Ok(secrets)
+    }
+
+    /// Which secrets were opened.
+    pub fn uses(&self) -> &SecretUses {
+        &self.uses
     }
 
     /// The keys as they are now, for what is derived from them.
@@ -166,6 +173,7 @@ impl Secrets {
         let bound = bound_to(owner.table, &owner.record, &owner.column, version, key_id);
         let plain = self.unwrap(row, key_id, &bound)?;
         let plain = std::str::from_utf8(&plain).map_err(|_| does_not_open())?;
+        self.uses.note(owner, SystemClock.now());
         Ok(Secret::new(plain.to_owned()))
     }
 

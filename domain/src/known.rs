@@ -2,6 +2,7 @@
 
 /// Type and version, in order; each has its file in `fixtures/events`.
 pub static EVENTS: &[(&str, &str)] = &[
+    ("admin_action.performed", "1"),
     ("api_token.issued", "1"),
     ("api_token.revoked", "1"),
     ("application.adopted", "1"),
@@ -72,6 +73,8 @@ pub static EVENTS: &[(&str, &str)] = &[
     ("operation.undone", "1"),
     ("operation.unwinding_began", "1"),
     ("refusal.counted", "1"),
+    ("refusal.counted", "2"),
+    ("secret_use.counted", "1"),
     ("session.ended", "1"),
     ("session.opened", "1"),
     ("session.refreshed", "1"),
@@ -112,7 +115,10 @@ mod tests {
                     .map(str::to_owned)
             })
             .collect();
-        fixtures.sort_by_key(|name| name.rsplit_once(".v").unwrap().0.to_owned());
+        fixtures.sort_by_key(|name| {
+            let (kind, version) = name.rsplit_once(".v").unwrap();
+            (kind.to_owned(), version.to_owned())
+        });
         let known: Vec<String> =
             EVENTS.iter().map(|(kind, version)| format!("{kind}.v{version}")).collect();
         assert_eq!(known, fixtures);

@@ -1,5 +1,6 @@
 //! What is true: pure aggregates, their events and the values they are made of; no I/O, no clock.
 
+pub mod admin_action;
 pub mod application;
 pub mod backup;
 pub mod backup_run;
@@ -14,6 +15,7 @@ pub mod log;
 pub mod operation;
 pub mod plan;
 pub mod refusal;
+pub mod secret_use;
 pub mod settings;
 pub mod user;
 pub mod value;

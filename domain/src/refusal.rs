@@ -29,6 +29,12 @@ pub struct Counted {
     pub accounts: Vec<String>,
     /// The address that it came from last.
     pub source: Option<String>,
+    /// What was shown, the first few: `session/…`, `token/…`.
+    #[serde(default)]
+    pub credentials: Vec<String>,
+    /// The requests that were refused, the first few.
+    #[serde(default)]
+    pub requests: Vec<String>,
     /// µs since 1970.
     pub first_at: i64,
     /// µs since 1970.
@@ -44,7 +50,8 @@ impl DomainEvent for Event {
     }
 
     fn event_version(&self) -> String {
-        "1".to_owned()
+        // The first version did not name credentials and requests.
+        "2".to_owned()
     }
 }
 
@@ -61,8 +68,18 @@ mod tests {
             commands: vec!["user.login".into()],
             accounts: vec!["user/7".into()],
             source: Some("192.0.2.7".into()),
+            credentials: vec![],
+            requests: vec!["0197f3a2".into()],
             first_at: 1_700_000_000_000_000,
             last_at: 1_700_000_030_000_000,
         }));
+    }
+
+    #[test]
+    fn a_refusal_that_was_counted_before_it_named_requests_can_still_be_read() {
+        let Event::Counted(counted) =
+            serde_json::from_str(include_str!("../fixtures/events/refusal.counted.v1.json"))
+                .expect("the first version can be read");
+        assert_eq!((counted.times, counted.requests.len()), (3, 0));
     }
 }

@@ -138,6 +138,10 @@ pub enum AppendError {
     /// Nothing was to be stored: given by callers that only ask what would be, never by the writer.
     #[error("nothing was stored: it was only asked what would be")]
     DryRun,
+    /// It is not what was agreed on: given by callers that hold a decision against an earlier one,
+    /// never by the writer.
+    #[error("this is not the plan that was agreed on")]
+    PlanChanged,
     /// The database refuses these bytes, now and always.
     #[error("the database refuses this append: {reason}")]
     Invalid { reason: String },

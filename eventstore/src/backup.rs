@@ -132,6 +132,7 @@ pub(crate) static TABLES: &[&Table] = &[
     &tables::HOST_USAGE,
     &tables::API_TOKENS,
     &tables::KEPT_ANSWERS,
+    &tables::TASK_LOGS,
 ];
 
 /// What is not: logins, counters and claims end with the server; a key under way is not at rest.

@@ -48,6 +48,8 @@ pub(crate) static SQLITE: &[Migration] = migrations!("sqlite":
     19 "0019_api_tokens",
     20 "0020_seal_lives",
     21 "0021_key_generations",
+    22 "0022_events_searched",
+    23 "0023_task_logs",
 );
 
 pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
@@ -76,6 +78,8 @@ pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
     23 "0023_api_tokens",
     24 "0024_seal_lives",
     25 "0025_key_generations",
+    26 "0026_events_searched",
+    27 "0027_task_logs",
 );
 
 /// The newest version in a list.

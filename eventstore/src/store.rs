@@ -21,8 +21,9 @@ use crate::postgres::{self, Postgres};
 use crate::queue::{self, Stats};
 use crate::rights::Rights;
 use crate::sealer::Sealer;
+use crate::search::{self, Found, Search, Statement};
 use crate::side::{Row, Table, Value};
-use crate::side_sql;
+use crate::side_sql::{self, Dialect};
 use crate::sqlite::{self, Sqlite};
 use crate::task::{advance, blocking};
 
@@ -195,6 +196,46 @@ impl Store {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.kinds(after).await,
             Backend::Postgres(pg) => pg.reader.kinds(after).await,
+        }
+    }
+
+    /// At most `limit` events that fit, in order of position, by the indexes on the log.
+    pub async fn search(&self, search: &Search, limit: usize) -> Result<Found, Error> {
+        search::run(self, search, limit.max(1)).await
+    }
+
+    /// The same search up to the present end of the log, with its times turned into positions once
+    /// for any number of pages; `None` when nothing was stored in its time.
+    pub async fn pinned(&self, search: &Search) -> Result<Option<Search>, Error> {
+        let head = self.head().await?;
+        search::pin(self, search, head).await
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match &self.inner.backend {
+            Backend::Sqlite(_) => Dialect::Sqlite,
+            Backend::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    pub(crate) async fn found(&self, statement: Statement) -> Result<Vec<Recorded>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.found(statement).await,
+            Backend::Postgres(pg) => pg.reader.found(statement).await,
+        }
+    }
+
+    pub(crate) async fn texts(&self, statement: Statement) -> Result<Vec<String>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.texts(statement).await,
+            Backend::Postgres(pg) => pg.reader.texts(statement).await,
+        }
+    }
+
+    pub(crate) async fn numbers(&self, statement: Statement) -> Result<Vec<Option<i64>>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.numbers(statement).await,
+            Backend::Postgres(pg) => pg.reader.numbers(statement).await,
         }
     }
 

@@ -25,6 +25,7 @@ pub static ALL: &[&Table] = &[
     &KEPT_ANSWERS,
     &API_TOKENS,
     &API_TOKEN_USERS,
+    &TASK_LOGS,
 ];
 
 /// Accounts: identity and role are read from here, never from a projection.
@@ -253,5 +254,20 @@ pub static API_TOKEN_USERS: Table = Table {
         column("user_id", Text),
         column("role", Text),
         column("disabled", Boolean),
+    ],
+};
+
+/// The end of each Proxmox task's log, as it was when its step ended; `lines` is a JSON array.
+pub static TASK_LOGS: Table = Table {
+    name: "task_logs",
+    key: &["operation", "upid"],
+    columns: &[
+        column("operation", Text),
+        column("upid", Text),
+        column("step", Text),
+        column("direction", Text),
+        column("outcome", Text),
+        column("lines", Text),
+        column("recorded_at", Integer),
     ],
 };

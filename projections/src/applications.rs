@@ -1,7 +1,7 @@
 //! The read model of applications: one row each, which is the contract's `App`.
 
 mod fold;
-mod past;
+pub(crate) mod past;
 mod query;
 
 pub use fold::Applications;

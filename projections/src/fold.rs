@@ -41,6 +41,10 @@ pub trait AnyFold: Send + Sync {
     fn size(&self) -> usize;
     /// Drops everything in memory.
     fn forget(&mut self);
+    /// What changed since the last call; lets go what no event will change any more.
+    fn settle(&mut self) -> Result<Changes, Error>;
+    /// Key and body, as the API shows it, of each row in memory.
+    fn held(&self) -> Result<Vec<(String, serde_json::Value)>, Error>;
 }
 
 struct Slot<R> {
@@ -171,6 +175,21 @@ impl<P: Projection> AnyFold for Fold<P> {
         self.rows.clear();
         self.journal.clear();
     }
+
+    fn settle(&mut self) -> Result<Changes, Error> {
+        let changes = self.changes()?;
+        self.rows.retain(|_, slot| slot.row.as_ref().is_some_and(|row| !P::is_final(row)));
+        Ok(changes)
+    }
+
+    fn held(&self) -> Result<Vec<(String, serde_json::Value)>, Error> {
+        let rows = self.rows.iter().filter_map(|(key, slot)| Some((key, slot.row.as_ref()?)));
+        rows.map(|(key, row)| {
+            let body = serde_json::to_value(row).map_err(|error| Self::unreadable(&error))?;
+            Ok((key.clone(), crate::replay::shown(P::NAME, body)))
+        })
+        .collect()
+    }
 }
 
 /// Stands where a fold is while it works on another thread.
@@ -202,4 +221,12 @@ impl AnyFold for Absent {
     }
 
     fn forget(&mut self) {}
+
+    fn settle(&mut self) -> Result<Changes, Error> {
+        Err(Error::Closed)
+    }
+
+    fn held(&self) -> Result<Vec<(String, serde_json::Value)>, Error> {
+        Err(Error::Closed)
+    }
 }

@@ -193,6 +193,10 @@ impl Projection for Hosts {
             row.removed.into(),
         ]
     }
+
+    fn is_final(row: &Row) -> bool {
+        row.removed
+    }
 }
 
 fn blank(id: i64, cluster: String, now: Moment) -> Host {

@@ -20,6 +20,7 @@ pub mod leases;
 pub mod operations;
 mod pages;
 mod projection;
+pub mod replay;
 mod runner;
 mod status;
 mod step;

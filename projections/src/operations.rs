@@ -7,10 +7,18 @@ mod query;
 pub use fold::Operations;
 pub use query::OperationFilter;
 
+use proximity_eventstore::Recorded;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::applications::past;
+use crate::projection::Cannot;
 use crate::text::Moment;
+
+/// The operation after these events; `None` when it had not been planned.
+pub fn after(id: &str, events: &[Recorded]) -> Result<Option<Operation>, Cannot> {
+    Ok(past::fold::<Operations>(id, events)?.map(|row| row.operation))
+}
 
 /// An operation as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

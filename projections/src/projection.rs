@@ -54,6 +54,11 @@ pub trait Projection: Send + Sync + 'static {
 
     /// The values of the columns between `id` and `body`.
     fn columns(row: &Self::Row) -> Vec<Cell>;
+
+    /// Whether no further event can come for it, so that whoever reads the whole log lets it go.
+    fn is_final(_row: &Self::Row) -> bool {
+        false
+    }
 }
 
 /// A projection without its types, as the runner holds it.

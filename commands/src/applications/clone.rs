@@ -64,6 +64,9 @@ impl Applications {
             }
             match self.attempt_clone(source, &wanted, key).await {
                 Ok(done) => return Ok(done),
+                Err(Lost::Pick) if source.actor().agreed.is_some() => {
+                    return Err(crate::agreed::changed());
+                }
                 Err(lost) => losses.again(lost).await?,
             }
         }
@@ -91,7 +94,10 @@ impl Applications {
         };
         let is_static = wanted.network.mode() == AddressMode::Static;
         // Held until the append is answered, so that no other call of this process picks the same.
-        let picked = self.pools.pick(cluster, is_static.then_some(&wanted.network)).await?;
+        let picked = {
+            let network = is_static.then_some(&wanted.network);
+            self.pools.pick(cluster, network, source.actor().picks()).await?
+        };
         let guest = GuestRef { vmid: picked.vmid, ..guest.clone() };
         let holdings = Holdings {
             hostname: wanted.hostname.clone(),

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{Accepted, Applications};
 use crate::actor::Actor;
+use crate::agreed::changed;
 use crate::dispatch::{Refused, Retries, Tried, Unit, load};
 use crate::error::{Error, FieldError};
 use crate::once::{self, Done, OnceKey};
@@ -122,6 +123,7 @@ impl Applications {
             let clusters = self.clusters.seen().await?;
             match self.attempt(actor, wanted, &clusters, key).await {
                 Ok(done) => return Ok(done),
+                Err(Lost::Pick) if actor.agreed.is_some() => return Err(changed()),
                 Err(lost) => losses.again(lost).await?,
             }
         }
@@ -199,12 +201,17 @@ impl Applications {
         key: Option<&OnceKey>,
     ) -> Result<Done<Accepted>, Lost> {
         let promises = self.pools.promises().await?;
-        let wish = Wish { host: wanted.host, node: wanted.node.as_ref() };
-        let place = place(clusters, &promises, wish, &wanted.deployment.source)?;
+        let agreed = actor.picks();
+        let wish = match agreed {
+            Some(picks) => Wish { host: picks.host.or(wanted.host), node: picks.node.as_ref() },
+            None => Wish { host: wanted.host, node: wanted.node.as_ref() },
+        };
+        let place = place(clusters, &promises, wish, &wanted.deployment.source);
+        let place = if agreed.is_some() { place.map_err(|_| changed())? } else { place? };
         let is_static = wanted.network.mode() == AddressMode::Static;
         let network = is_static.then_some(&wanted.network);
         // Held until the append is answered, so that no other call of this process picks the same.
-        let picked = self.pools.pick(place.cluster, network).await?;
+        let picked = self.pools.pick(place.cluster, network, agreed).await?;
         let operation = OperationId(Uuid::now_v7());
         let application = ApplicationId::new(&wanted.app.id, rand::random())
             .map_err(|error| Error::internal("a catalog id makes no application id", error))?;

@@ -69,6 +69,9 @@ impl Applications {
             }
             match self.attempt_restore(backup, wish, key).await {
                 Ok(done) => return Ok(done),
+                Err(Lost::Pick) if backup.actor().agreed.is_some() => {
+                    return Err(crate::agreed::changed());
+                }
                 Err(lost) => losses.again(lost).await?,
             }
         }
@@ -111,7 +114,7 @@ impl Applications {
         let cluster = view(&clusters, &site.at)?;
         // Held until the append is answered, so that no other call of this process picks the same.
         let picked = match wish.way() {
-            RestoreWay::Swap => Some(self.pools.pick_vmid(cluster).await?),
+            RestoreWay::Swap => Some(self.pools.pick_vmid(cluster, owned.actor().picks()).await?),
             RestoreWay::InPlace => None,
         };
         let vmid = picked.as_ref().map_or(original.vmid, |picked| picked.vmid);

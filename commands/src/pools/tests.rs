@@ -51,7 +51,7 @@ async fn audit_10_picks_that_are_in_flight_together_never_meet() {
     let pools = Pools::new(store, PoolRanges { vmids: 100..=199, ..ranges() });
     let mut picked = Vec::new();
     for _ in 0..5 {
-        picked.push(pools.pick(&cluster(&[]), None).await.unwrap());
+        picked.push(pools.pick(&cluster(&[]), None, None).await.unwrap());
     }
     let vmids: HashSet<_> = picked.iter().map(|p| p.vmid).collect();
     let ports: HashSet<_> = picked.iter().map(|p| p.public_port).collect();
@@ -64,21 +64,21 @@ async fn a_pool_is_exhausted_only_when_everything_in_it_is_held() {
     let pools = Pools::new(store.clone(), ranges());
     let mut flying = Vec::new();
     for _ in 0..3 {
-        flying.push(pools.pick(&cluster(&[]), None).await.unwrap());
+        flying.push(pools.pick(&cluster(&[]), None, None).await.unwrap());
     }
     // All three numbers are in flight: they may yet come back.
-    let contended = pools.pick(&cluster(&[]), None).await.err().unwrap();
+    let contended = pools.pick(&cluster(&[]), None, None).await.err().unwrap();
     assert_eq!(contended.code(), "pools.contended");
     drop(flying);
-    pools.pick(&cluster(&[]), None).await.unwrap();
+    pools.pick(&cluster(&[]), None, None).await.unwrap();
     for vmid in 100..=102 {
         apply(&store, &format!("vmid/lab/{vmid}"), Command::Acquire { holder: someone() }).await;
     }
-    let full = pools.pick(&cluster(&[]), None).await.err().unwrap();
+    let full = pools.pick(&cluster(&[]), None, None).await.err().unwrap();
     assert_eq!(full.code(), "vmids.exhausted");
     // The same numbers are free in another cluster.
     let other = ClusterView { cluster: "other".parse().unwrap(), ..cluster(&[]) };
-    pools.pick(&other, None).await.unwrap();
+    pools.pick(&other, None, None).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,9 +90,12 @@ async fn a_number_comes_back_when_it_is_released_and_not_while_it_is_quarantined
     let quarantine =
         Command::Quarantine { holder: someone(), until: 10, reason: "it was there".to_owned() };
     apply(&store, key, quarantine).await;
-    assert_eq!(pools.pick(&cluster(&[]), None).await.err().unwrap().code(), "vmids.exhausted");
+    assert_eq!(
+        pools.pick(&cluster(&[]), None, None).await.err().unwrap().code(),
+        "vmids.exhausted"
+    );
     apply(&store, key, Command::Clear { now: 11 }).await;
-    assert_eq!(pools.pick(&cluster(&[]), None).await.unwrap().vmid.get(), 100);
+    assert_eq!(pools.pick(&cluster(&[]), None, None).await.unwrap().vmid.get(), 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,10 +103,10 @@ async fn the_number_of_a_strangers_guest_is_never_picked() {
     let (_dir, store) = fresh().await;
     let pools = Pools::new(store, ranges());
     for _ in 0..50 {
-        let picked = pools.pick(&cluster(&[100, 102]), None).await.unwrap();
+        let picked = pools.pick(&cluster(&[100, 102]), None, None).await.unwrap();
         assert_eq!(picked.vmid.get(), 101);
     }
-    let full = pools.pick(&cluster(&[100, 101, 102]), None).await.err().unwrap();
+    let full = pools.pick(&cluster(&[100, 101, 102]), None, None).await.err().unwrap();
     assert_eq!(full.code(), "vmids.exhausted");
 }
 
@@ -114,7 +117,7 @@ async fn vmids_stay_in_the_lowest_window_of_free_numbers() {
     let taken: Vec<i64> = (100..3_100).collect();
     let mut seen = BTreeSet::new();
     for _ in 0..200 {
-        seen.insert(pools.pick(&cluster(&taken), None).await.unwrap().vmid.get());
+        seen.insert(pools.pick(&cluster(&taken), None, None).await.unwrap().vmid.get());
     }
     assert!(*seen.first().unwrap() >= 3_100 && *seen.last().unwrap() <= 13_100, "{seen:?}");
     assert!(seen.len() > 150, "{} different numbers in 200 picks", seen.len());
@@ -134,7 +137,7 @@ async fn an_address_is_a_free_host_of_the_subnet_and_never_the_gateway() {
     apply(&store, "address/lab/10.0.0.3", Command::Acquire { holder: someone() }).await;
     let mut flying = Vec::new();
     for _ in 0..3 {
-        flying.push(pools.pick(&cluster(&[]), Some(&network)).await.unwrap());
+        flying.push(pools.pick(&cluster(&[]), Some(&network), None).await.unwrap());
     }
     let addresses: BTreeSet<String> =
         flying.iter().map(|p| p.address.unwrap().to_string()).collect();
@@ -144,6 +147,6 @@ async fn an_address_is_a_free_host_of_the_subnet_and_never_the_gateway() {
         let key = LeaseKey::Address("lab".parse().unwrap(), address.parse().unwrap());
         apply(&store, &key.to_string(), Command::Acquire { holder: someone() }).await;
     }
-    let full = pools.pick(&cluster(&[]), Some(&network)).await.err().unwrap();
+    let full = pools.pick(&cluster(&[]), Some(&network), None).await.err().unwrap();
     assert_eq!(full.code(), "addresses.exhausted");
 }

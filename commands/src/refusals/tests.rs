@@ -62,7 +62,7 @@ async fn a_flood_from_everywhere_is_bounded_and_still_counted() {
     let counted = stored(&site).await;
     let total: u64 = counted.iter().map(|counted| counted.times).sum();
     assert_eq!(total, flood as u64);
-    assert!(counted.iter().all(|counted| counted.accounts.len() <= MAX_ACCOUNTS));
+    assert!(counted.iter().all(|counted| counted.accounts.len() <= MAX_NAMED));
     assert!(counted.iter().any(|counted| counted.caller == "others"));
 }
 

@@ -160,7 +160,8 @@ impl Work<'_> {
     async fn lease(&self, key: &str, command: lease::Command) -> Result<(), StepError> {
         let mut retries = Retries::default();
         loop {
-            let meta = metadata(self.progress, self.hold, "operation.template");
+            let mut meta = metadata(self.progress, self.hold, "operation.template");
+            meta.causation = Some(format!("operation/{}", self.hold.operation));
             let mut unit = self.env.outcome(meta, Some(self.hold.fence()));
             match unit.apply::<Lease>(key, command.clone()).await {
                 // So already, or another's, which is not ours to give back.

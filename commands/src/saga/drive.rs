@@ -6,12 +6,13 @@ use proximity_domain::operation::{
     Command, Direction, Failure, FailureClass, Move, Operation, Phase, Progress,
 };
 use proximity_domain::plan::Plan;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::finish;
 use super::guest::Found;
 use super::step::{Point, Step, StepError};
-use super::work::{Env, Hold, Work, record};
+use super::work::{Env, Hold, Work, record, record_with};
 use crate::clock::{Micros, SECOND};
 use crate::dispatch::load;
 use crate::ports::Upid;
@@ -156,6 +157,7 @@ async fn try_step(
     let intend = Command::IntendStep { step: name.clone(), direction };
     record(env, hold, progress, "operation.intend", intend).await?;
     dies(env, Point::AfterIntent, &name, direction)?;
+    let mut logs = Vec::new();
     let done = match env.hypervisors.of(host(progress)).await {
         Err(error) => Err(error.into()),
         Ok(hypervisor) => {
@@ -169,15 +171,18 @@ async fn try_step(
                 direction,
                 recovering,
                 task,
+                logs: Mutex::default(),
             };
-            perform(step, &work).await
+            let done = perform(step, &work).await;
+            logs = work.logs.into_inner();
+            done
         }
     };
     dies(env, Point::AfterEffect, &name, direction)?;
     match done {
         Ok(found) => {
             let succeed = Command::SucceedStep { step: name.clone(), direction, found };
-            record(env, hold, progress, "operation.succeed", succeed).await?;
+            record_with(env, hold, progress, "operation.succeed", succeed, &logs).await?;
         }
         Err(StepError::Failed(failure)) => {
             let retry_at = next_try(env, progress, direction, number, &failure);
@@ -186,7 +191,7 @@ async fn try_step(
                 "{}", failure.message
             );
             let fail = Command::FailStep { step: name.clone(), direction, failure, retry_at };
-            record(env, hold, progress, "operation.fail", fail).await?;
+            record_with(env, hold, progress, "operation.fail", fail, &logs).await?;
         }
         Err(StepError::VmidTaken) => {
             let hypervisor = env.hypervisors.of(host(progress)).await?;
@@ -311,6 +316,7 @@ async fn is_running(
         direction: Direction::Undo,
         recovering: false,
         task: None,
+        logs: Mutex::default(),
     };
     match work.find_of(application, guest).await {
         Ok(Found::Ours { node, .. }) => work.runs(&node, guest.vmid).await.unwrap_or(before),

@@ -12,7 +12,7 @@ use proximity_eventstore::{Guard, SideWrite, tables};
 use rand::Rng as _;
 
 use super::step::StepError;
-use super::work::{Env, Hold, metadata};
+use super::work::{Env, Hold, follows, metadata};
 use crate::clock::Micros;
 use crate::dispatch::{Refused, Retries, Unit, load};
 use crate::error::Error;
@@ -442,6 +442,7 @@ async fn store(
         for decision in decisions {
             decide(&mut unit, hold, progress, decision.clone()).await.map_err(StepError::Store)?;
         }
+        follows(&mut unit, &hold.operation.to_string());
         if ends_holding(decisions) {
             // From here on the host may be removed.
             unit.write(SideWrite::Delete {

@@ -17,6 +17,7 @@ mod quarantine;
 mod restore;
 mod runner;
 mod step;
+pub mod task_log;
 mod tasks;
 mod work;
 

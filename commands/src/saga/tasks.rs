@@ -37,8 +37,15 @@ impl Work<'_> {
         }
     }
 
-    /// Waits for a task; one that runs past its time is asked to end, and waited for a little more.
+    /// Waits for a task of ours, and keeps the end of its log.
     pub(super) async fn wait(&self, upid: &Upid) -> Result<Ended, StepError> {
+        let ended = self.outwait(upid).await?;
+        self.keep_log(upid, &ended).await;
+        Ok(ended)
+    }
+
+    /// Waits for a task; one that runs past its time is asked to end, and waited for a little more.
+    async fn outwait(&self, upid: &Upid) -> Result<Ended, StepError> {
         let config = &self.env.config;
         let patience = self.patience();
         let mut deadline = Instant::now() + patience;
@@ -88,7 +95,7 @@ impl Work<'_> {
         }
         for task in self.hypervisor.tasks_of(vmid).await? {
             if task.state == TaskState::Running {
-                self.wait(&task.upid).await?;
+                self.outwait(&task.upid).await?;
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::config::SagaConfig;
 use super::step::{Hooks, StepError};
+use super::task_log::{self, TaskLog};
 use crate::actor::{Actor, Metadata};
 use crate::clock::Clock;
 use crate::dispatch::{AppendFaults, Retries, Unit};
@@ -118,6 +119,8 @@ pub struct Work<'a> {
     pub(super) recovering: bool,
     /// The task that an earlier try started.
     pub(super) task: Option<Upid>,
+    /// What is kept of the tasks that it waited for, to be stored with its outcome.
+    pub(super) logs: Mutex<Vec<TaskLog>>,
 }
 
 impl Work<'_> {
@@ -181,10 +184,20 @@ impl Work<'_> {
 
 /// What stands beside everything that a runner stores.
 pub(super) fn metadata(progress: &Progress, hold: &Hold, command: &'static str) -> Metadata {
-    Actor::system("operations")
-        .metadata(command)
-        .owned_by(progress.owner)
-        .correlated(hold.operation)
+    Metadata {
+        on_behalf_of: Some(progress.owner),
+        ..Actor::system("operations")
+            .metadata(command)
+            .owned_by(progress.owner)
+            .correlated(hold.operation)
+    }
+}
+
+/// Says that an append follows from the operation's last event that it has seen.
+pub(super) fn follows(unit: &mut Unit<'_>, operation: &str) {
+    if let Some(sequence) = unit.sequence::<Operation>(operation) {
+        unit.caused_by(format!("operation/{operation}/{sequence}"));
+    }
 }
 
 /// Stores one event of the operation alone, under the claim.
@@ -195,6 +208,18 @@ pub(super) async fn record(
     name: &'static str,
     command: Command,
 ) -> Result<(), StepError> {
+    record_with(env, hold, progress, name, command, &[]).await
+}
+
+/// The same with what tasks have said.
+pub(super) async fn record_with(
+    env: &Env,
+    hold: &Hold,
+    progress: &Progress,
+    name: &'static str,
+    command: Command,
+    logs: &[TaskLog],
+) -> Result<(), StepError> {
     let id = hold.operation.to_string();
     let mut retries = Retries::default();
     loop {
@@ -203,6 +228,10 @@ pub(super) async fn record(
             let context = "the operation refused a record";
             StepError::Store(refused.or_else(|error| Error::internal(context, error)))
         })?;
+        follows(&mut unit, &id);
+        for log in logs {
+            unit.write(task_log::row(hold.operation, log));
+        }
         match unit.commit().await {
             Ok(_) => return Ok(()),
             Err(error) => retries.again(error.into()).await.map_err(StepError::Store)?,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::query::Query;
 use sqlx::{PgPool, Row as _};
 use tokio::sync::watch;
 
@@ -11,6 +12,7 @@ use crate::claim::KeptAnswer;
 use crate::error::Error;
 use crate::rights::Rights;
 use crate::seal::{Leaf, Link, Seal, Sealable, leaf};
+use crate::search::Statement;
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql::{self, Dialect};
 use crate::task::advance;
@@ -74,6 +76,24 @@ impl Reader {
         Ok(rows.iter().map(recorded).collect::<Result<_, _>>()?)
     }
 
+    /// What a statement of a search gives.
+    pub async fn found(&self, (sql, bound): Statement) -> Result<Vec<Recorded>, Error> {
+        let rows = bind_all(sqlx::query(&sql), &bound).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(recorded).collect::<Result<_, _>>()?)
+    }
+
+    /// The one column of a statement.
+    pub async fn texts(&self, (sql, bound): Statement) -> Result<Vec<String>, Error> {
+        let rows = bind_all(sqlx::query(&sql), &bound).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
+    /// The one row of a statement, all numbers.
+    pub async fn numbers(&self, (sql, bound): Statement) -> Result<Vec<Option<i64>>, Error> {
+        let row = bind_all(sqlx::query(&sql), &bound).fetch_one(&self.pool).await?;
+        Ok((0..row.len()).map(|column| row.try_get(column)).collect::<Result<_, _>>()?)
+    }
+
     pub async fn head(&self) -> Result<Position, Error> {
         let row = sqlx::query(HEAD).fetch_one(&self.pool).await?;
         Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
@@ -107,7 +127,8 @@ impl Reader {
         limit: usize,
     ) -> Result<Vec<Row>, Error> {
         let sql = side_sql::select(Dialect::Postgres, table, &filter);
-        let rows = bound(&sql, &filter).bind(limit_of(limit)).fetch_all(&self.pool).await?;
+        let query = bind_all(sqlx::query(&sql), filter.iter().map(|(_, value)| value));
+        let rows = query.bind(limit_of(limit)).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(|row| side_row(table, row)).collect::<Result<_, _>>()?)
     }
 
@@ -124,7 +145,8 @@ impl Reader {
 
     pub async fn count(&self, table: &'static Table, filter: Row) -> Result<u64, Error> {
         let sql = side_sql::count(Dialect::Postgres, table, &filter);
-        let row = bound(&sql, &filter).fetch_one(&self.pool).await?;
+        let query = bind_all(sqlx::query(&sql), filter.iter().map(|(_, value)| value));
+        let row = query.fetch_one(&self.pool).await?;
         Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
     }
 
@@ -210,12 +232,12 @@ impl Reader {
     }
 }
 
-/// A statement with the values of a filter.
-fn bound<'q>(
-    sql: &'q str,
-    filter: &'q Row,
-) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
-    filter.iter().fold(sqlx::query(sql), |query, (_, value)| match value {
+/// Binds what is not null, in order.
+fn bind_all<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    values: impl IntoIterator<Item = &'q Value>,
+) -> Query<'q, Postgres, PgArguments> {
+    values.into_iter().fold(query, |query, value| match value {
         Value::Null => query,
         Value::Text(text) => query.bind(text),
         Value::Integer(number) => query.bind(number),

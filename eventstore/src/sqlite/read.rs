@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::types::{Type, Value as SqlValue};
-use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow};
+use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params_from_iter};
 use tokio::sync::Semaphore;
 
 use crate::append::{Position, Recorded};
 use crate::claim::KeptAnswer;
 use crate::error::Error;
 use crate::seal::{Leaf, Link, Seal, Sealable, leaf};
+use crate::search::Statement;
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql::{self, Dialect};
 
@@ -99,6 +100,38 @@ impl Readers {
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(key, recorded)?;
             Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// What a statement of a search gives.
+    pub async fn found(&self, (sql, bound): Statement) -> Result<Vec<Recorded>, Error> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params_from_iter(&bound), recorded)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The one column of a statement.
+    pub async fn texts(&self, (sql, bound): Statement) -> Result<Vec<String>, Error> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params_from_iter(&bound), |row| row.get(0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The one row of a statement, all numbers.
+    pub async fn numbers(&self, (sql, bound): Statement) -> Result<Vec<Option<i64>>, Error> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let columns = statement.column_count();
+            Ok(statement.query_row(params_from_iter(&bound), |row| {
+                (0..columns).map(|column| row.get(column)).collect()
+            })?)
         })
         .await
     }

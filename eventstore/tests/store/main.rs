@@ -11,5 +11,6 @@ mod proxy;
 mod races;
 mod schema;
 mod sealing;
+mod search;
 mod stock;
 mod support;

@@ -91,6 +91,10 @@ impl Projection for Applications {
             i64::from(app.resources.memory_mb).into(),
         ]
     }
+
+    fn is_final(row: &Row) -> bool {
+        row.removed
+    }
 }
 
 fn change(row: &mut Row, event: Event) {

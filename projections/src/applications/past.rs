@@ -30,7 +30,8 @@ pub fn after(id: &str, events: &[Recorded]) -> Result<Option<App>, Cannot> {
     Ok(Some(app))
 }
 
-fn fold<P: Projection>(id: &str, events: &[Recorded]) -> Result<Option<P::Row>, Cannot>
+/// The row after those of these events that are its stream's.
+pub(crate) fn fold<P: Projection>(id: &str, events: &[Recorded]) -> Result<Option<P::Row>, Cannot>
 where
     P::Event: DeserializeOwned,
 {

@@ -60,6 +60,10 @@ impl Projection for BackupSchedules {
             row.removed.into(),
         ]
     }
+
+    fn is_final(row: &Row) -> bool {
+        row.removed
+    }
 }
 
 impl Row {

@@ -69,6 +69,10 @@ impl Projection for Backups {
             row.removed.into(),
         ]
     }
+
+    fn is_final(row: &Row) -> bool {
+        row.removed
+    }
 }
 
 impl Row {

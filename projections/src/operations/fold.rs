@@ -94,6 +94,10 @@ impl Projection for Operations {
             i64::try_from(row.born).unwrap_or(i64::MAX).into(),
         ]
     }
+
+    fn is_final(row: &Row) -> bool {
+        row.operation.finished_at.is_some()
+    }
 }
 
 fn planned(event: &Event, at: At<'_>) -> Option<Row> {

@@ -8,6 +8,7 @@ mod followers;
 mod generations;
 mod hosts_and_leases;
 mod operations;
+mod replay;
 mod samples;
 mod support;
 mod verification;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use proximity_commands::clock::{Clock as _, SystemClock};
 use proximity_commands::saga::{Runner, RunnerHandle};
 use proximity_commands::schedules::{Scheduler, SchedulerHandle};
 use proximity_projections::Views;
@@ -126,6 +127,10 @@ async fn chores(app: Arc<App>, stopping: CancellationToken) {
         if let Err(error) = app.refusals.flush().await {
             tracing::warn!(%error, "refusals are not written down yet");
         }
+        let now = SystemClock.now();
+        if let Err(error) = app.commands.secrets.uses().flush(&app.store, now).await {
+            tracing::warn!(%error, "uses of secrets are not written down yet");
+        }
         if let Err(error) = app.sessions.sweep().await {
             tracing::warn!(%error, "expired sessions are not removed yet");
         }
@@ -142,5 +147,8 @@ async fn chores(app: Arc<App>, stopping: CancellationToken) {
     }
     if let Err(error) = app.refusals.flush_all().await {
         tracing::warn!(%error, "the last refusals are not written down");
+    }
+    if let Err(error) = app.commands.secrets.uses().flush(&app.store, i64::MAX).await {
+        tracing::warn!(%error, "the last uses of secrets are not written down");
     }
 }

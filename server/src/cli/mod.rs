@@ -17,6 +17,7 @@ pub mod user;
 mod verify;
 
 use std::future::Future;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ const EXIT_CODES: &str = "Exit codes:
   3  a setting is wrong or unknown
   4  the store, or the server that holds it, is not available
   5  there is no such thing
-  6  a check found something (doctor, projections verify, audit verify)";
+  6  a check found something (doctor, projections verify, audit verify, audit replay --check)";
 
 /// What threads that still block are given at the very end.
 const LAST_BREATH: Duration = Duration::from_millis(500);
@@ -181,7 +182,6 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Not through the log: a person has to see it whatever RUST_LOG says.
-            use std::io::Write as _;
             let told = writeln!(std::io::stderr(), "proximity: {failure}");
             if told.is_err() { ExitCode::FAILURE } else { ExitCode::from(failure.code()) }
         }

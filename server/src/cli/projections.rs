@@ -125,7 +125,7 @@ fn failure(error: Error) -> Failure {
 }
 
 /// A line that is written over and over, on a terminal only.
-fn progress() -> OnProgress {
+pub(super) fn progress() -> OnProgress {
     let bar = Bar::new();
     Arc::new(move |progress: BuildProgress| {
         let BuildProgress { events_done, events_total, events_before, elapsed } = progress;

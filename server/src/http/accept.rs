@@ -7,9 +7,12 @@ use super::problem::Problem;
 
 /// Passes when there is no `Accept` header, or one of its ranges allows JSON (or text on `/metrics`).
 pub fn check(request: &HttpRequest) -> Result<(), Problem> {
-    let ours: &[&str] = match request.path() {
+    let ours: &[&str] = match request.path().trim_end_matches('/') {
         "/metrics" => &["text/*", "text/plain", "application/openmetrics-text", "application/*"],
         "/api/events/stream" => &["text/event-stream", "text/*"],
+        "/api/audit/events" => {
+            &["application/json", "application/x-ndjson", "text/csv", "application/*", "text/*"]
+        }
         "/api/docs" => &["text/html", "text/*"],
         "/api/docs/page.js" => &["text/javascript", "text/*"],
         "/api/docs/page.css" => &["text/css", "text/*"],

@@ -41,6 +41,8 @@ pub struct Presented {
     pub if_match: Option<String>,
     /// The last message that a reader of a stream saw.
     pub last_event_id: Option<String>,
+    /// The forms of an answer that the client can take.
+    pub accept: Option<String>,
     /// What the client says it is.
     pub user_agent: Option<String>,
     /// The refresh cookie's value: a secret, so the only door to it hides it.

@@ -7,7 +7,8 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use proximity_commands::{Actor, Error, Secret};
+use proximity_commands::policy::Admin;
+use proximity_commands::{Actor, Error, Secret, admin_actions};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -15,6 +16,7 @@ use super::browser::Browser;
 use super::call::{Call, Presented};
 use super::origin::{Via, text};
 use super::problem::Problem;
+use super::reply::Reply;
 use super::route::{Policy, Route, Verb};
 use super::{accept, cookies, dry, identity, position};
 use crate::app::App;
@@ -162,14 +164,19 @@ async fn run(
     route: &'static Route,
     call: Call,
     minimum: Option<position::Wanted>,
-) -> Result<(super::reply::Reply, Option<header::HeaderValue>), Problem> {
+) -> Result<(Reply, Option<header::HeaderValue>), Problem> {
     let (app, actor) = (call.app.clone(), call.actor.clone());
     let work = async move {
         let app = call.app.clone();
         if route.verb == Verb::Get {
             position::reach(&app, minimum).await?;
         }
+        let (actor, path) = (call.actor.clone(), call.path.clone());
+        let is_dry = dry::is_wanted(route, &call)?;
         let reply = dry::answered(route, call).await?;
+        if !is_dry {
+            note_action(&app, route, &actor, &path, &reply).await;
+        }
         let position = position::header(&app, reply.position);
         Ok((reply, position))
     };
@@ -181,6 +188,21 @@ async fn run(
         note_refusal(&app, route, &actor, problem);
     }
     outcome
+}
+
+/// What administrators did is audited, also when it left nothing in the log by itself.
+async fn note_action(app: &App, route: &Route, actor: &Actor, path: &str, reply: &Reply) {
+    if route.policy != Policy::Admin || route.verb.is_safe() || reply.position.is_some() {
+        return;
+    }
+    let noted = match Admin::prove(actor) {
+        Ok(admin) => admin_actions::note(&app.store, &admin, route.name, path).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = noted {
+        // It has happened; what is left is to say so here.
+        tracing::error!(route = route.name, ?error, "an administrator's action is not in the log");
+    }
 }
 
 /// Refusals are audited: rights always, and what a change was refused for. Accounts note their own.
@@ -237,6 +259,7 @@ fn presented(request: &HttpRequest, via: &Via) -> Result<Presentation, Problem> 
             idempotency_key: key,
             if_match: text(request.headers(), &header::IF_MATCH),
             last_event_id: text(request.headers(), &HeaderName::from_static("last-event-id")),
+            accept: text(request.headers(), &header::ACCEPT),
             user_agent: text(request.headers(), &header::USER_AGENT),
             refresh: cookie(cookies::REFRESH),
             access: bearer.clone(),

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proximity_commands::agreed::{self, Agreed, Picks};
 use proximity_commands::preview::{Draft, Preview};
 use proximity_commands::saga;
 use proximity_domain::plan::{Plan, RestoreWay};
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
 use utoipa::ToSchema;
 
 use super::call::Call;
@@ -33,11 +37,14 @@ const DRY: &[&str] = &[
 pub struct DryRun {
     /// Always true: nothing was stored and nothing will happen.
     pub dry_run: bool,
+    /// Sent back as `plan=` with the same request, it is carried out exactly so, with this node and
+    /// these numbers, or refused with 412; null when nothing would be done.
+    pub plan_hash: Option<String>,
     /// The kind of operation that would carry it out; null when there would be none.
     pub operation: Option<String>,
-    /// The node that would be used; another one may be chosen when it is done for real.
+    /// The node that would be used; without `plan=` another one may be chosen for real.
     pub node: Option<String>,
-    /// The container's number; another one may be chosen when it is done for real.
+    /// The container's number; without `plan=` another one may be chosen for real.
     pub vmid: Option<u32>,
     /// The operation's steps, in order.
     pub steps: Vec<String>,
@@ -88,6 +95,7 @@ pub struct DryCall {
 #[derive(Deserialize)]
 struct Wanted {
     dry_run: Option<bool>,
+    plan: Option<String>,
 }
 
 /// Whether a route can be tried without effect.
@@ -104,9 +112,48 @@ pub fn is_wanted(route: &Route, call: &Call) -> Result<bool, Problem> {
     Ok(call.query::<Wanted>()?.dry_run == Some(true))
 }
 
+/// Bytes of a plan's hash that are looked at: ours are shorter.
+const LONGEST_PLAN: usize = 1_024;
+
+/// Stands for a decision about this request: what was picked, readable, and a keyed hash over that, the
+/// decision, the request and the caller.
+fn hash(call: &Call, picks: &Picks, digest: &str) -> Option<String> {
+    let picks = serde_json::to_vec(picks).ok()?;
+    Some(format!("{}.{}", URL_SAFE_NO_PAD.encode(&picks), seal(call, &picks, digest)))
+}
+
+fn seal(call: &Call, picks: &[u8], digest: &str) -> String {
+    let name = call.actor.name();
+    let path = call.path.trim_end_matches('/');
+    let parts = [b"plan", picks, digest.as_bytes(), name.as_bytes(), path.as_bytes(), &call.body];
+    call.app.fingerprint(&parts)
+}
+
+/// The plan that the call is to be held to; one that is no plan of ours is refused as changed.
+fn agreed(route: &Route, call: &Call) -> Result<Option<Agreed>, Problem> {
+    if route.verb.is_safe() || !call.query.contains("plan") {
+        return Ok(None);
+    }
+    let Some(plan) = call.query::<Wanted>()?.plan else { return Ok(None) };
+    if !is_possible(route) {
+        let detail = "this call makes no plans; nothing was done";
+        return Err(Problem::field("?plan", "dry_run.unsupported", detail));
+    }
+    let changed = || Problem::from(agreed::changed());
+    let (picks, wanted) =
+        plan.split_once('.').filter(|_| plan.len() <= LONGEST_PLAN).ok_or_else(changed)?;
+    let picks = URL_SAFE_NO_PAD.decode(picks).map_err(|_| changed())?;
+    let read: Picks = serde_json::from_slice(&picks).map_err(|_| changed())?;
+    let (call, wanted) = (call.clone(), wanted.to_owned());
+    Ok(Some(Agreed::new(read, move |digest| {
+        seal(&call, &picks, digest).as_bytes().ct_eq(wanted.as_bytes()).into()
+    })))
+}
+
 /// Calls the handler: for real, or only to see what would come of it.
 pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Problem> {
     if !is_wanted(route, &call)? {
+        call.actor.agreed = agreed(route, &call)?.map(Arc::new);
         return once::answered(route, call).await;
     }
     if !is_possible(route) {
@@ -115,9 +162,13 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
     }
     let preview = Arc::new(Preview::default());
     call.actor.preview = Some(preview.clone());
-    let outcome = (route.handler)(call).await;
+    let outcome = (route.handler)(call.clone()).await;
     match preview.taken() {
-        Some(draft) => Reply::json(&described(&draft)?),
+        Some(draft) => {
+            let plan = draft.plan()?.map(|(plan, _)| Picks::of(&plan)).unwrap_or_default();
+            let plan_hash = hash(&call, &plan, &agreed::digest(&draft));
+            Reply::json(&DryRun { plan_hash, ..described(&draft)? })
+        }
         // Refused as it would be for real, or there is nothing to do.
         None => {
             outcome?;
@@ -162,6 +213,7 @@ fn described(draft: &Draft) -> Result<DryRun, Problem> {
     let calls = plan.as_ref().map(|plan| saga::calls(plan, &steps)).unwrap_or_default();
     Ok(DryRun {
         dry_run: true,
+        plan_hash: None,
         operation: plan.as_ref().map(|plan| plan.kind().as_str().to_owned()),
         node: guest.map(|guest| guest.node.to_string()),
         vmid: guest.map(|guest| guest.vmid.get()),

@@ -2,13 +2,16 @@
 
 use proximity_commands::policy::Admin;
 use proximity_commands::{Actor, Error};
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Error as StoreError, Position, Recorded, Search, Store};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::moment::rfc3339;
+
+/// Events read at once.
+const PAGE: usize = 1_000;
 
 /// Something that has happened.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,6 +35,10 @@ pub struct Shown {
     pub actor: Option<String>,
     /// For whom, when that is someone else.
     pub on_behalf_of: Option<String>,
+    /// What was shown to prove it: `session/…`, `token/…`; told to whoever acted, and administrators.
+    pub credential: Option<String>,
+    /// The address that it came from; told to whoever acted, and administrators.
+    pub source: Option<String>,
     /// Whose thing it is about: a user's id.
     pub owner: Option<String>,
     /// What was asked for.
@@ -52,6 +59,15 @@ pub fn metadata(event: &Recorded) -> Map<String, Value> {
 }
 
 impl Shown {
+    /// An event for this reader: where somebody else came from is nobody's but an administrator's.
+    pub fn to(event: &Recorded, reader: &Actor) -> Self {
+        let mut shown = Self::of(event);
+        if Admin::prove(reader).is_err() && shown.actor.as_deref() != Some(&reader.name()) {
+            (shown.credential, shown.source) = (None, None);
+        }
+        shown
+    }
+
     /// An event as it stands in the log.
     pub fn of(event: &Recorded) -> Self {
         let metadata = metadata(event);
@@ -65,6 +81,8 @@ impl Shown {
             recorded_at: rfc3339(event.recorded_at),
             actor: field("actor"),
             on_behalf_of: field("on_behalf_of"),
+            credential: field("credential"),
+            source: field("source"),
             owner: field("owner"),
             command: field("command"),
             request: field("request"),
@@ -90,27 +108,35 @@ pub fn is_about_identity(event: &Recorded) -> bool {
     matches!(event.aggregate_type.as_str(), "user" | "session" | "api_token")
 }
 
-/// All events of an application and of its operations, in order; to whom it never belonged it does
-/// not exist, and to its owner its past is there when it is gone.
-pub async fn of_application(
-    store: &proximity_eventstore::Store,
-    reader: &Actor,
-    id: &str,
-) -> Result<Vec<Recorded>, Problem> {
-    let mut events = store.load_stream("application", id).await.map_err(crate::app::unavailable)?;
-    if !events.first().is_some_and(|first| is_visible(first, reader)) {
-        return Err(Error::NotFound.into());
+/// Refuses to whom this application never belonged: to them it does not exist. To its owner its past
+/// is there when it is gone.
+pub async fn prove_application(store: &Store, reader: &Actor, id: &str) -> Result<(), Problem> {
+    let first =
+        Search { stream: Some(("application".to_owned(), id.to_owned())), ..Search::default() };
+    let found = store.search(&first, 1).await.map_err(crate::app::unavailable)?;
+    if found.events.first().is_some_and(|first| is_visible(first, reader)) {
+        Ok(())
+    } else {
+        Err(Error::NotFound.into())
     }
-    let mut operations: Vec<String> = events
-        .iter()
-        .filter_map(|event| metadata(event).get("correlation")?.as_str().map(str::to_owned))
-        .collect();
-    operations.sort_unstable();
-    operations.dedup();
-    for operation in operations {
-        let stream = store.load_stream("operation", &operation).await;
-        events.extend(stream.map_err(crate::app::unavailable)?);
+}
+
+/// All events of an application, and of what was done to it or for it, in order.
+pub async fn of_application(store: &Store, id: &str) -> Result<Vec<Recorded>, StoreError> {
+    let mut search =
+        Search { around: Some(("application".to_owned(), id.to_owned())), ..Search::default() };
+    let mut events = Vec::new();
+    loop {
+        let mut found = store.search(&search, PAGE).await?;
+        events.append(&mut found.events);
+        search.after = found.next;
+        if found.complete {
+            return Ok(events);
+        }
     }
-    events.sort_by_key(|event| event.position);
-    Ok(events)
+}
+
+/// Whether it is an event of the application itself.
+pub fn is_of(event: &Recorded, application: &str) -> bool {
+    event.aggregate_type == "application" && event.aggregate_id == application
 }

@@ -9,7 +9,7 @@ use super::codes;
 use super::dry::{self, DryCall, DryEvent, DryLease, DryRun};
 use super::handlers::{
     access, apps, auth, backup_schedules, backups, catalog, copies, core, docs, health, history,
-    hosts, operations, past, reconcile, restore, settings, usage, users, verification,
+    hosts, operations, past, reconcile, restore, settings, trace, usage, users, verification,
 };
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
 use super::route::{Policy, Route};
@@ -47,7 +47,7 @@ const SHARED: &[&str] = &[
         access::sessions, access::end_session, access::tokens, access::create_token,
         access::revoke_token,
         users::list, users::create, users::change, users::reset_password,
-        apps::list, apps::create, apps::get, apps::delete, apps::action, apps::logs, usage::stats, history::of_app, past::diff, history::audit,
+        apps::list, apps::create, apps::get, apps::delete, apps::action, apps::logs, usage::stats, history::of_app, past::diff, history::audit, trace::of_request,
         history::stream, verification::verify,
         copies::clone, copies::discover, copies::adopt,
         backups::list_all, backups::list, backups::create, backups::stats, backups::get,
@@ -176,6 +176,10 @@ fn complete_dry(operation: &mut Map<String, Value>) {
             "name": "dry_run", "in": "query", "required": false, "schema": { "type": "boolean" },
             "description": "Only say what would be done: the same decision, and nothing stored.",
         }));
+        parameters.push(json!({
+            "name": "plan", "in": "query", "required": false, "schema": { "type": "string" },
+            "description": "The `plan_hash` of a dry run of the same request: exactly that, or 412.",
+        }));
     }
     let dry = json!({ "$ref": "#/components/schemas/DryRun" });
     let answer = &mut operation["responses"]["200"];
@@ -221,6 +225,9 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
     if !route.verb.is_safe() {
         // Asked of a call that cannot be tried, or with a query that is none.
         codes.extend(["dry_run.unsupported", "query.malformed"]);
+    }
+    if dry::is_possible(route) {
+        codes.push("plan.changed");
     }
     codes.extend(route.codes);
     codes

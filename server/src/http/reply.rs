@@ -1,6 +1,7 @@
 //! What a handler gives back: a status, a body, and the few headers that carry meaning here.
 
 use std::borrow::Cow;
+use std::io;
 
 use actix_web::HttpResponse;
 use actix_web::HttpResponseBuilder;
@@ -30,6 +31,7 @@ pub struct Reply {
     shows_secret: bool,
     policy: Option<&'static str>,
     stream: Option<Receiver<Bytes>>,
+    lines: Option<Receiver<Option<Bytes>>>,
 }
 
 impl Reply {
@@ -45,6 +47,7 @@ impl Reply {
             shows_secret: false,
             policy: None,
             stream: None,
+            lines: None,
         }
     }
 
@@ -126,6 +129,14 @@ impl Reply {
         reply
     }
 
+    /// 200 with lines as they come, up to a `None`; when their sender ends without one, the
+    /// connection is broken off, so that nobody takes a part for the whole.
+    pub fn lines(content_type: &'static str, lines: Receiver<Option<Bytes>>) -> Self {
+        let mut reply = Self::with(StatusCode::OK, content_type, Bytes::new());
+        reply.lines = Some(lines);
+        reply
+    }
+
     /// Another status.
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
@@ -199,6 +210,13 @@ impl Reply {
             return response.streaming(unfold(messages, async |mut messages| {
                 let message = messages.recv().await?;
                 Some((Ok::<_, actix_web::Error>(message), messages))
+            }));
+        }
+        if let Some(lines) = self.lines {
+            return response.streaming(unfold(lines, async |mut lines| match lines.recv().await {
+                Some(Some(line)) => Some((Ok(line), lines)),
+                Some(None) => None,
+                None => Some((Err(io::Error::other("broken off")), lines)),
             }));
         }
         response.body(self.body)

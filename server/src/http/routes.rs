@@ -2,7 +2,7 @@
 
 use super::handlers::{
     access, apps, auth, backup_schedules, backups, catalog, copies, core, docs, health, history,
-    hosts, operations, past, reconcile, restore, settings, usage, users, verification,
+    hosts, operations, past, reconcile, restore, settings, trace, usage, users, verification,
 };
 use super::route::{Policy, Route, Verb};
 
@@ -38,8 +38,8 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/auth/login"                Public   auth::login: "login.failed" "login.limited" "login.busy";
     Post   "/api/auth/logout"               Optional auth::logout;
     Get    "/api/auth/user"                 User     auth::user;
-    Put    "/api/auth/user"                 Person    auth::put_user: "name.invalid" "email.invalid" "user.email_taken";
-    Patch  "/api/auth/user"                 Person    auth::patch_user: "name.invalid" "email.invalid" "user.email_taken";
+    Put    "/api/auth/user"                 Person    auth::put_user: "name.invalid" "email.invalid" "user.email_taken" "precondition.failed";
+    Patch  "/api/auth/user"                 Person    auth::patch_user: "name.invalid" "email.invalid" "user.email_taken" "precondition.failed";
     Post   "/api/auth/registration"         Public   auth::registration: "registration.closed" "setup_token.invalid" "username.invalid" "username.missing" "email.invalid" "user.username_taken" "user.email_taken" "password.mismatch" "password.missing" "password.too_short" "password.too_long" "password.numeric" "password.like_username" "login.busy";
     Post   "/api/auth/token/refresh"        Public   auth::refresh: "identity.required";
     Post   "/api/auth/token/verify"         Public   auth::verify: "identity.required";
@@ -74,7 +74,8 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/apps/{id}/stats"           Owner    usage::stats: "query.out_of_range";
     Get    "/api/apps/{id}/history"         Owner    history::of_app;
     Get    "/api/apps/{id}/diff"            Owner    past::diff;
-    Get    "/api/audit/events"              User     history::audit: "query.out_of_range" "not_found";
+    Get    "/api/audit/events"              User     history::audit: "query.out_of_range" "not_found" "stream.too_many";
+    Get    "/api/audit/trace/{id}"          Owner    trace::of_request: "not_found";
     Get    "/api/audit/verify"              Admin    verification::verify: "query.out_of_range";
     Get    "/api/events/stream"             User     history::stream: "stream.too_many";
 
@@ -94,9 +95,9 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/operations"                User     operations::list: "query.out_of_range";
     Get    "/api/operations/{id}"           Owner    operations::get;
-    Post   "/api/operations/{id}/resume"    Admin    operations::resume: "operation.not_stuck" "operation.ended" "note.invalid";
-    Post   "/api/operations/{id}/cancel"    Owner    operations::cancel: "operation.ended" "operation.past_pivot" "operation.stuck" "note.invalid";
-    Post   "/api/operations/{id}/abandon"   Admin    operations::abandon: "operation.not_stuck" "operation.ended" "note.invalid";
+    Post   "/api/operations/{id}/resume"    Admin    operations::resume: "operation.not_stuck" "operation.ended" "note.invalid" "precondition.failed";
+    Post   "/api/operations/{id}/cancel"    Owner    operations::cancel: "operation.ended" "operation.past_pivot" "operation.stuck" "note.invalid" "precondition.failed";
+    Post   "/api/operations/{id}/abandon"   Admin    operations::abandon: "operation.not_stuck" "operation.ended" "note.invalid" "precondition.failed";
 
     Get    "/api/proxmox/hosts"             User     hosts::list;
     Post   "/api/proxmox/hosts"             Admin    hosts::create: "host.name_taken" "host.cluster_taken" "host.credential_required" "host.credential_invalid" "host.name_invalid" "host.address_invalid" "host.user_invalid" "fingerprint.invalid" "port.invalid" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
@@ -112,7 +113,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/core/restore"              Admin    restore::status;
     Post   "/api/core/restore/confirm"      Admin    restore::confirm: "restore.nothing_to_confirm";
     Get    "/api/core/settings/resources"   User     settings::resources;
-    Post   "/api/core/settings/resources"   Admin    settings::change_resources: "cores.invalid" "mebibytes.invalid" "gibibytes.invalid";
+    Post   "/api/core/settings/resources"   Admin    settings::change_resources: "cores.invalid" "mebibytes.invalid" "gibibytes.invalid" "precondition.failed";
     Get    "/api/core/settings/network"     User     settings::network;
-    Post   "/api/core/settings/network"     Admin    settings::change_network: "subnet.invalid" "gateway.invalid" "gateway.outside_subnet" "dns.invalid" "bridge.invalid";
+    Post   "/api/core/settings/network"     Admin    settings::change_network: "subnet.invalid" "gateway.invalid" "gateway.outside_subnet" "dns.invalid" "bridge.invalid" "precondition.failed";
 };

@@ -36,7 +36,7 @@ const MOST: usize = 2_000;
 pub struct Streams(Mutex<HashMap<UserId, usize>>);
 
 /// One open stream; dropping it counts it out.
-struct Place {
+pub(super) struct Place {
     app: Arc<App>,
     user: UserId,
 }
@@ -54,7 +54,7 @@ impl Drop for Place {
 }
 
 impl Streams {
-    fn enter(app: &Arc<App>, user: UserId) -> Result<Place, Problem> {
+    pub(super) fn enter(app: &Arc<App>, user: UserId) -> Result<Place, Problem> {
         let mut open = app.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = open.values().sum();
         let own = open.entry(user).or_insert(0);
@@ -161,7 +161,7 @@ impl Reader {
                 }
                 self.position = event.position;
                 if events::is_visible(&event, &self.actor) {
-                    self.send(message(&event)).await?;
+                    self.send(message(&event, &self.actor)).await?;
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Reader {
     }
 }
 
-fn message(event: &Recorded) -> String {
-    let data = serde_json::to_string(&events::Shown::of(event)).unwrap_or_default();
+fn message(event: &Recorded, reader: &Actor) -> String {
+    let data = serde_json::to_string(&events::Shown::to(event, reader)).unwrap_or_default();
     format!("id: {}\ndata: {data}\n\n", event.position)
 }

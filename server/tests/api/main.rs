@@ -23,5 +23,6 @@ mod schedules;
 mod sessions;
 mod stores;
 mod tokens;
+mod trail;
 mod verification;
 mod world;

@@ -174,3 +174,98 @@ async fn an_application_shows_what_it_uses_and_nothing_when_that_is_not_known() 
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_was_seen_is_carried_out_exactly_or_not_at_all() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let store = world.server.app.store.clone();
+        let dry = async |who, path: &str, body: &Value| {
+            let answer = world.post(who, &format!("{path}?dry_run=true"), body).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            answer.body
+        };
+        let numbers = |events: &Value| {
+            let mut leases: Vec<String> = events
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|event| event["event_type"] == "lease.acquired")
+                .map(|event| event["stream"].as_str().unwrap().to_owned())
+                // That one is the runner's, which may be at work already.
+                .filter(|lease| !lease.starts_with("lease/template/"))
+                .collect();
+            leases.sort();
+            leases
+        };
+        let body = json!({ "catalog_id": "nginx", "hostname": "web-01" });
+        let plan = dry(&world.owner, "/api/apps/", &body).await;
+        let other = dry(&world.owner, "/api/apps/", &json!({ "catalog_id": "nginx", "hostname": "web-02" })).await;
+        let (hash, otherwise) = (plan["plan_hash"].as_str().unwrap(), other["plan_hash"].as_str().unwrap());
+        let path = |hash: &str| format!("/api/apps/?plan={hash}");
+        let head = store.head().await.unwrap();
+        // Another one's, another request's, a forged one: none of them is this plan.
+        world.post(&world.other, &path(hash), &body).await.problem(412, "plan.changed");
+        world.post(&world.owner, &path(otherwise), &body).await.problem(412, "plan.changed");
+        let (picks, seal) = hash.split_once('.').unwrap();
+        let theirs = otherwise.split_once('.').unwrap().0;
+        world.post(&world.owner, &path(&format!("{theirs}.{seal}")), &body).await.problem(412, "plan.changed");
+        for wrong in [picks, "x", "..", &format!("{picks}."), &"a".repeat(5_000)] {
+            world.post(&world.owner, &path(wrong), &body).await.problem(412, "plan.changed");
+        }
+        assert_eq!(store.head().await.unwrap(), head, "something was appended");
+
+        let made = world.post(&world.owner, &path(hash), &body).await;
+        assert_eq!(made.status, 202, "{}", made.text);
+        assert_eq!((&made.body["vmid"], &made.body["node"]), (&plan["vmid"], &plan["node"]));
+        let id = made.body["id"].as_str().unwrap().to_owned();
+        let stored: Vec<Value> = store
+            .feed(head, 100)
+            .await
+            .unwrap()
+            .iter()
+            .map(|event| json!({ "event_type": event.event_type, "stream": format!("{}/{}", event.aggregate_type, event.aggregate_id) }))
+            .collect();
+        assert_eq!(numbers(&Value::Array(stored)), numbers(&plan["events"]));
+        // It holds its numbers now, and so nobody can have that plan again.
+        world.post(&world.owner, &path(hash), &body).await.problem(412, "plan.changed");
+
+        // A setting that it rests on has changed.
+        world.until(&format!("/api/apps/{id}"), |app| app.body["status"] == "running").await;
+        let mut network = world.get(&world.admin, "/api/core/settings/network").await.body;
+        network["default_dns_primary"] = json!("9.9.9.9");
+        let settings = "/api/core/settings/network";
+        let changed = world.post(&world.admin, settings, &network).await;
+        assert!(changed.status.is_success(), "{}", changed.text);
+        let second = json!({ "catalog_id": "nginx", "hostname": "web-02" });
+        world.post(&world.owner, &path(otherwise), &second).await.problem(412, "plan.changed");
+
+        let clone = format!("/api/apps/{id}/clone");
+        let body = json!({ "new_hostname": "web-03" });
+        let plan = dry(&world.owner, &clone, &body).await;
+        let hash = plan["plan_hash"].as_str().unwrap();
+        let made = world.post(&world.owner, &format!("{clone}?plan={hash}"), &body).await;
+        assert_eq!(made.status, 202, "{}", made.text);
+        let copy = format!("/api/apps/{}", made.body["id"].as_str().unwrap());
+        world.until(&copy, |app| app.body["status"] == "running").await;
+        assert_eq!(world.get(&world.owner, &copy).await.body["vmid"], plan["vmid"]);
+
+        // A deletion that was seen while it ran is not the one of a stopped application.
+        let app = format!("/api/apps/{id}");
+        let delete = async |query: &str| {
+            world.server.as_person(&world.owner, Method::DELETE, &format!("{app}?{query}"), None).await
+        };
+        let seen = delete("dry_run=true").await.body["plan_hash"].as_str().unwrap().to_owned();
+        let stop = json!({ "action": "stop" });
+        world.post(&world.owner, &format!("{app}/action"), &stop).await;
+        world.until(&app, |app| app.body["status"] == "stopped").await;
+        delete(&format!("plan={seen}")).await.problem(412, "plan.changed");
+        let seen = delete("dry_run=true").await.body["plan_hash"].as_str().unwrap().to_owned();
+        assert_eq!(delete(&format!("plan={seen}")).await.status, 202);
+        world.until(&app, |app| app.status == 404).await;
+        let user = json!({ "username": "eve" });
+        world.post(&world.admin, "/api/users?plan=x", &user).await.problem(422, "dry_run.unsupported");
+        world.stop().await;
+    })
+    .await;
+}

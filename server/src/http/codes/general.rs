@@ -70,6 +70,12 @@ pub(super) const CODES: &[Code] = &[
         "The `If-Match` header does not match the resource's present `ETag`. Read it again, and repeat the change if it is still wanted.",
     ),
     code(
+        412,
+        "plan.changed",
+        "The plan can no longer be carried out",
+        "`plan=` names what a dry run of the same request by the same caller answered as `plan_hash`, and something that the plan rests on is no longer so: a number was taken, a node is away, a setting or the application has changed. Nothing was done. Ask for another plan with `dry_run=true`.",
+    ),
+    code(
         413,
         "body.too_large",
         "The body is too large",

@@ -221,6 +221,8 @@ pub async fn put_user(call: Call) -> Result<Reply, Problem> {
     let body: ProfileWanted = call.json()?;
     let change =
         ProfileChange { first_name: body.first_name, last_name: body.last_name, email: body.email };
+    let before = async || Reply::json(&User::from(call.app.accounts.profile(call.user()?).await?));
+    call.unchanged_since(before).await?;
     let (profile, position) = call.app.accounts.change_profile(&call.actor, change).await?;
     Ok(Reply::json(&User::from(profile))?.at(position))
 }

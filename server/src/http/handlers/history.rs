@@ -1,26 +1,19 @@
 //! What has happened: as a live stream, of one application, and by whatever is looked for.
 
-use std::collections::HashSet;
-
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Position, Recorded, Search};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::{IntoParams, ToSchema};
 
 use super::page::within;
 use crate::app::unavailable;
 use crate::http::call::Call;
 use crate::http::events::{self, Shown};
+use crate::http::export::{self, Form};
 use crate::http::position::Wanted;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
 use crate::http::streams;
-
-/// Events read at once.
-const PAGE: usize = 1_000;
-/// Events looked through for one answer; whoever wants more asks again from `next` on.
-const LOOKED_THROUGH: usize = 50_000;
+use crate::past;
 
 /// Where a stream begins.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -48,12 +41,18 @@ pub struct History {
 pub struct EventsWanted {
     /// Only events after this position; 0 by default.
     pub after: Option<Position>,
-    /// 1 to 1000; 100 by default.
+    /// Only events up to this position.
+    pub until: Option<Position>,
+    /// 1 to 1000; 100 by default. As lines, at most so many; all by default.
     pub limit: Option<i64>,
     /// Who did it, e.g. `user/7`.
     pub actor: Option<String>,
-    /// Only those of this application and its operations.
+    /// Whose things they are about: a user's id.
+    pub owner: Option<String>,
+    /// Only those of this application, and of what was done to it or for it.
     pub app: Option<String>,
+    /// Only those that this request brought about at once.
+    pub request: Option<String>,
     /// The event's name, or the part before its dot.
     #[serde(rename = "type")]
     pub event_type: Option<String>,
@@ -61,6 +60,8 @@ pub struct EventsWanted {
     pub from: Option<String>,
     /// RFC 3339: before this.
     pub to: Option<String>,
+    /// `json`, `ndjson` or `csv`; by default what the `Accept` header asks for.
+    pub format: Option<String>,
 }
 
 /// A page of the log.
@@ -99,75 +100,71 @@ pub async fn stream(call: Call) -> Result<Reply, Problem> {
 /// All that has happened to it and for it; its owner sees it when it is gone, too.
 #[utoipa::path(get, path = "/api/apps/{id}/history", tag = "apps", params(("id" = String, Path, description = "The application's id")), responses((status = 200, description = "Its past", body = History)))]
 pub async fn of_app(call: Call) -> Result<Reply, Problem> {
-    let id: String = call.param("id")?;
-    let events = events::of_application(&call.app.store, &call.actor, &id).await?;
-    let events: Vec<Shown> = events.iter().map(Shown::of).collect();
+    let (id, store): (String, _) = (call.param("id")?, &call.app.store);
+    events::prove_application(store, &call.actor, &id).await?;
+    let events = events::of_application(store, &id).await.map_err(unavailable)?;
+    let seen =
+        |event: &&Recorded| events::is_of(event, &id) || events::is_visible(event, &call.actor);
+    let events: Vec<Shown> =
+        events.iter().filter(seen).map(|event| Shown::to(event, &call.actor)).collect();
     Reply::json(&History { app_id: id, total: events.len(), events })
 }
 
-/// The log: all of it for administrators, what is about their own things for others.
-#[utoipa::path(get, path = "/api/audit/events", tag = "events", params(EventsWanted), responses((status = 200, description = "A page of it", body = Events)))]
+/// The log: all of it for administrators, what is about their own things for others. With `format`,
+/// or an `Accept` header that asks for it, all that fits is answered as NDJSON or CSV.
+#[utoipa::path(get, path = "/api/audit/events", tag = "events", params(EventsWanted), responses((status = 200, description = "A page of it; all of it, as lines, in the other forms", content((Events = "application/json"), (String = "application/x-ndjson"), (String = "text/csv")))))]
 pub async fn audit(call: Call) -> Result<Reply, Problem> {
     let wanted: EventsWanted = call.query()?;
+    let form = Form::wanted(wanted.format.as_deref(), call.presented.accept.as_deref())?;
+    let search = search(&call, &wanted).await?;
+    if let Some(form) = form {
+        let most = match wanted.limit {
+            None => u64::MAX,
+            limit => within("limit", limit, 1, 1, u32::MAX)?.into(),
+        };
+        let lines = export::open(&call.app, call.actor.clone(), search, form, most)?;
+        return Ok(Reply::lines(form.content_type(), lines));
+    }
     let limit = within("limit", wanted.limit, 100, 1, 1_000)? as usize;
+    let found = call.app.store.search(&search, limit).await.map_err(unavailable)?;
+    let events = found.events.iter().map(|event| Shown::to(event, &call.actor)).collect();
+    Reply::json(&Events { events, next: found.next, complete: found.complete })
+}
+
+/// What is looked for, within what the caller may see.
+async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
     let moment = |name: &str, text: &Option<String>| match text {
         None => Ok(None),
-        Some(text) => OffsetDateTime::parse(text, &Rfc3339)
-            .ok()
-            .and_then(|at| i64::try_from(at.unix_timestamp_nanos() / 1_000).ok())
-            .map(Some)
-            .ok_or_else(|| {
-                let detail =
-                    format!("{name} is a moment as in RFC 3339, e.g. 2030-01-31T12:00:00Z");
-                Problem::new("query.malformed", detail)
-            }),
+        Some(text) => past::micros(text).map(Some).ok_or_else(|| {
+            let detail = format!("{name} is a moment as in RFC 3339, e.g. 2030-01-31T12:00:00Z");
+            Problem::new("query.malformed", detail)
+        }),
     };
-    let (from, to) = (moment("from", &wanted.from)?, moment("to", &wanted.to)?);
-    let of_app: Option<HashSet<Position>> = match &wanted.app {
-        None => None,
-        Some(app) => {
-            let found = events::of_application(&call.app.store, &call.actor, app).await?;
-            Some(found.iter().map(|event| event.position).collect())
+    for (name, position) in [("after", wanted.after), ("until", wanted.until)] {
+        if position.is_some_and(|position| i64::try_from(position).is_err()) {
+            let detail = "there is no such position";
+            return Err(Problem::field(format!("/{name}"), "query.out_of_range", detail));
         }
-    };
-    let fits = |event: &Recorded| {
-        let kind = |wanted: &String| {
-            event.event_type == *wanted
-                || event.event_type.split('.').next() == Some(wanted.as_str())
-        };
-        events::is_visible(event, &call.actor)
-            && from.is_none_or(|from| event.recorded_at >= from)
-            && to.is_none_or(|to| event.recorded_at < to)
-            && wanted.event_type.as_ref().is_none_or(kind)
-            && of_app.as_ref().is_none_or(|found| found.contains(&event.position))
-            && wanted.actor.as_ref().is_none_or(|actor| {
-                events::metadata(event).get("actor").and_then(|name| name.as_str())
-                    == Some(actor.as_str())
-            })
-    };
-    let after = wanted.after.unwrap_or(0);
-    if i64::try_from(after).is_err() {
-        return Err(Problem::field("/after", "query.out_of_range", "there is no such position"));
     }
-    let (mut found, mut next, mut looked) = (Vec::new(), after, 0);
-    let complete = loop {
-        let page = call.app.store.feed(next, PAGE).await.map_err(unavailable)?;
-        looked += page.len();
-        let is_last = page.len() < PAGE;
-        let mut full = false;
-        for event in page {
-            next = event.position;
-            if fits(&event) {
-                found.push(Shown::of(&event));
-            }
-            if found.len() == limit {
-                full = true;
-                break;
-            }
-        }
-        if full || looked >= LOOKED_THROUGH || is_last {
-            break is_last && !full;
-        }
+    let mut search = Search {
+        after: wanted.after.unwrap_or(0),
+        until: wanted.until,
+        actor: wanted.actor.clone(),
+        owner: wanted.owner.clone(),
+        request: wanted.request.clone(),
+        from: moment("from", &wanted.from)?,
+        to: moment("to", &wanted.to)?,
+        ..Search::default()
     };
-    Reply::json(&Events { events: found, next, complete })
+    if let Some(wanted) = &wanted.event_type {
+        search.of_type(wanted);
+    }
+    if let Some(own) = call.only_of() {
+        search.owner = Some(own.to_string());
+    }
+    if let Some(app) = &wanted.app {
+        events::prove_application(&call.app.store, &call.actor, app).await?;
+        search.around = Some(("application".to_owned(), app.clone()));
+    }
+    Ok(search)
 }

@@ -18,6 +18,7 @@ pub mod past;
 pub mod reconcile;
 pub mod restore;
 pub mod settings;
+pub mod trace;
 pub mod usage;
 pub mod users;
 pub mod verification;

@@ -92,6 +92,7 @@ pub async fn resume(call: Call) -> Result<Reply, Problem> {
     let owned = owned(&call).await?;
     let note = call.json_or_default::<Note>()?.checked()?;
     let operations = &call.app.commands.operations;
+    unchanged(&call, owned.id()).await?;
     let done = operations.resume(&admin, *owned.id(), note).await?;
     answer(&call, owned.id(), done.position).await
 }
@@ -102,6 +103,7 @@ pub async fn cancel(call: Call) -> Result<Reply, Problem> {
     let owned = owned(&call).await?;
     let note = call.json_or_default::<Note>()?.checked()?;
     let operations = &call.app.commands.operations;
+    unchanged(&call, owned.id()).await?;
     let done = operations.cancel(&owned, note).await?;
     answer(&call, owned.id(), done.position).await
 }
@@ -116,8 +118,13 @@ pub async fn abandon(call: Call) -> Result<Reply, Problem> {
         return Err(Problem::field("/note", "note.invalid", "say in a note why it is given up"));
     }
     let operations = &call.app.commands.operations;
+    unchanged(&call, owned.id()).await?;
     let done = operations.abandon(&admin, *owned.id(), note).await?;
     answer(&call, owned.id(), done.position).await
+}
+
+async fn unchanged(call: &Call, id: &OperationId) -> Result<(), Problem> {
+    call.unchanged_since(async || Reply::json(&row(call, id).await?)).await
 }
 
 async fn answer(call: &Call, id: &OperationId, position: u64) -> Result<Reply, Problem> {

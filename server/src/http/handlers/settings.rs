@@ -99,7 +99,7 @@ async fn network_body(call: &Call, network: NetworkSettings) -> Result<Reply, Pr
 #[utoipa::path(get, path = "/api/core/settings/resources", tag = "core", responses((status = 200, description = "In force", body = ResourceSettings)))]
 pub async fn resources(call: Call) -> Result<Reply, Problem> {
     let now = settings::resources(&call.app.store).await?;
-    resources_body(&call, now).await
+    Ok(resources_body(&call, now).await?.tagged())
 }
 
 /// Changes the resource defaults; deployments from now on use them.
@@ -113,6 +113,8 @@ pub async fn change_resources(call: Call) -> Result<Reply, Problem> {
         default_disk_gb: body.default_disk_gb,
         default_swap_mb: body.default_swap_mb,
     };
+    let before = async || resources_body(&call, settings::resources(&call.app.store).await?).await;
+    call.unchanged_since(before).await?;
     let (now, position) = settings::change_resources(&call.app.store, &admin, &input).await?;
     Ok(resources_body(&call, now).await?.at(position))
 }
@@ -121,7 +123,7 @@ pub async fn change_resources(call: Call) -> Result<Reply, Problem> {
 #[utoipa::path(get, path = "/api/core/settings/network", tag = "core", responses((status = 200, description = "In force", body = NetworkDefaults)))]
 pub async fn network(call: Call) -> Result<Reply, Problem> {
     let now = settings::network(&call.app.store).await?;
-    network_body(&call, now).await
+    Ok(network_body(&call, now).await?.tagged())
 }
 
 /// Changes the network defaults; deployments from now on use them.
@@ -137,6 +139,8 @@ pub async fn change_network(call: Call) -> Result<Reply, Problem> {
         default_bridge: body.default_bridge,
         address_mode: body.address_mode,
     };
+    let before = async || network_body(&call, settings::network(&call.app.store).await?).await;
+    call.unchanged_since(before).await?;
     let (now, position) = settings::change_network(&call.app.store, &admin, &input).await?;
     Ok(network_body(&call, now).await?.at(position))
 }

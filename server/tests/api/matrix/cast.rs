@@ -74,6 +74,7 @@ impl Who {
 struct Set {
     application: String,
     operation: String,
+    request: String,
     backup: String,
     schedule: String,
     session: String,
@@ -216,6 +217,7 @@ impl Cast {
         match thing {
             Thing::Application => set.application.clone(),
             Thing::Operation => set.operation.clone(),
+            Thing::Request => set.request.clone(),
             Thing::Backup => set.backup.clone(),
             Thing::Schedule => set.schedule.clone(),
             Thing::Session => set.session.clone(),
@@ -236,6 +238,7 @@ fn never(thing: Thing) -> String {
     match thing {
         Thing::Application => format!("alpine-{:08x}", rand::random::<u32>()),
         Thing::Operation | Thing::Session | Thing::Token => uuid::Uuid::new_v4().to_string(),
+        Thing::Request => uuid::Uuid::new_v4().simple().to_string(),
         Thing::Backup | Thing::Schedule | Thing::User | Thing::Host => {
             (1_000_000 + i64::from(rand::random::<u16>())).to_string()
         }
@@ -306,6 +309,7 @@ async fn set_of(world: &World, who: &Person, password: &str, what: &str) -> Set 
     assert_eq!(answer.status, 202, "{}", answer.text);
     let application = answer.body["id"].as_str().unwrap().to_owned();
     let operation = answer.header("location").rsplit('/').next().unwrap().to_owned();
+    let request = answer.header("x-request-id").to_owned();
     let path = format!("/api/apps/{application}");
     world.until(&path, |answer| answer.body["status"] == "running").await;
     let backup = world.backed_up(who, &application).await.to_string();
@@ -318,7 +322,7 @@ async fn set_of(world: &World, who: &Person, password: &str, what: &str) -> Set 
     let current = all.iter().find(|session| session["current"] == true).unwrap();
     let session = current["id"].as_str().unwrap().to_owned();
     let (token, _) = token_of(world, who, &["read"], 30).await;
-    Set { application, operation, backup, schedule, session, token }
+    Set { application, operation, request, backup, schedule, session, token }
 }
 
 impl World {

@@ -94,15 +94,17 @@ impl Cell<'_> {
             return Expected::Never;
         }
         match thing {
-            Thing::Application | Thing::Operation | Thing::Backup | Thing::Schedule => {
-                match state {
-                    State::Own => Expected::Allowed,
-                    State::Others if admin => Expected::Allowed,
-                    State::OwnGone if row.remembers => Expected::Allowed,
-                    State::OthersGone if row.remembers && admin => Expected::Allowed,
-                    _ => Expected::Hidden,
-                }
-            }
+            Thing::Application
+            | Thing::Operation
+            | Thing::Request
+            | Thing::Backup
+            | Thing::Schedule => match state {
+                State::Own => Expected::Allowed,
+                State::Others if admin => Expected::Allowed,
+                State::OwnGone if row.remembers => Expected::Allowed,
+                State::OthersGone if row.remembers && admin => Expected::Allowed,
+                _ => Expected::Hidden,
+            },
             Thing::Session | Thing::Token if state == State::Own => Expected::Allowed,
             Thing::Session | Thing::Token => Expected::Hidden,
             Thing::Host if matches!(state, State::OwnGone | State::OthersGone) => Expected::Hidden,

@@ -23,6 +23,8 @@ pub enum May {
 pub enum Thing {
     Application,
     Operation,
+    /// A request that a thing was asked for with.
+    Request,
     Backup,
     Schedule,
     /// A login, which nobody but its user can end, an administrator included.
@@ -234,6 +236,8 @@ fn applications() -> Vec<Row> {
         owner("GET /api/apps/{id}/history").remembers(),
         owner("GET /api/apps/{id}/diff").with("from=1").remembers(),
         user("GET /api/audit/events").at("?app", Thing::Application).no_ids(&["actor"]).remembers(),
+        row(May::Owner, "GET /api/audit/trace/{id}").at("id", Thing::Request).remembers(),
+        admin("GET /api/audit/verify"),
         user("GET /api/events/stream"),
         user("GET /api/operations").at("?app", Thing::Application).remembers(),
         operation(May::Owner, "GET /api/operations/{id}"),

@@ -1,0 +1,44 @@
+//! Writes down what an administrator did when nothing else in the log says so.
+
+use cqrs_es::DomainEvent as _;
+use proximity_domain::admin_action::{Event, STREAM};
+use proximity_eventstore::{Append, Expected, Lane, NewEvent, Store, StreamAppend};
+use uuid::Uuid;
+
+use crate::policy::Admin;
+use crate::{Actor, Error};
+
+/// Stores one action, by the route and the path that was called.
+pub async fn note(
+    store: &Store,
+    admin: &Admin,
+    call: &'static str,
+    path: &str,
+) -> Result<(), Error> {
+    let actor: &Actor = admin.actor();
+    let event = Event::Performed { call: call.to_owned(), path: path.to_owned() };
+    let payload = serde_json::to_string(&event)
+        .map_err(|error| Error::internal("an event cannot be written", error))?;
+    let id = Uuid::now_v7();
+    let append = Append {
+        id,
+        lane: Lane::User(actor.lane()),
+        streams: vec![StreamAppend {
+            aggregate_type: STREAM.to_owned(),
+            aggregate_id: actor.request.clone().unwrap_or_else(|| id.to_string()),
+            expected: Expected::Any,
+            events: vec![NewEvent {
+                event_type: event.event_type(),
+                event_version: event.event_version(),
+                payload,
+            }],
+        }],
+        assertions: vec![],
+        side: vec![],
+        metadata: actor.metadata(call).to_json(),
+        fence: None,
+        idempotency: None,
+    };
+    store.append(append).await?;
+    Ok(())
+}

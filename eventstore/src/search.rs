@@ -1,0 +1,411 @@
+//! Looking through the log: which events fit, found by the indexes on it and by nothing else.
+//!
+//! The metadata of an event is a flat object of texts; those that are looked for have an index. A
+//! search is a few short reads of one index each, joined in order of position, so that its cost
+//! follows from what is found and not from the length of the log.
+
+use std::fmt::Write as _;
+
+use crate::append::{Position, Recorded};
+use crate::error::Error;
+use crate::side::Value;
+use crate::side_sql::Dialect;
+use crate::store::Store;
+
+/// Which events are looked for; all that is named has to fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Only events after this position.
+    pub after: Position,
+    /// Only events up to this position.
+    pub until: Option<Position>,
+    /// `actor` in the metadata.
+    pub actor: Option<String>,
+    /// `owner` in the metadata.
+    pub owner: Option<String>,
+    /// `request` in the metadata.
+    pub request: Option<String>,
+    /// `correlation` in the metadata, any of these.
+    pub correlations: Option<Vec<String>>,
+    /// How the event's name begins.
+    pub type_prefix: Option<String>,
+    /// The event's name.
+    pub event_type: Option<String>,
+    /// Only this stream: type and id.
+    pub stream: Option<(String, String)>,
+    /// This stream, and everything that shares a correlation with one of its events; `owner` then
+    /// chooses among the latter only.
+    pub around: Option<(String, String)>,
+    /// µs since 1970: not before this.
+    pub from: Option<i64>,
+    /// µs since 1970: before this.
+    pub to: Option<i64>,
+    /// Whether `after` and `until` hold the bounds of the time already; see `Store::pinned`.
+    pub pinned: bool,
+}
+
+/// A page of what was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// In order of position.
+    pub events: Vec<Recorded>,
+    /// For `after` of the next page.
+    pub next: Position,
+    /// Whether there is nothing more up to `next`, which is then the log's head as it was.
+    pub complete: bool,
+}
+
+/// A statement and what is bound to it, in order.
+pub(crate) type Statement = (String, Vec<Value>);
+
+const COLUMNS: &str = "position, aggregate_type, aggregate_id, sequence, event_type, event_version";
+
+/// Events counted at most to learn which condition is the rarer one.
+const COUNTED: usize = 5_000;
+
+/// One condition that an index answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// The index that holds the events that fit, in order of position.
+    index: &'static str,
+    /// The indexed expression.
+    left: String,
+    value: String,
+}
+
+impl Condition {
+    fn of(index: &'static str, left: impl Into<String>, value: &str) -> Self {
+        Self { index, left: left.into(), value: value.to_owned() }
+    }
+}
+
+/// Names compare byte by byte on both, so that those that begin alike stand together.
+fn name_of_type(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => "event_type",
+        Dialect::Postgres => "event_type collate \"C\"",
+    }
+}
+
+fn by_type(dialect: Dialect, name: &str) -> Condition {
+    Condition::of("events_type", name_of_type(dialect), name)
+}
+
+/// Texts with numbered parameters.
+struct Sql {
+    dialect: Dialect,
+    text: String,
+    bound: Vec<Value>,
+}
+
+impl Sql {
+    fn new(dialect: Dialect) -> Self {
+        Self { dialect, text: String::with_capacity(600), bound: Vec::new() }
+    }
+
+    fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    fn bind(&mut self, value: Value) -> &mut Self {
+        self.bound.push(value);
+        let mark = if self.dialect == Dialect::Sqlite { '?' } else { '$' };
+        // Writing to a String cannot fail.
+        if write!(self.text, "{mark}{}", self.bound.len()).is_err() {
+            unreachable!("a String accepts every write");
+        }
+        self
+    }
+
+    fn integer(&mut self, number: u64) -> &mut Self {
+        self.bind(Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.bind(Value::Text(text.to_owned()))
+    }
+
+    /// `from events`, by this index where the dialect lets us say so.
+    fn events_by(&mut self, index: &str) -> &mut Self {
+        self.push(" from events ");
+        if self.dialect == Dialect::Sqlite && !index.is_empty() {
+            self.push("indexed by ").push(index).push(" ");
+        }
+        self
+    }
+
+    fn done(self) -> Statement {
+        (self.text, self.bound)
+    }
+}
+
+impl Search {
+    /// Names an event's type, or what comes before the dot of several: `lease.acquired`, `lease`.
+    pub fn of_type(&mut self, name: &str) {
+        match name.trim_end_matches('.').split_once('.') {
+            Some(_) => self.event_type = Some(name.to_owned()),
+            None => self.type_prefix = Some(format!("{}.", name.trim_end_matches('.'))),
+        }
+    }
+
+    /// The conditions that are single values of an index.
+    pub(crate) fn conditions(&self, dialect: Dialect) -> Vec<Condition> {
+        let mut all = Vec::new();
+        if let Some(request) = &self.request {
+            all.push(Condition::of("events_request", "metadata ->> 'request'", request));
+        }
+        if let Some(event_type) = &self.event_type {
+            all.push(by_type(dialect, event_type));
+        }
+        if let Some(actor) = &self.actor {
+            all.push(Condition::of("events_actor", "metadata ->> 'actor'", actor));
+        }
+        if let Some(owner) = self.owner.as_ref().filter(|_| self.around.is_none()) {
+            all.push(Condition::of("events_owner", "metadata ->> 'owner'", owner));
+        }
+        all
+    }
+
+    /// Whether anything but conditions chooses the events that are read.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.around.is_some() || self.stream.is_some() || self.correlations.is_some()
+    }
+
+    /// How many events fit one condition, up to a bound.
+    pub(crate) fn count(&self, dialect: Dialect, condition: &Condition) -> Statement {
+        let mut sql = Sql::new(dialect);
+        sql.push("select count(*) from (select 1").events_by(condition.index);
+        sql.push("where ").push(&condition.left).push(" = ").text(&condition.value);
+        sql.push(" and position > ").integer(self.after);
+        sql.push(" limit ").integer(COUNTED as u64).push(") as counted");
+        sql.done()
+    }
+
+    /// The names of events that begin as wanted: one look at the index for each.
+    pub(crate) fn types(dialect: Dialect, prefix: &str) -> Statement {
+        let mut sql = Sql::new(dialect);
+        let (name, end) = (name_of_type(dialect), format!("{prefix}\u{10FFFF}"));
+        // A plain `distinct` would read every event; this hops from one name to the next.
+        sql.push("with recursive names(name) as (select min(").push(name);
+        sql.push(") from events where ").push(name).push(" >= ").text(prefix);
+        sql.push(" and ").push(name).push(" < ").text(&end);
+        sql.push(" union all select (select min(").push(name).push(") from events where ");
+        sql.push(name).push(" > names.name and ").push(name).push(" < ").text(&end);
+        sql.push(") from names where names.name is not null) ");
+        sql.push("select name from names where name is not null");
+        sql.done()
+    }
+
+    /// The first and the last position in the wanted time. A clock can be set back, so these are
+    /// bounds, and each event's own time still counts.
+    pub(crate) fn bounds(&self, dialect: Dialect) -> Option<Statement> {
+        if self.from.is_none() && self.to.is_none() {
+            return None;
+        }
+        let mut sql = Sql::new(dialect);
+        // Not a bare column: else one end is looked for by walking the positions.
+        sql.push("select min(position + 0), max(position + 0)").events_by("events_recorded_at");
+        sql.push("where recorded_at >= ").bind(Value::Integer(self.from.unwrap_or(0)));
+        sql.push(" and recorded_at < ").bind(Value::Integer(self.to.unwrap_or(i64::MAX)));
+        Some(sql.done())
+    }
+
+    /// The page's statement. `driver` is read in order; with `types` it is read once for each.
+    pub(crate) fn page(
+        &self,
+        dialect: Dialect,
+        driver: Option<&Condition>,
+        types: Option<&[String]>,
+        limit: usize,
+    ) -> Statement {
+        let mut sql = Sql::new(dialect);
+        sql.push("select ").push(COLUMNS).push(match dialect {
+            Dialect::Sqlite => ", payload, metadata, recorded_at",
+            Dialect::Postgres => ", payload::text, metadata::text, recorded_at",
+        });
+        sql.push(" from events where position in (");
+        if self.is_narrow() {
+            self.narrow(&mut sql);
+            sql.push(") and ");
+            self.filters(&mut sql, None);
+            one_of(&mut sql, types);
+        } else {
+            let each: Vec<Option<Condition>> = match (driver, types) {
+                (None, Some(types)) => {
+                    types.iter().map(|name| Some(by_type(dialect, name))).collect()
+                }
+                (driver, _) => vec![driver.cloned()],
+            };
+            for (number, by) in each.iter().enumerate() {
+                sql.push(if number == 0 { "" } else { " union all " });
+                sql.push("select position from (select position");
+                sql.events_by(by.as_ref().map_or("", |by| by.index)).push("where ");
+                self.filters(&mut sql, by.as_ref());
+                one_of(&mut sql, types.filter(|_| driver.is_some()));
+                sql.push(" order by position limit ").integer(limit as u64).push(") as found");
+            }
+            sql.push(")");
+        }
+        sql.push(" order by position limit ").integer(limit as u64);
+        sql.done()
+    }
+
+    /// The positions of few events, whatever else is wanted of them.
+    fn narrow(&self, sql: &mut Sql) {
+        if let Some((kind, id)) = &self.stream {
+            sql.push("select position from events where aggregate_type = ").text(kind);
+            sql.push(" and aggregate_id = ").text(id);
+            return;
+        }
+        if let Some(correlations) = &self.correlations {
+            sql.push("select position").events_by("events_correlation");
+            sql.push("where metadata ->> 'correlation' in (");
+            for (number, one) in correlations.iter().enumerate() {
+                sql.push(if number == 0 { "" } else { ", " }).text(one);
+            }
+            sql.push(")");
+            return;
+        }
+        let Some((kind, id)) = &self.around else { return };
+        sql.push("select position from events where aggregate_type = ").text(kind);
+        sql.push(" and aggregate_id = ").text(id);
+        sql.push(" union select position").events_by("events_correlation");
+        sql.push(
+            "where metadata ->> 'correlation' in \
+             (select metadata ->> 'correlation' from events where aggregate_type = ",
+        );
+        sql.text(kind).push(" and aggregate_id = ").text(id).push(")");
+        if let Some(owner) = &self.owner {
+            sql.push(" and metadata ->> 'owner' = ").text(owner);
+        }
+    }
+
+    /// Everything that each event has to fit; the driver's own condition comes first.
+    fn filters(&self, sql: &mut Sql, driver: Option<&Condition>) {
+        sql.push("position > ").integer(self.after);
+        if let Some(until) = self.until {
+            sql.push(" and position <= ").integer(until);
+        }
+        if let Some(from) = self.from {
+            sql.push(" and recorded_at >= ").bind(Value::Integer(from));
+        }
+        if let Some(to) = self.to {
+            sql.push(" and recorded_at < ").bind(Value::Integer(to));
+        }
+        let conditions = self.conditions(sql.dialect);
+        for condition in conditions.iter().chain(driver.filter(|one| !conditions.contains(one))) {
+            sql.push(" and ").push(&condition.left).push(" = ").text(&condition.value);
+        }
+    }
+}
+
+/// Finds out which index to read, reads it, and says whether that was all.
+pub(crate) async fn run(store: &Store, wanted: &Search, limit: usize) -> Result<Found, Error> {
+    let dialect = store.dialect();
+    // Read first: what is stored from now on is for the next page.
+    let head = store.head().await?;
+    let nothing = Found { events: Vec::new(), next: head.max(wanted.after), complete: true };
+    let Some(search) = pin(store, wanted, head).await? else { return Ok(nothing) };
+    if search.correlations.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(nothing);
+    }
+    let types = match &search.type_prefix {
+        Some(prefix) => Some(store.texts(Search::types(dialect, prefix)).await?),
+        None => None,
+    };
+    if types.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(nothing);
+    }
+    let driver = choose(store, &search, types.is_some()).await?;
+    // One more than asked for tells whether there is more.
+    let statement = search.page(dialect, driver.as_ref(), types.as_deref(), limit + 1);
+    let mut events = store.found(statement).await?;
+    let complete = events.len() <= limit;
+    events.truncate(limit);
+    let next = match events.last() {
+        Some(last) if !complete => last.position,
+        _ => nothing.next,
+    };
+    Ok(Found { events, next, complete })
+}
+
+/// The same search within bounds that stay as they are; `None` when nothing was stored in its time.
+pub(crate) async fn pin(
+    store: &Store,
+    wanted: &Search,
+    head: Position,
+) -> Result<Option<Search>, Error> {
+    let mut search = wanted.clone();
+    search.until = Some(search.until.unwrap_or(head).min(head));
+    if search.pinned {
+        return Ok(Some(search));
+    }
+    search.pinned = true;
+    if let Some(statement) = search.bounds(store.dialect()) {
+        let bounds = store.numbers(statement).await?;
+        let [Some(first), Some(last)] = bounds[..] else { return Ok(None) };
+        search.after = search.after.max(first.unsigned_abs().saturating_sub(1));
+        search.until = search.until.map(|until| until.min(last.unsigned_abs()));
+    }
+    Ok(Some(search))
+}
+
+/// The condition that the fewest events fit; `None` when the types, or nothing, should be read.
+async fn choose(
+    store: &Store,
+    search: &Search,
+    has_types: bool,
+) -> Result<Option<Condition>, Error> {
+    let mut conditions = search.conditions(store.dialect());
+    if search.is_narrow() {
+        return Ok(None);
+    }
+    // PostgreSQL knows how common each value is; SQLite is told which index to read.
+    if store.dialect() == Dialect::Postgres || conditions.len() + usize::from(has_types) < 2 {
+        return Ok(conditions.into_iter().next());
+    }
+    let mut rarest = (COUNTED, None);
+    for condition in conditions.drain(..) {
+        let counted = store.numbers(search.count(store.dialect(), &condition)).await?;
+        let fits = counted.first().copied().flatten().unwrap_or(0);
+        let fits = usize::try_from(fits).unwrap_or(COUNTED);
+        // Of two that are both common the first stands: conditions come in order of selectivity.
+        if fits < rarest.0 || (rarest.1.is_none() && !has_types) {
+            rarest = (fits, Some(condition));
+        }
+    }
+    Ok(rarest.1)
+}
+
+fn one_of(sql: &mut Sql, types: Option<&[String]>) {
+    let Some(types) = types else { return };
+    sql.push(" and event_type in (");
+    for (number, name) in types.iter().enumerate() {
+        sql.push(if number == 0 { "" } else { ", " }).text(name);
+    }
+    sql.push(")");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_numbered_in_the_order_in_which_they_are_bound() {
+        let search = Search {
+            after: 7,
+            actor: Some("user/1".to_owned()),
+            type_prefix: Some("lease".to_owned()),
+            ..Search::default()
+        };
+        let types = ["lease.acquired".to_owned(), "lease.released".to_owned()];
+        let (sql, bound) = search.page(Dialect::Postgres, None, Some(&types), 10);
+        assert_eq!(sql.matches("union all").count(), 1, "{sql}");
+        assert!(sql.ends_with(&format!("limit ${}", bound.len())), "{sql}");
+        let (sql, bound) = search.page(Dialect::Sqlite, None, Some(&types), 10);
+        assert!(
+            sql.contains("indexed by events_type") && sql.contains(&format!("?{}", bound.len()))
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! Holds the live rows against a fold of the log, without keeping the rows that were folded.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proximity_eventstore::{Position, Recorded};
+
+use super::judge::Findings;
+use super::{Folding, HELD};
+use crate::backend::{Mark, Session, Slot};
+use crate::cell::{Cell, Kind, Table};
+use crate::error::Error;
+use crate::pages::PAGE;
+use crate::views::Inner;
+
+/// Live rows read at once.
+const BATCH: i64 = 5_000;
+/// Lines of a journal that are compared at once.
+const LINES: usize = 5_000;
+/// How long rows that went back behind what was folded may take to come up again.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Stands for a row that was folded.
+type Print = (u64, u64);
+
+/// Tells rows apart by 128 bits that nobody can guess.
+#[derive(Default)]
+struct Printer(RandomState, RandomState);
+
+impl Printer {
+    fn of(&self, row: &[Cell]) -> Print {
+        (self.0.hash_one(row), self.1.hash_one(row))
+    }
+}
+
+/// One read model on its way.
+struct One {
+    folding: Folding,
+    /// It is folded up to here; the live rows go at least as far.
+    target: Position,
+    prints: HashMap<String, Print>,
+    /// The journal is compared up to this line.
+    told: i64,
+    rows: u64,
+}
+
+/// All read models.
+pub(super) struct Comparison {
+    inner: Arc<Inner>,
+    printer: Printer,
+    each: Vec<One>,
+    findings: Findings,
+}
+
+impl Comparison {
+    /// Learns how far the live rows go.
+    pub async fn begin(inner: &Arc<Inner>) -> Result<Self, Error> {
+        let mut session = inner.backend.snapshot().await?;
+        let marks = session.marks(Slot::Live, false).await?;
+        session.rollback().await?;
+        let mut each = Vec::new();
+        for projection in &inner.projections {
+            let mark = mark_of(&marks, projection.name())?;
+            if mark.version != projection.version() {
+                return Err(Error::Superseded { name: projection.name().to_owned() });
+            }
+            each.push(One {
+                target: mark.position,
+                folding: Folding::of(projection.as_ref()),
+                prints: HashMap::new(),
+                told: 0,
+                rows: 0,
+            });
+        }
+        let inner = Arc::clone(inner);
+        Ok(Self { inner, printer: Printer::default(), each, findings: Findings::default() })
+    }
+
+    /// Folds a page as far as the live rows go, and compares lines, which nothing will change.
+    pub async fn take(&mut self, page: &Arc<Vec<Recorded>>) -> Result<(), Error> {
+        for one in &mut self.each {
+            one.fold(page).await?;
+            let mut lines = one.folding.fold.lines(LINES).unwrap_or_default();
+            if one.folding.fold.size() > HELD {
+                lines.append(&mut one.settle(&self.printer)?);
+            }
+            let Some(last) = lines.last().map(|line| number_of(line)) else { continue };
+            let Some(journal) = one.folding.tables.get(1).copied() else { continue };
+            let mut live = Vec::new();
+            let mut after = one.told;
+            loop {
+                let (sql, kinds) = select(&journal, "id > $1 and id <= $2", 3);
+                let cells = vec![after.into(), last.into(), BATCH.into()];
+                let some = self.inner.backend.select(&sql, cells, &kinds).await?;
+                let Some(end) = some.last().map(|line| number_of(line)) else { break };
+                after = end;
+                live.extend(some);
+            }
+            one.hold(&journal, lines, live, &mut self.findings);
+            one.told = last;
+        }
+        Ok(())
+    }
+
+    /// Catches up with rows that were written meanwhile, and compares all of them in one state.
+    pub async fn end(mut self) -> Result<(BTreeMap<&'static str, Position>, u64, Findings), Error> {
+        let waiting = Instant::now();
+        let mut session = loop {
+            let mut session = self.inner.backend.snapshot().await?;
+            let marks = session.marks(Slot::Live, false).await?;
+            let mut behind = None;
+            for one in &mut self.each {
+                let name = one.folding.name;
+                let mark = mark_of(&marks, name)?;
+                if mark.position < one.target {
+                    behind = Some((name, one.target));
+                }
+                one.target = mark.position.max(one.target);
+            }
+            let Some((name, position)) = behind else { break session };
+            session.rollback().await?;
+            if waiting.elapsed() > PATIENCE {
+                return Err(Error::Behind { name: name.to_owned(), position, waited: PATIENCE });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let head = self.inner.feed.head().await?;
+        let least = self.each.iter().map(|one| one.folding.reached).min().unwrap_or(0);
+        let most = self.each.iter().map(|one| one.target).max().unwrap_or(0);
+        let mut after = least;
+        while after < most {
+            let page = Arc::new(self.inner.feed.page(after, PAGE).await?);
+            let Some(last) = page.last() else { break };
+            after = last.position;
+            for one in &mut self.each {
+                one.fold(&page).await?;
+            }
+        }
+        let (mut compared, mut rows, mut findings) = (BTreeMap::new(), 0, self.findings);
+        for mut one in self.each {
+            let name = one.folding.name;
+            if let Some(why) = one.folding.stopped.take() {
+                let at = Some(one.folding.reached + 1);
+                findings.note(at, name, format!("the read model cannot be folded further: {why}"));
+                continue;
+            }
+            if one.target > head {
+                let problem = format!("its rows go up to {}, the log to {head}", one.target);
+                findings.note(None, name, problem);
+                continue;
+            }
+            one.compare(session.as_mut(), &self.printer, &mut findings).await?;
+            compared.insert(name, one.target);
+            rows += one.rows;
+        }
+        session.rollback().await?;
+        Ok((compared, rows, findings))
+    }
+}
+
+fn mark_of<'m>(marks: &'m [Mark], name: &str) -> Result<&'m Mark, Error> {
+    let found = marks.iter().find(|mark| mark.name == name);
+    found.ok_or_else(|| Error::NoSuchProjection { name: name.to_owned() })
+}
+
+impl One {
+    /// Folds a page up to the target.
+    async fn fold(&mut self, page: &Arc<Vec<Recorded>>) -> Result<(), Error> {
+        if page.last().is_none_or(|last| last.position <= self.target) {
+            return self.folding.take(page).await;
+        }
+        let within = page.iter().filter(|event| event.position <= self.target).cloned().collect();
+        self.folding.take(&Arc::new(within)).await
+    }
+
+    /// Lets rows go that nothing will change, and keeps what stands for those that did change;
+    /// returns the journal's lines.
+    fn settle(&mut self, printer: &Printer) -> Result<Vec<Vec<Cell>>, Error> {
+        let changes = self.folding.fold.settle()?;
+        for row in changes.upserts {
+            self.prints.insert(key_of(&row), printer.of(&row));
+        }
+        for key in changes.deletes {
+            self.prints.remove(&key);
+        }
+        Ok(changes.journal)
+    }
+
+    /// Holds lines of the journal against the live ones, both in order.
+    fn hold(
+        &mut self,
+        table: &Table,
+        lines: Vec<Vec<Cell>>,
+        live: Vec<Vec<Cell>>,
+        findings: &mut Findings,
+    ) {
+        let mut live = live.into_iter().peekable();
+        for line in lines {
+            self.rows += 1;
+            let number = number_of(&line);
+            while let Some(extra) = live.next_if(|row| number_of(row) < number) {
+                note(findings, table, &key_of(&extra), EXTRA);
+            }
+            match live.next_if(|row| number_of(row) == number) {
+                Some(row) if row == line => {}
+                Some(_) => note(findings, table, &key_of(&line), DIFFERS),
+                None => note(findings, table, &key_of(&line), MISSING),
+            }
+        }
+        for extra in live {
+            note(findings, table, &key_of(&extra), EXTRA);
+        }
+    }
+
+    /// Holds all rows, and the lines that are left, against the live ones.
+    async fn compare(
+        &mut self,
+        session: &mut dyn Session,
+        printer: &Printer,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let lines = self.settle(printer)?;
+        let tables = self.folding.tables.clone();
+        if let Some(journal) = tables.get(1) {
+            let mut live = Vec::new();
+            let mut after = self.told;
+            loop {
+                let (sql, kinds) = select(journal, "id > $1", 2);
+                let some = session.select(&sql, vec![after.into(), BATCH.into()], &kinds).await?;
+                let Some(end) = some.last().map(|line| number_of(line)) else { break };
+                after = end;
+                live.extend(some);
+            }
+            self.hold(journal, lines, live, findings);
+        }
+        let Some(table) = tables.first() else { return Ok(()) };
+        let mut last: Option<Cell> = None;
+        loop {
+            let (filter, mut cells) = match last.take() {
+                Some(cell) => ("id > $1", vec![cell]),
+                None => ("id is not null", Vec::new()),
+            };
+            cells.push(BATCH.into());
+            let (sql, kinds) = select(table, filter, cells.len());
+            let live = session.select(&sql, cells, &kinds).await?;
+            last = live.last().and_then(|row| row.first()).cloned();
+            if last.is_none() {
+                break;
+            }
+            for row in live {
+                self.rows += 1;
+                let key = key_of(&row);
+                match self.prints.remove(&key) {
+                    Some(print) if print == printer.of(&row) => {}
+                    Some(_) => note(findings, table, &key, DIFFERS),
+                    None => note(findings, table, &key, EXTRA),
+                }
+            }
+        }
+        let mut missing: Vec<String> = self.prints.drain().map(|(key, _)| key).collect();
+        missing.sort();
+        for key in missing {
+            self.rows += 1;
+            note(findings, table, &key, MISSING);
+        }
+        Ok(())
+    }
+}
+
+const DIFFERS: &str = "the live row is not what the log says";
+const EXTRA: &str = "there is a live row, and the log says that there is none";
+const MISSING: &str = "there is no live row, and the log says that there is one";
+
+fn note(findings: &mut Findings, table: &Table, key: &str, problem: &str) {
+    findings.note(None, format!("{} {key}", table.name), problem);
+}
+
+/// Rows of a table in order of their keys; the limit is parameter `limit`.
+fn select(table: &Table, filter: &str, limit: usize) -> (String, Vec<Kind>) {
+    let (columns, name) = (table.column_list(), table.name);
+    let kinds = table.all_columns().map(|column| column.kind).collect();
+    (format!("select {columns} from {name} where {filter} order by id limit ${limit}"), kinds)
+}
+
+fn number_of(row: &[Cell]) -> i64 {
+    row.first().and_then(Cell::integer).unwrap_or_default()
+}
+
+fn key_of(row: &[Cell]) -> String {
+    match row.first() {
+        Some(Cell::Text(text)) => text.clone(),
+        Some(Cell::Integer(number)) => number.to_string(),
+        Some(Cell::Null) | None => String::new(),
+    }
+}

@@ -1,0 +1,19 @@
+//! Moments as they are given on the command line.
+
+use crate::past::{self, Moment};
+
+/// A moment as in RFC 3339, in µs since 1970.
+pub fn micros(text: &str) -> Result<i64, String> {
+    past::micros(text)
+        .ok_or_else(|| "a moment is written as in RFC 3339, e.g. 2030-01-31T12:00:00Z".to_owned())
+}
+
+/// A moment, or a position of the log.
+pub fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(position) = text.parse() {
+        return Ok(Moment::Position(position));
+    }
+    past::micros(text).map(Moment::Time).ok_or_else(|| {
+        "a position of the log, or a moment as in RFC 3339, e.g. 2030-01-31T12:00:00Z".to_owned()
+    })
+}

@@ -1,0 +1,221 @@
+//! The log as lines, page by page: however long it is, one page of it is in memory.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proximity_commands::Actor;
+use proximity_eventstore::{Error as StoreError, Recorded, Search, Store};
+use serde_json::Value;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::timeout;
+
+use super::events::Shown;
+use super::problem::{Problem, chain};
+use super::streams::Streams;
+use crate::app::App;
+
+/// Events read at once.
+const PAGE: usize = 500;
+/// Pages that wait for a reader at most.
+const QUEUE: usize = 2;
+/// How long a reader may let its queue stand full.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The forms that are written line by line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One JSON object for each line.
+    Ndjson,
+    /// Comma-separated values with a head.
+    Csv,
+}
+
+/// The columns of a table and of CSV, in order.
+pub const COLUMNS: &[&str] = &[
+    "position",
+    "recorded_at",
+    "actor",
+    "on_behalf_of",
+    "owner",
+    "credential",
+    "source",
+    "command",
+    "request",
+    "correlation",
+    "causation",
+    "stream",
+    "sequence",
+    "type",
+    "version",
+    "payload",
+];
+
+impl Form {
+    /// What the query or, when it says nothing, the `Accept` header asks for; `None` is JSON.
+    pub fn wanted(format: Option<&str>, accept: Option<&str>) -> Result<Option<Self>, Problem> {
+        match format {
+            Some("json") => return Ok(None),
+            Some("ndjson") => return Ok(Some(Self::Ndjson)),
+            Some("csv") => return Ok(Some(Self::Csv)),
+            Some(_) => {
+                let detail = "format is json, ndjson or csv";
+                return Err(Problem::new("query.malformed", detail));
+            }
+            None => {}
+        }
+        // The first that we know, as clients write them; nobody weighs these three.
+        let known = accept.unwrap_or_default().split(',').find_map(|range| {
+            match range.split(';').next().unwrap_or_default().trim() {
+                "application/x-ndjson" => Some(Some(Self::Ndjson)),
+                "text/csv" => Some(Some(Self::Csv)),
+                "application/json" | "application/*" | "*/*" => Some(None),
+                _ => None,
+            }
+        });
+        Ok(known.flatten())
+    }
+
+    /// The media type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8",
+        }
+    }
+
+    /// What comes before all lines.
+    pub fn head(self) -> Vec<u8> {
+        match self {
+            Self::Ndjson => Vec::new(),
+            Self::Csv => (COLUMNS.join(",") + "\n").into_bytes(),
+        }
+    }
+
+    /// The lines of some events.
+    pub fn lines(self, events: &[Shown]) -> Result<Vec<u8>, io::Error> {
+        match self {
+            Self::Ndjson => events.iter().try_fold(Vec::new(), |mut lines, event| {
+                serde_json::to_writer(&mut lines, event)?;
+                lines.push(b'\n');
+                Ok(lines)
+            }),
+            Self::Csv => {
+                let mut writer = csv::Writer::from_writer(Vec::new());
+                for event in events {
+                    let row = serde_json::to_value(event)?;
+                    writer.write_record(COLUMNS.iter().map(|column| cell(&row[*column])))?;
+                }
+                writer.into_inner().map_err(|error| io::Error::other(error.to_string()))
+            }
+        }
+    }
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// All that fits up to the present end of the log, page after page.
+pub struct Pages {
+    store: Store,
+    /// `None` when there is nothing more.
+    search: Option<Search>,
+    left: u64,
+}
+
+impl Pages {
+    /// At most `most` events.
+    pub async fn begin(store: &Store, search: &Search, most: u64) -> Result<Self, StoreError> {
+        Ok(Self { store: store.clone(), search: store.pinned(search).await?, left: most })
+    }
+
+    /// The next page, which holds something; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<Recorded>>, StoreError> {
+        let Some(search) = self.search.as_mut().filter(|_| self.left > 0) else { return Ok(None) };
+        let limit = usize::try_from(self.left).unwrap_or(PAGE).min(PAGE);
+        let found = self.store.search(search, limit).await?;
+        self.left = self.left.saturating_sub(found.events.len() as u64);
+        search.after = found.next;
+        if found.complete {
+            self.search = None;
+        }
+        Ok(Some(found.events).filter(|events| !events.is_empty()))
+    }
+}
+
+/// Why an export ends before its end: the connection is broken off then, so that nobody takes what
+/// came for all of it.
+enum Cut {
+    Reader,
+    Stopping,
+    Failed(String),
+}
+
+impl From<StoreError> for Cut {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(chain(&error))
+    }
+}
+
+/// Opens an export of at most `most` events.
+pub fn open(
+    app: &Arc<App>,
+    reader: Actor,
+    search: Search,
+    form: Form,
+    most: u64,
+) -> Result<Receiver<Option<Bytes>>, Problem> {
+    let user =
+        reader.user().ok_or_else(|| Problem::from(proximity_commands::Error::Unauthenticated))?;
+    let place = Streams::enter(app, user)?;
+    let (queue, receiver) = mpsc::channel(QUEUE);
+    let app = Arc::clone(app);
+    app.clone().spawn(async move {
+        let _place = place;
+        let why = match run(&app, &reader, &search, form, most, &queue).await {
+            Ok(()) => return,
+            Err(Cut::Reader) => "its reader is gone or too slow".to_owned(),
+            Err(Cut::Stopping) => "the server stops".to_owned(),
+            Err(Cut::Failed(why)) => why,
+        };
+        tracing::warn!(%user, why, "an export of the log was broken off");
+    });
+    Ok(receiver)
+}
+
+async fn run(
+    app: &Arc<App>,
+    reader: &Actor,
+    search: &Search,
+    form: Form,
+    most: u64,
+    queue: &Sender<Option<Bytes>>,
+) -> Result<(), Cut> {
+    send(queue, Some(form.head())).await?;
+    let mut pages = Pages::begin(&app.store, search, most).await?;
+    while let Some(events) = pages.next().await? {
+        if app.stopping.is_cancelled() {
+            return Err(Cut::Stopping);
+        }
+        let shown: Vec<Shown> = events.iter().map(|event| Shown::to(event, reader)).collect();
+        let lines = form.lines(&shown).map_err(|error| Cut::Failed(error.to_string()))?;
+        send(queue, Some(lines)).await?;
+    }
+    send(queue, None).await
+}
+
+async fn send(queue: &Sender<Option<Bytes>>, lines: Option<Vec<u8>>) -> Result<(), Cut> {
+    if lines.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(());
+    }
+    match timeout(PATIENCE, queue.send(lines.map(Bytes::from))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Cut::Reader),
+    }
+}

@@ -1,0 +1,133 @@
+//! Time travel: an application as it was at a moment, and what is different between two of them.
+
+use proximity_eventstore::{Position, Recorded};
+use proximity_projections::applications::after;
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
+
+use crate::http::events::Shown;
+
+/// A moment: where the log stood, or what its clock said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Position(Position),
+    /// µs since 1970.
+    Time(i64),
+}
+
+impl Moment {
+    /// The end of the log, wherever that is.
+    pub const NOW: Self = Self::Position(Position::MAX);
+
+    /// Whether it had happened by then.
+    pub fn covers(self, event: &Recorded) -> bool {
+        match self {
+            Self::Position(position) => event.position <= position,
+            Self::Time(micros) => event.recorded_at <= micros,
+        }
+    }
+}
+
+/// µs since 1970 of a moment as in RFC 3339.
+pub fn micros(text: &str) -> Option<i64> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some(i64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX))
+}
+
+/// What changed between two moments.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Diff {
+    /// The application.
+    pub app_id: String,
+    /// Whether it was there at the first of them.
+    pub existed_before: bool,
+    /// Whether it was there at the second.
+    pub existed_after: bool,
+    /// What is different, by place.
+    pub changes: Vec<Change>,
+    /// What happened to it and for it in between, and who did it; oldest first.
+    pub events: Vec<Shown>,
+}
+
+/// One value that is different.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+pub struct Change {
+    /// JSON pointer (RFC 6901) into the application.
+    #[schema(example = "/status")]
+    pub pointer: String,
+    /// Null when it was not there.
+    pub before: Value,
+    /// Null when it is not there.
+    pub after: Value,
+}
+
+/// The application at a moment, of all its events and its operations'; null when it was not there.
+pub fn state(id: &str, events: &[Recorded], at: Moment) -> Result<Value, String> {
+    let until: Vec<Recorded> = events.iter().filter(|event| at.covers(event)).cloned().collect();
+    match after(id, &until).map_err(|error| error.to_string())? {
+        None => Ok(Value::Null),
+        Some(app) => serde_json::to_value(app).map_err(|error| error.to_string()),
+    }
+}
+
+/// What changed between two moments, and by whom.
+pub fn diff(
+    id: &str,
+    events: &[Recorded],
+    from: Moment,
+    to: Moment,
+    show: impl Fn(&Recorded) -> Option<Shown>,
+) -> Result<Diff, String> {
+    let (before, now) = (state(id, events, from)?, state(id, events, to)?);
+    let mut changes = Vec::new();
+    compare("", &before, &now, &mut changes);
+    let between = events.iter().filter(|event| to.covers(event) && !from.covers(event));
+    Ok(Diff {
+        app_id: id.to_owned(),
+        existed_before: !before.is_null(),
+        existed_after: !now.is_null(),
+        changes,
+        events: between.filter_map(show).collect(),
+    })
+}
+
+/// Collects the places where two values differ.
+fn compare(pointer: &str, before: &Value, after: &Value, changes: &mut Vec<Change>) {
+    if let (Value::Object(old), Value::Object(new)) = (before, after) {
+        let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let place = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+            let value = |of: &serde_json::Map<String, Value>| of.get(name).cloned();
+            let (old, new) = (value(old).unwrap_or_default(), value(new).unwrap_or_default());
+            compare(&place, &old, &new, changes);
+        }
+    } else if before != after {
+        let (before, after) = (before.clone(), after.clone());
+        changes.push(Change { pointer: pointer.to_owned(), before, after });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_a_change_and_each_has_its_place() {
+        let mut changes = Vec::new();
+        let (old, new) =
+            (json!({"a": {"b/c": 1, "d": 2}, "e": []}), json!({"a": {"d": 2}, "e": [1]}));
+        compare("", &old, &new, &mut changes);
+        let places: Vec<&str> = changes.iter().map(|change| change.pointer.as_str()).collect();
+        assert_eq!(places, ["/a/b~1c", "/e"]);
+        assert_eq!((&changes[0].before, &changes[0].after), (&json!(1), &Value::Null));
+    }
+}
