@@ -8,6 +8,7 @@ use proximity_commands::dispatch::load;
 use proximity_commands::operations::Operations;
 use proximity_commands::policy::Admin;
 use proximity_commands::saga::SagaConfig;
+use proximity_domain::ApplicationId;
 use proximity_domain::application::Application;
 use proximity_domain::lease::Lease;
 use proximity_domain::plan::{Kind, RestoreWay};
@@ -82,6 +83,15 @@ async fn an_operation_past_its_deadline_is_taken_back_unless_its_pivot_has_begun
     runner.stop().await;
 }
 
+/// An application that runs as container 104, and a backup of it.
+async fn stored(rig: &Rig) -> ApplicationId {
+    let (app, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let backup = rig.back_up(&app).await;
+    assert_eq!(rig.ended(backup, SOON).await, "done");
+    app
+}
+
 /// Whoever restored an archive by its number would otherwise meet another guest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_number_is_not_leased_again_while_archives_of_it_exist() {
@@ -90,10 +100,7 @@ async fn a_number_is_not_leased_again_while_archives_of_it_exist() {
     let rig = Rig::new(folder.path(), config).await;
     rig.register().await;
     let runner = rig.run(None);
-    let (app, operation) = rig.deploy("web", 104, 8100).await;
-    assert_eq!(rig.ended(operation, SOON).await, "done");
-    let backup = rig.back_up(&app).await;
-    assert_eq!(rig.ended(backup, SOON).await, "done");
+    let app = stored(&rig).await;
     let restore = rig.restore(&app, RestoreWay::Swap, |_| {}).await;
     assert_eq!(rig.ended(restore, SOON).await, "done");
     // Another number's quarantine ends at the next look, so that one has been taken since.
@@ -116,10 +123,7 @@ async fn a_restore_whose_number_a_stranger_has_takes_another() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path(), quick()).await;
     let runner = rig.run(None);
-    let (app, operation) = rig.deploy("web", 104, 8100).await;
-    assert_eq!(rig.ended(operation, SOON).await, "done");
-    let backup = rig.back_up(&app).await;
-    assert_eq!(rig.ended(backup, SOON).await, "done");
+    let app = stored(&rig).await;
     let stranger = Foreign {
         vmid: Some(105),
         image: "debian-12".to_owned(),
@@ -145,10 +149,7 @@ async fn a_restore_that_is_given_up_keeps_the_container_that_the_log_names() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path(), quick()).await;
     let runner = rig.run(None);
-    let (app, operation) = rig.deploy("web", 104, 8100).await;
-    assert_eq!(rig.ended(operation, SOON).await, "done");
-    let backup = rig.back_up(&app).await;
-    assert_eq!(rig.ended(backup, SOON).await, "done");
+    let app = stored(&rig).await;
     let refused = Fault::Status { status: 403, reason: None, after_effect: false };
     rig.simulator.faults().add(FaultRule::forever("container.destroy", refused)).unwrap();
     let restore = rig.restore(&app, RestoreWay::Swap, |_| {}).await;
