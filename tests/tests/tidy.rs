@@ -3,6 +3,8 @@
 
 #[path = "tidy/findings.rs"]
 mod findings;
+#[path = "tidy/protections.rs"]
+mod protections;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
