@@ -32,6 +32,13 @@ struct Field {
 }
 
 impl Field {
+    /// How many events there are, but for those that say who asked for a look and with what.
+    async fn concluded(&self) -> usize {
+        let asked = ["admin_action", "secret_use"];
+        let events = self.lab.events().await;
+        events.iter().filter(|event| !asked.contains(&event.aggregate_type.as_str())).count()
+    }
+
     async fn new(kind: Kind, names: &[&str]) -> Self {
         let lab = Lab::new(kind, 2).await;
         let (server, client) = lab.start().await;
@@ -148,7 +155,7 @@ async fn what_was_done_by_hand_is_seen_and_counts_from_then_on_on_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_concluded_from_a_host_that_cannot_be_read_or_lists_nothing() {
     let field = Field::new(Kind::Sqlite, &["one", "two"]).await;
-    let before = field.lab.events().await.len();
+    let before = field.concluded().await;
     let always = |path: &str, fault: Fault| FaultRule {
         when: When { path: Some(path.to_owned()), ..When::default() },
         times: Times::Forever,
@@ -180,7 +187,7 @@ async fn nothing_is_concluded_from_a_host_that_cannot_be_read_or_lists_nothing()
     for name in ["one", "two"] {
         assert_eq!(field.app(name).await["status"], "running");
     }
-    assert_eq!(field.lab.events().await.len(), before, "no event came of it");
+    assert_eq!(field.concluded().await, before, "no event came of it");
     field.reconcile().await;
     assert_eq!(field.app("one").await["status"], "error", "now it is told");
     field.server.terminate();

@@ -57,7 +57,7 @@ fn cases(scene: &Scene) -> Vec<Case> {
     let at = |position: u64| i64::try_from(position).unwrap();
     let put_in = format!(
         "insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, recorded_at)
-         values ({p}, 'thing', 'new', 1, 'thing.counted', '1', '{{}}', '{{}}', 1);"
+         values ({p}, 'thing', 'new', 1, 'lease.cleared', '1', '{{}}', '{{}}', 1);"
     );
     let case = |name, sql: String, kind, position| Case { name, sql, kind, position };
     let mut cases = vec![

@@ -103,21 +103,22 @@ fn refuse_without_reason(planted: &mut Planted) {
     taken.expect("a name was refused").command = Command::Deploy { hostname };
 }
 
-/// The last deployment gets the name of the first application that was never removed.
+/// The last application whose name nobody else ever had gets that of the first such one.
 fn give_twice(planted: &mut Planted) {
-    let released = |name: &str| {
-        planted.log.iter().any(|event| {
-            event.event_type == "lease.released" && event.aggregate_id == format!("hostname/{name}")
-        })
-    };
     let hostname = |call: &Call| match &call.command {
         Command::Deploy { hostname } if accepted(call).is_some() => Some(hostname.to_lowercase()),
         _ => None,
     };
-    let kept = planted.calls.iter().filter_map(hostname).find(|name| !released(name)).unwrap();
-    let (index, _, _) = one(planted, is_deploy);
+    let is_one_owners = |name: &String| {
+        let key = format!("hostname/{}", name.trim_end_matches('.'));
+        planted.log.iter().filter(|event| event.aggregate_id == key).count() == 1
+    };
+    let mut names = planted.calls.iter().map(|call| hostname(call).filter(is_one_owners));
+    let kept = names.clone().flatten().next().expect("an application keeps its name");
+    let index = names.rposition(|name| name.is_some_and(|name| name != kept));
+    let index = index.expect("another application keeps its name");
     let other = hostname(&planted.calls[index]).unwrap();
-    let other = other.trim_end_matches('.').to_owned();
+    let (other, kept) = (plain(other), plain(kept));
     let Command::Deploy { hostname } = &mut planted.calls[index].command else { unreachable!() };
     hostname.clone_from(&kept);
     for event in &mut planted.log {
@@ -126,6 +127,11 @@ fn give_twice(planted: &mut Planted) {
         }
         event.payload = event.payload.replace(&format!("\"{other}\""), &format!("\"{kept}\""));
     }
+}
+
+/// A host name without the dot that may end it.
+fn plain(name: String) -> String {
+    name.trim_end_matches('.').to_owned()
 }
 
 /// The later of two appends is said to have been sent and answered before the earlier was sent.

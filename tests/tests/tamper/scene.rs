@@ -66,8 +66,9 @@ pub async fn seal(
 }
 
 pub fn append(number: u64) -> Append {
+    // A kind that servers know, of a stream that none follows.
     let event = |n: u64| NewEvent {
-        event_type: "thing.counted".to_owned(),
+        event_type: "lease.cleared".to_owned(),
         event_version: "1".to_owned(),
         payload: format!("{{\"n\": {n}, \"text\": \"an event like others\"}}"),
     };
