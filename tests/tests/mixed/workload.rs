@@ -164,7 +164,13 @@ impl World {
             answer = self.send(person, &command, &key, chance).await.ok();
         }
         let returned = answer.is_some().then(|| self.began.elapsed());
-        let outcome = answer.map_or(Outcome::Info, |answer| self.outcome(person, &command, answer));
+        let outcome = match answer.map(|answer| self.outcome(person, &command, answer)) {
+            // Taken to be about the second try alone: the first one may still come to its end. Not proven
+            // for every refusal, see docs/RELIABILITY.md.
+            None => Outcome::Info,
+            Some(Outcome::Fail { .. }) if repeated => Outcome::Info,
+            Some(outcome) => outcome,
+        };
         let call = Call {
             key,
             caller: person.id,
