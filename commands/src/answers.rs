@@ -2,18 +2,21 @@
 //!
 //! The append itself stores that a key has had its effect; the answer follows in a write of its own.
 //! A crash between the two leaves a key that is used and has no answer: at most one effect, always.
+//!
+//! A refusal is not kept as an answer, but it is made final before it is given: a try that began
+//! earlier and is still on its way (its caller hung up, say) finds the key closed, and stores nothing.
 
 use std::sync::Arc;
 
 use proximity_eventstore::{
-    Append, AppendError, Lane, Position, Row, SideWrite, Store, Value, tables,
+    Append, AppendError, Idempotency, Lane, Outcome, Position, Row, SideWrite, Store, Value, tables,
 };
 use uuid::Uuid;
 
 use crate::actor::Actor;
 use crate::clock::{Clock, Micros, SECOND};
 use crate::error::Error;
-use crate::once::OnceKey;
+use crate::once::{OnceKey, is_refusal};
 use crate::rows::{Columns, optional, text, unreadable};
 
 /// How long a key and its answer are kept: twice what is promised.
@@ -35,12 +38,13 @@ pub struct Answer {
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// It is free.
-    Nothing,
+    /// It is free, and was refused so many times.
+    Free(u32),
     /// It has had its effect, and there is no answer (yet): the first request may still be on its way.
     Used,
-    /// The command keeps its own answer beside the append, and gives it when it is asked again.
-    WithCommand,
+    /// The command keeps its own answer beside the append, and gives it when it is asked again under
+    /// the key after so many refusals.
+    WithCommand(u32),
     /// The first answer.
     Answer(Answer),
 }
@@ -64,10 +68,39 @@ impl Answers {
             check(row.text("fingerprint")?, key)?;
             return Ok(Found::Answer(answer(&row)?));
         }
-        let marked = self.store.idempotent(&actor.lane(), &key.key).await.map_err(unreadable)?;
-        let Some(marked) = marked else { return Ok(Found::Nothing) };
-        check(&marked.fingerprint, key)?;
-        Ok(if marked.answer.is_some() { Found::WithCommand } else { Found::Used })
+        loop {
+            let refusals = self.refusals(actor, key).await?;
+            let tried = key.after(refusals).key;
+            let marked = self.store.idempotent(&actor.lane(), &tried).await.map_err(unreadable)?;
+            let Some(marked) = marked else { return Ok(Found::Free(refusals)) };
+            if is_refusal(marked.answer.as_deref()) {
+                // Refused since the refusals were counted.
+                continue;
+            }
+            check(&marked.fingerprint, key)?;
+            let kept = marked.answer.is_some();
+            return Ok(if kept { Found::WithCommand(refusals) } else { Found::Used });
+        }
+    }
+
+    /// Makes the refusal of a try final, which began after so many refusals: whatever tries that began
+    /// no later decide, is not stored. Returns false when one of them was stored just before.
+    pub async fn refuse(&self, actor: &Actor, key: &OnceKey, refusals: u32) -> Result<bool, Error> {
+        let row = vec![
+            ("actor", text(actor.lane())),
+            ("key", text(&key.key)),
+            ("number", Value::Integer(i64::from(refusals) + 1)),
+            ("recorded_at", Value::Integer(self.clock.now())),
+        ];
+        let write = SideWrite::Upsert { table: &tables::REFUSED_TRIES, row };
+        let closing = key.after(refusals).refused(actor);
+        match self.store.append(beside(actor, write, Some(closing))).await {
+            Ok(Outcome::Stored(_)) => Ok(true),
+            Ok(Outcome::Replayed { answer, .. }) => Ok(is_refusal(answer.as_deref())),
+            // With another request: refused as this one, or stored.
+            Err(AppendError::KeyReused) => Ok(self.refusals(actor, key).await? > refusals),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Keeps an answer; returns the earlier one if there was one already, which is then the answer.
@@ -77,20 +110,9 @@ impl Answers {
         key: &OnceKey,
         answer: &Answer,
     ) -> Result<Option<Found>, Error> {
-        let append = Append {
-            id: Uuid::now_v7(),
-            lane: Lane::User(actor.lane()),
-            streams: vec![],
-            assertions: vec![],
-            side: vec![SideWrite::Insert {
-                table: &tables::KEPT_ANSWERS,
-                row: self.columns(actor, key, answer),
-            }],
-            metadata: "{}".to_owned(),
-            fence: None,
-            idempotency: None,
-        };
-        match self.store.append(append).await {
+        let row = self.columns(actor, key, answer);
+        let write = SideWrite::Insert { table: &tables::KEPT_ANSWERS, row };
+        match self.store.append(beside(actor, write, None)).await {
             Ok(_) => Ok(None),
             Err(AppendError::SideConflict { .. }) => self.find(actor, key).await.map(Some),
             Err(error) => Err(error.into()),
@@ -101,6 +123,9 @@ impl Answers {
     pub async fn sweep(&self) -> Result<u64, Error> {
         let before = self.clock.now() - KEEP;
         self.store.forget_appends(before).await.map_err(unreadable)?;
+        // Longer than what was stored under the number that they say.
+        let refusals = self.store.prune(&tables::REFUSED_TRIES, "recorded_at", before - KEEP).await;
+        refusals.map_err(unreadable)?;
         let answers = self.store.prune(&tables::KEPT_ANSWERS, "recorded_at", before).await;
         answers.map_err(unreadable)
     }
@@ -109,6 +134,15 @@ impl Answers {
         let filter = vec![("actor", text(actor.lane())), ("key", text(&key.key))];
         let rows = self.store.rows(&tables::KEPT_ANSWERS, filter, 1).await.map_err(unreadable)?;
         Ok(rows.into_iter().next().map(Columns))
+    }
+
+    /// How many times a key was refused.
+    async fn refusals(&self, actor: &Actor, key: &OnceKey) -> Result<u32, Error> {
+        let filter = vec![("actor", text(actor.lane())), ("key", text(&key.key))];
+        let rows = self.store.rows(&tables::REFUSED_TRIES, filter, 1).await.map_err(unreadable)?;
+        let Some(row) = rows.into_iter().next().map(Columns) else { return Ok(0) };
+        u32::try_from(row.integer("number")?)
+            .map_err(|error| Error::internal("a count of refusals is malformed", error))
     }
 
     fn columns(&self, actor: &Actor, key: &OnceKey, answer: &Answer) -> Row {
@@ -124,6 +158,20 @@ impl Answers {
             ("position", Value::Integer(i64::try_from(answer.position).unwrap_or(i64::MAX))),
             ("recorded_at", Value::Integer(self.clock.now())),
         ]
+    }
+}
+
+/// A row beside the log, without an event.
+fn beside(actor: &Actor, write: SideWrite, idempotency: Option<Idempotency>) -> Append {
+    Append {
+        id: Uuid::now_v7(),
+        lane: Lane::User(actor.lane()),
+        streams: vec![],
+        assertions: vec![],
+        side: vec![write],
+        metadata: "{}".to_owned(),
+        fence: None,
+        idempotency,
     }
 }
 
@@ -148,6 +196,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use super::*;
+    use crate::dispatch::Unit;
+    use crate::once::Once;
     use crate::testing::{Site, Stopped, a_user};
 
     fn key(name: &str, fingerprint: &str) -> OnceKey {
@@ -170,15 +220,44 @@ mod tests {
         let answers = Answers::new(site.store.clone(), Stopped::at(SECOND));
         let (ann, bob) = (a_user(1), a_user(2));
         let once = key("POST /x k", "f");
-        assert_eq!(answers.find(&ann, &once).await.unwrap(), Found::Nothing);
+        assert_eq!(answers.find(&ann, &once).await.unwrap(), Found::Free(0));
         let first = an_answer(b"first");
         assert_eq!(answers.keep(&ann, &once, &first).await.unwrap(), None);
         let kept = Some(Found::Answer(first.clone()));
         assert_eq!(answers.keep(&ann, &once, &an_answer(b"second")).await.unwrap(), kept);
         assert_eq!(answers.find(&ann, &once).await.unwrap(), Found::Answer(first));
-        assert_eq!(answers.find(&bob, &once).await.unwrap(), Found::Nothing);
+        assert_eq!(answers.find(&bob, &once).await.unwrap(), Found::Free(0));
         let other = answers.find(&ann, &key("POST /x k", "g")).await.unwrap_err();
         assert_eq!(other.code(), "idempotency_key.reused");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_ends_the_tries_before_it_and_leaves_the_key_free() {
+        let site = Site::open().await;
+        let answers = Answers::new(site.store.clone(), Stopped::at(SECOND));
+        let (ann, once) = (a_user(1), key("POST /x k", "f"));
+        // What a try that began after so many refusals stores: a row with this name.
+        let tried = async |refusals, name| {
+            let once = Some(Arc::new(Once::new(once.after(refusals))));
+            let ann = Actor { once, ..a_user(1) };
+            let mut unit = Unit::new(&site.store, ann.metadata("test"));
+            let row = answers.columns(&ann, &key(name, "f"), &an_answer(b"stored"));
+            unit.write(SideWrite::Insert { table: &tables::KEPT_ANSWERS, row });
+            unit.commit().await
+        };
+        // The first try is on its way while its repeats are refused, twice and with another body.
+        assert!(answers.refuse(&ann, &once, 0).await.unwrap());
+        assert!(answers.refuse(&ann, &once, 0).await.unwrap());
+        assert!(answers.refuse(&ann, &key("POST /x k", "g"), 0).await.unwrap());
+        assert!(matches!(tried(0, "late").await.unwrap_err(), AppendError::KeyRefused));
+        assert_eq!(answers.find(&ann, &key("late", "f")).await.unwrap(), Found::Free(0));
+        assert_eq!(answers.find(&ann, &once).await.unwrap(), Found::Free(1));
+        // The next one may be carried out, and then no try is refused any more.
+        tried(1, "in time").await.unwrap();
+        assert_eq!(answers.find(&ann, &once).await.unwrap(), Found::Used);
+        assert!(!answers.refuse(&ann, &once, 1).await.unwrap());
+        assert!(!answers.refuse(&ann, &key("POST /x k", "g"), 1).await.unwrap());
+        assert_eq!(answers.find(&ann, &once).await.unwrap(), Found::Used);
     }
 
     #[tokio::test]
@@ -195,7 +274,7 @@ mod tests {
         assert_eq!(answers.sweep().await.unwrap(), 0);
         clock.advance(120 * SECOND);
         assert_eq!(answers.sweep().await.unwrap(), 1);
-        assert_eq!(answers.find(&ann, &key("a", "f")).await.unwrap(), Found::Nothing);
+        assert_eq!(answers.find(&ann, &key("a", "f")).await.unwrap(), Found::Free(0));
         let Found::Answer(_) = answers.find(&ann, &key("b", "f")).await.unwrap() else {
             panic!("the younger one is gone");
         };

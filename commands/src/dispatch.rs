@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::actor::{Identity, Metadata};
 use crate::error::Error;
+use crate::once;
 use crate::preview::Draft;
 
 /// How often a decision is made anew after another append won one of its streams.
@@ -294,9 +295,9 @@ impl<'s> Unit<'s> {
             // Nothing else belongs to it, which is worth knowing too.
             self.metadata.correlation = Some(id.to_string());
         }
-        let once = self.metadata.actor.once.clone();
+        let key = self.metadata.actor.once.clone();
         let chosen = self.idempotency.is_some();
-        let marked = once.as_ref().and_then(|once| once.mark(&self.metadata.actor));
+        let marked = key.as_ref().and_then(|once| once.mark(&self.metadata.actor));
         let append = Append {
             id,
             lane: self.lane,
@@ -318,10 +319,13 @@ impl<'s> Unit<'s> {
         }
         match answer? {
             Outcome::Stored(appended) => {
-                if let Some(once) = once {
+                if let Some(once) = key {
                     once.take();
                 }
                 Ok(Committed { position: appended.last, replayed: None })
+            }
+            Outcome::Replayed { answer, .. } if once::is_refusal(answer.as_deref()) => {
+                Err(AppendError::KeyRefused)
             }
             Outcome::Replayed { position, answer } if chosen => {
                 Ok(Committed { position, replayed: Some(answer) })

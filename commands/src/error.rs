@@ -159,7 +159,12 @@ impl From<AppendError> for Error {
             ),
             AppendError::KeyUsed => Self::conflict(
                 "idempotency_key.answer_gone",
-                "this request was carried out before; its answer is not kept",
+                "this request was carried out before; its answer is not kept, or not yet",
+            ),
+            AppendError::KeyRefused => Self::conflict(
+                "idempotency_key.refused_meanwhile",
+                "another request with this Idempotency-Key was refused while this one was under way; \
+                 this one changed nothing",
             ),
             AppendError::PlanChanged => crate::agreed::changed(),
             AppendError::DryRun => Self::conflict(

@@ -19,6 +19,38 @@ pub struct OnceKey {
     pub fingerprint: String,
 }
 
+/// What stands under a key in place of an answer once a try of it was refused; answers are objects.
+const REFUSED: &str = "\"refused\"";
+
+impl OnceKey {
+    /// The same key after so many refusals: what tries before the last of them store, is not stored
+    /// under it.
+    #[must_use]
+    pub fn after(&self, refusals: u32) -> Self {
+        let key = match refusals {
+            0 => self.key.clone(),
+            // No header holds a line break, so this is no other client's key.
+            _ => format!("{}\n{refusals}", self.key),
+        };
+        Self { key, fingerprint: self.fingerprint.clone() }
+    }
+
+    /// What is stored under it when it is refused.
+    pub(crate) fn refused(&self, actor: &Actor) -> Idempotency {
+        Idempotency {
+            actor: actor.lane(),
+            key: self.key.clone(),
+            fingerprint: self.fingerprint.clone(),
+            answer: Some(REFUSED.to_owned()),
+        }
+    }
+}
+
+/// Whether what is kept under a key says that a try of it was refused.
+pub fn is_refusal(answer: Option<&str>) -> bool {
+    answer == Some(REFUSED)
+}
+
 /// The key of one request on its way: the first unit of work that is stored takes it along, so that
 /// whatever the command is, it has one effect.
 #[derive(Debug)]
@@ -114,6 +146,9 @@ pub fn done<T: DeserializeOwned>(committed: Committed, value: T) -> Result<Done<
 }
 
 fn again<T: DeserializeOwned>(kept: KeptAnswer, key: &OnceKey) -> Result<Done<T>, Error> {
+    if is_refusal(kept.answer.as_deref()) {
+        return Err(AppendError::KeyRefused.into());
+    }
     if kept.fingerprint != key.fingerprint {
         return Err(AppendError::KeyReused.into());
     }

@@ -135,6 +135,10 @@ pub enum AppendError {
     /// that keep answers themselves, never by the writer.
     #[error("the request of this idempotency key was carried out before")]
     KeyUsed,
+    /// Another try of this idempotency key was refused meanwhile, and was told that nothing happens
+    /// under it: given by callers that keep refusals, never by the writer.
+    #[error("another request of this idempotency key was refused meanwhile")]
+    KeyRefused,
     /// Nothing was to be stored: given by callers that only ask what would be, never by the writer.
     #[error("nothing was stored: it was only asked what would be")]
     DryRun,

@@ -132,6 +132,7 @@ pub(crate) static TABLES: &[&Table] = &[
     &tables::HOST_USAGE,
     &tables::API_TOKENS,
     &tables::KEPT_ANSWERS,
+    &tables::REFUSED_TRIES,
     &tables::TASK_LOGS,
 ];
 

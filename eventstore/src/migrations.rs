@@ -50,6 +50,7 @@ pub(crate) static SQLITE: &[Migration] = migrations!("sqlite":
     21 "0021_key_generations",
     22 "0022_events_searched",
     23 "0023_task_logs",
+    24 "0024_refused_tries",
 );
 
 pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
@@ -80,6 +81,7 @@ pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
     25 "0025_key_generations",
     26 "0026_events_searched",
     27 "0027_task_logs",
+    28 "0028_refused_tries",
 );
 
 /// The newest version in a list.

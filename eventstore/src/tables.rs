@@ -23,6 +23,7 @@ pub static ALL: &[&Table] = &[
     &SETUP_TOKENS,
     &LOGIN_ATTEMPTS,
     &KEPT_ANSWERS,
+    &REFUSED_TRIES,
     &API_TOKENS,
     &API_TOKEN_USERS,
     &TASK_LOGS,
@@ -219,6 +220,20 @@ pub static KEPT_ANSWERS: Table = Table {
         column("body", Bytes),
         column("location", Text),
         column("position", Integer),
+        column("recorded_at", Integer),
+    ],
+};
+
+/// How often a request was refused under an idempotency key.
+///
+/// Times are microseconds since 1970.
+pub static REFUSED_TRIES: Table = Table {
+    name: "refused_tries",
+    key: &["actor", "key"],
+    columns: &[
+        column("actor", Text),
+        column("key", Text),
+        column("number", Integer),
         column("recorded_at", Integer),
     ],
 };

@@ -77,18 +77,24 @@ pub enum Outcome {
     },
     /// Refused with this code.
     Fail { code: String, request: String },
+    /// It was carried out under this key, and the answer is not there to be given.
+    Gone,
     /// No answer came: it may have happened.
     Info,
 }
 
 impl Call {
     /// Whether it was refused for a reason that has nothing to do with the state of things: too many
-    /// at once, or Proxmox could not be asked.
+    /// at once, Proxmox could not be asked, or another try of its key was refused first.
     pub fn is_turned_away(&self) -> bool {
         let Outcome::Fail { code, .. } = &self.outcome else { return false };
         matches!(
             code.as_str(),
-            "store.contended" | "store.busy" | "pools.contended" | "server.busy"
+            "store.contended"
+                | "store.busy"
+                | "pools.contended"
+                | "server.busy"
+                | "idempotency_key.refused_meanwhile"
         ) || code.starts_with("proxmox.")
     }
 }

@@ -37,8 +37,9 @@ impl Lab {
     pub async fn new(kind: Kind, nodes: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut site = Site::new(kind, &data(folder.path(), "a")).await;
+        // Below the ports that the kernel gives to outgoing connections, which may be any of those.
         site.set("PROXIMITY_PORTS__PUBLIC", "20000-29999");
-        site.set("PROXIMITY_PORTS__INTERNAL", "40000-49999");
+        site.set("PROXIMITY_PORTS__INTERNAL", "10000-19999");
         site.set("PROXIMITY_PUBLISH__ENABLED", "false");
         let simulator = Simulator::start(SimulatorConfig {
             cluster: Some(CLUSTER.to_owned()),

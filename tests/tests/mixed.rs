@@ -10,6 +10,7 @@ mod workload;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use proximity_commands::once::{OnceKey, is_refusal};
 use proximity_eventstore::{Options, Recorded, Store};
 use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig};
 use proximity_tests::checker;
@@ -140,9 +141,17 @@ async fn look_up(lab: &Lab, calls: &mut [Call]) {
     let store = store.unwrap();
     for call in calls.iter_mut() {
         let Some(route) = workload::route(&call.command) else { continue };
-        let key = format!("{route} {}", call.key);
-        let kept = store.idempotent(&format!("user/{}", call.caller), &key).await.unwrap();
-        call.kept = kept.map(|kept| kept.position);
+        let key = OnceKey { key: format!("{route} {}", call.key), fingerprint: String::new() };
+        // A first try may have been refused without its caller's learning of it.
+        for refusals in 0.. {
+            let key = key.after(refusals).key;
+            let kept = store.idempotent(&format!("user/{}", call.caller), &key).await.unwrap();
+            let is_refusal = kept.as_ref().is_some_and(|kept| is_refusal(kept.answer.as_deref()));
+            call.kept = kept.map(|kept| kept.position).filter(|_| !is_refusal);
+            if !is_refusal {
+                break;
+            }
+        }
     }
     store.close().await;
 }

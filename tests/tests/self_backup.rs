@@ -95,7 +95,7 @@ async fn drill(from: Kind, to: Kind) {
     let machine = folder.path().join("machine");
     std::fs::create_dir(&machine).unwrap();
     let mut site = Site::new(to, &machine).await;
-    for (key, value) in [("PORTS__PUBLIC", "20000-29999"), ("PORTS__INTERNAL", "40000-49999")] {
+    for (key, value) in [("PORTS__PUBLIC", "20000-29999"), ("PORTS__INTERNAL", "10000-19999")] {
         site.set(&format!("PROXIMITY_{key}"), value);
     }
     site.set("PROXIMITY_PUBLISH__ENABLED", "false");

@@ -140,8 +140,8 @@ impl Backend for Sqlite {
     }
 
     async fn close(&self) {
-        self.readers.close();
-        self.writer.lock().await.close();
+        self.readers.close().await;
+        self.writer.lock().await.close().await;
     }
 }
 
@@ -167,6 +167,9 @@ impl Transaction {
         let ended = self.workers().run(move |connection| Ok(connection.execute_batch(sql)?)).await;
         // A commit that failed leaves the transaction open; dropping rolls it back.
         self.open = ended.is_err();
+        if let (Owner::Own(workers), false) = (&self.workers, self.open) {
+            workers.close().await;
+        }
         ended
     }
 }

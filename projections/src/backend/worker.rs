@@ -3,6 +3,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -14,6 +15,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 /// One or more threads, each with a connection of its own, that take turns at one queue.
 pub(super) struct Workers {
     jobs: Mutex<Option<Sender<Job>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Workers {
@@ -21,13 +23,14 @@ impl Workers {
     pub fn start(name: &str, connections: Vec<Connection>) -> Result<Self, Error> {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
-        for connection in connections {
+        let threads = connections.into_iter().map(|connection| {
             let queue = Arc::clone(&queue);
             std::thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(move || work(connection, &queue))?;
-        }
-        Ok(Self { jobs: Mutex::new(Some(jobs)) })
+                .spawn(move || work(connection, &queue))
+        });
+        let threads = threads.collect::<Result<_, _>>()?;
+        Ok(Self { jobs: Mutex::new(Some(jobs)), threads: Mutex::new(threads) })
     }
 
     /// Hands a job over without waiting for it.
@@ -50,9 +53,16 @@ impl Workers {
         answered.await.map_err(|_| Error::Closed)?
     }
 
-    /// Ends the threads once their queue is empty.
-    pub fn close(&self) {
+    /// Ends the threads once their queue is empty, and waits until their connections are closed: the
+    /// last connection to a file removes its `-wal` by name, whosever that is by then.
+    pub async fn close(&self) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let joining = move || threads.into_iter().all(|thread| thread.join().is_ok());
+        if !matches!(tokio::task::spawn_blocking(joining).await, Ok(true)) {
+            tracing::error!("a thread that owned a connection to views.db panicked");
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Call {
     /// Name and port under which the client reached us.
     pub host: String,
     pub presented: Presented,
+    /// How many times its idempotency key was refused before.
+    pub refusals: u32,
 }
 
 /// Headers and cookies that handlers look at.
@@ -90,14 +92,15 @@ impl Call {
         Some(self.actor.user().map_or(0, |user| user.0))
     }
 
-    /// The caller's idempotency key for this very request.
+    /// The caller's idempotency key for this very try.
     pub fn once(&self) -> Option<OnceKey> {
         let key = self.presented.idempotency_key.as_deref()?;
         let parts = [self.path.as_bytes(), self.query.as_bytes(), &self.body];
-        Some(OnceKey {
+        let key = OnceKey {
             key: format!("{} {key}", self.route),
             fingerprint: self.app.fingerprint(&parts),
-        })
+        };
+        Some(key.after(self.refusals))
     }
 
     /// Refuses when an `If-Match` header names another state than the present one.

@@ -147,6 +147,7 @@ async fn answer(
         path: request.path().to_owned(),
         host: via.host.clone(),
         presented: presented.rest,
+        refusals: 0,
     };
     let minimum = position::wanted(request)?;
     let if_none_match = text(request.headers(), &header::IF_NONE_MATCH);

@@ -1,5 +1,6 @@
 //! `Idempotency-Key`: on every call that changes something, the same request again gets the first
-//! answer again.
+//! answer again. A refusal is made final before it is given, so that no earlier try of its key that is
+//! still on its way can be carried out after it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::reply::Reply;
 use super::route::{Policy, Route};
 
 /// How long the answer of a request that is being carried out elsewhere is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks for it.
 const PAUSE: Duration = Duration::from_millis(25);
 /// The largest answer that is kept, in bytes: those of calls that change something are small.
@@ -28,20 +29,27 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
     let Some(key) = call.once().filter(|_| !route.verb.is_safe()) else {
         return (route.handler)(call).await;
     };
-    if let Recalled::Answer(reply) = recalled(route, &call, &key).await? {
-        return Ok(reply);
-    }
-    let once = Arc::new(Once::new(key.clone()));
+    call.refusals = match recalled(route, &call, &key).await? {
+        Recalled::Answer(reply) => return Ok(reply),
+        Recalled::Free(refusals) | Recalled::WithCommand(refusals) => refusals,
+    };
+    let once = Arc::new(Once::new(key.after(call.refusals)));
     call.actor.once = Some(once.clone());
     let outcome = (route.handler)(call.clone()).await;
     match outcome {
         Ok(reply) => Ok(keep(&call, &key, reply).await),
-        // Not refused for what it asks, but because another request of this key did it just now.
         Err(problem) if problem.status.is_client_error() && !once.is_taken() => {
+            if call.app.answers.refuse(&call.actor, &key, call.refusals).await? {
+                return Err(problem);
+            }
+            // Not refused for what it asks, but because another request of this key did it just now.
             match recalled(route, &call, &key).await? {
                 Recalled::Answer(reply) => Ok(reply),
-                Recalled::WithCommand => (route.handler)(call).await,
-                Recalled::Nothing => Err(problem),
+                Recalled::WithCommand(refusals) => {
+                    call.refusals = refusals;
+                    (route.handler)(call).await
+                }
+                Recalled::Free(_) => Err(problem),
             }
         }
         Err(problem) => Err(problem),
@@ -50,10 +58,10 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
 
 /// What came of a key before.
 enum Recalled {
-    /// Nothing has happened under it yet.
-    Nothing,
-    /// The command keeps its own answer, and gives it when it is asked again.
-    WithCommand,
+    /// Nothing has happened under it yet but so many refusals.
+    Free(u32),
+    /// The command keeps its own answer, and gives it when it is asked again after so many refusals.
+    WithCommand(u32),
     /// The answer to give again.
     Answer(Reply),
 }
@@ -68,8 +76,8 @@ async fn recalled(route: &Route, call: &Call, key: &OnceKey) -> Result<Recalled,
         found = answers.find(&call.actor, key).await?;
     }
     match found {
-        Found::Nothing => Ok(Recalled::Nothing),
-        Found::WithCommand => Ok(Recalled::WithCommand),
+        Found::Free(refusals) => Ok(Recalled::Free(refusals)),
+        Found::WithCommand(refusals) => Ok(Recalled::WithCommand(refusals)),
         Found::Used => Err(gone()),
         Found::Answer(answer) => {
             still_allowed(route, call).await?;

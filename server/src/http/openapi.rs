@@ -220,6 +220,7 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
     } else {
         codes.extend(["csrf.failed", "origin.refused", "value.invalid", "store.busy"]);
         codes.extend(["idempotency_key.reused", "idempotency_key.answer_gone"]);
+        codes.push("idempotency_key.refused_meanwhile");
         codes.extend(["store.closed", "store.contended"]);
     }
     if !route.verb.is_safe() {

@@ -57,7 +57,11 @@ async fn a_change_that_is_sent_again_has_no_second_effect_and_the_first_answer()
         post(&world.owner, "k1", &body).await.problem(403, "admin.required");
         // A refusal is not kept: the key is still free for what is right.
         post(&world.admin, "k2", &body).await.problem(409, "user.username_taken");
-        assert_eq!(post(&world.admin, "k2", &other).await.status, 201);
+        post(&world.admin, "k2", &body).await.problem(409, "user.username_taken");
+        let second = post(&world.admin, "k2", &other).await;
+        assert_eq!(second.status, 201, "{}", second.text);
+        same(&second, &post(&world.admin, "k2", &other).await);
+        post(&world.admin, "k2", &body).await.problem(422, "idempotency_key.reused");
         assert_eq!(users(&world).await, before + 2);
 
         // An old answer does not bring an old state back.

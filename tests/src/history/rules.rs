@@ -222,6 +222,12 @@ fn claim(calls: &[Call], groups: &mut [Group], verdict: &mut Verdict) -> Vec<Opt
                 }
                 None
             }
+            Outcome::Gone => {
+                if kept.is_none() {
+                    verdict.anomalies.push(wrong("was said to be carried out and is not stored"));
+                }
+                kept
+            }
             Outcome::Info => {
                 let count =
                     if kept.is_some() { &mut verdict.unknown.0 } else { &mut verdict.unknown.1 };
@@ -346,7 +352,7 @@ impl Watch<'_> {
                 shown.is_some() && model.shows(app) == shown
             }
             (Outcome::Ok { .. }, _) => model.meets(self.call) == Meets::AlreadySo,
-            (Outcome::Info, _) => true,
+            (Outcome::Gone | Outcome::Info, _) => true,
         };
     }
 }
@@ -433,7 +439,7 @@ fn watch<'c>(call: &'c Call, order: &Order, verdict: &mut Verdict) -> Option<Wat
     let mut from = acknowledged;
     let until = call.returned.map_or(u64::MAX, |returned| order.until(returned));
     match (&call.outcome, &call.command) {
-        (Outcome::Info, _) => return None,
+        (Outcome::Gone | Outcome::Info, _) => return None,
         (Outcome::Fail { .. }, _) if call.is_turned_away() => {
             verdict.turned_away += 1;
             return None;

@@ -3,6 +3,7 @@
 use proximity_eventstore::Recorded;
 use proximity_tests::checker;
 use proximity_tests::history::{Call, Command, Outcome, judge};
+use serde_json::Value;
 
 use super::{Guests, Planted};
 
@@ -11,10 +12,20 @@ type Fault = (&'static str, fn(&mut Planted), &'static str);
 
 /// Plants one fault after the other; returns how many were planted. Panics with the one not found.
 pub fn all(log: &[Recorded], calls: &[Call], guests: &Guests, from: u64) -> usize {
-    let faults: [Fault; 10] = [
+    let faults: [Fault; 12] = [
         ("an accepted call that is not stored", lose, "was accepted and is not stored"),
         ("an append made twice", repeat, "nobody asked for this"),
         ("a refused call that is stored", refuse, "was refused and is stored"),
+        (
+            "a first try carried out after its repeat was refused",
+            refuse_repeat,
+            "was refused and is stored",
+        ),
+        (
+            "a call said to be carried out that is not stored",
+            vanish,
+            "carried out and is not stored",
+        ),
         ("a refusal without a reason", refuse_without_reason, "was right at no moment"),
         ("a host name given away twice", give_twice, "was accepted, and Refuse"),
         ("a call that overtook an earlier one", overtake, "was acknowledged before it was sent"),
@@ -94,6 +105,21 @@ fn refuse(planted: &mut Planted) {
     planted.calls[index].outcome = Outcome::Fail { code: "hostname.taken".to_owned(), request };
 }
 
+fn refuse_repeat(planted: &mut Planted) {
+    let (index, _, _) = one(planted, is_deploy);
+    let call = &mut planted.calls[index];
+    call.repeated = true;
+    let (code, request) = ("hostname.taken".to_owned(), "the repeat's own".to_owned());
+    call.outcome = Outcome::Fail { code, request };
+}
+
+fn vanish(planted: &mut Planted) {
+    let (index, request, _) = one(planted, is_deploy);
+    planted.calls[index].outcome = Outcome::Gone;
+    planted.calls[index].kept = None;
+    planted.log.retain(|event| !event.metadata.contains(&request));
+}
+
 fn refuse_without_reason(planted: &mut Planted) {
     let taken = planted.calls.iter_mut().find(|call| {
         is_deploy(&call.command)
@@ -149,11 +175,13 @@ fn shown(planted: &mut Planted) -> &mut Call {
         .calls
         .iter_mut()
         .rfind(|call| {
-            let is_running =
-                matches!(&call.outcome, Outcome::Ok { body, .. } if body["status"] == "running");
+            // One that was there before the callers began, so that its beginnings are long past.
+            let is_old = |body: &Value| body["hostname"].as_str().unwrap().starts_with("base-");
+            let is_running = matches!(&call.outcome, Outcome::Ok { body, .. }
+                if body["status"] == "running" && is_old(body));
             matches!(call.command, Command::Read { .. }) && is_running
         })
-        .expect("a running application was read")
+        .expect("an old application was read while it ran")
 }
 
 fn misread(planted: &mut Planted) {

@@ -164,12 +164,12 @@ impl World {
             answer = self.send(person, &command, &key, chance).await.ok();
         }
         let returned = answer.is_some().then(|| self.began.elapsed());
-        let outcome = match answer.map(|answer| self.outcome(person, &command, answer)) {
-            // Taken to be about the second try alone: the first one may still come to its end. Not proven
-            // for every refusal, see docs/RELIABILITY.md.
+        let outcome = match answer {
+            Some(answer) if answer.code() == "idempotency_key.answer_gone" => Outcome::Gone,
+            // Turned away before its key was looked at, which says nothing of the first time.
+            Some(answer) if repeated && answer.status.is_server_error() => Outcome::Info,
+            Some(answer) => self.outcome(person, &command, answer),
             None => Outcome::Info,
-            Some(Outcome::Fail { .. }) if repeated => Outcome::Info,
-            Some(outcome) => outcome,
         };
         let call = Call {
             key,

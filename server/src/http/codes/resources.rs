@@ -261,6 +261,12 @@ pub(super) const CODES: &[Code] = &[
         409,
         "idempotency_key.answer_gone",
         "The first answer is not kept",
-        "The request under this `Idempotency-Key` was carried out, and its answer cannot be given again: it showed a secret once, or the server ended before it could keep the answer. Read the state; use a new key for a new request.",
+        "The request under this `Idempotency-Key` was carried out, and its answer cannot be given again: it showed a secret once, or the server ended before it could keep the answer, or has not come to it yet. Read the state; use a new key for a new request.",
+    ),
+    code(
+        409,
+        "idempotency_key.refused_meanwhile",
+        "Another try of this request was refused",
+        "Two requests came with one `Idempotency-Key`; the other one was refused first, so this one changed nothing. Send it again under the same key or a new one.",
     ),
 ];
