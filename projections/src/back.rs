@@ -29,7 +29,9 @@ pub(crate) async fn switch_back(
     while unit.reached < head {
         let page = Arc::new(pages.next(unit.reached, head).await?);
         unit.take(inner, None, &page).await?;
-        unit.write_lines(inner).await?;
+        if unit.is_due() {
+            unit.send(inner).await?;
+        }
         on_progress(BuildProgress {
             events_done: unit.reached,
             events_total: head,
@@ -38,8 +40,9 @@ pub(crate) async fn switch_back(
         });
     }
     if unit.reached > from {
-        unit.flush(inner).await?;
+        unit.send(inner).await?;
     }
+    unit.written().await?;
     let mut session = inner.backend.begin().await?;
     session.lock_schema().await?;
     let live = session.mark(projection.name(), Slot::Live).await?;

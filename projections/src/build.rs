@@ -1,7 +1,7 @@
-//! Builds projections beside their live ones: the whole log folded in memory, few large writes,
+//! Builds projections beside their live ones: the whole log folded in memory, large writes beside that,
 //! and a switch in one transaction once the log's head is reached. Anything less is an error.
 //!
-//! A checkpoint goes to the tables now and then, so that what a killed process had built is gone on with.
+//! Each write carries a checkpoint, so that what a killed process had built is gone on with.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,8 +73,6 @@ pub struct Rebuilt {
     pub from: Position,
 }
 
-/// Rows and lines held in memory before they are forgotten.
-const HELD: usize = 200_000;
 /// How long a build goes on without a checkpoint.
 const CHECKPOINT: Duration = Duration::from_secs(5);
 /// How often a build says that it lives.
@@ -268,9 +266,6 @@ async fn run(
             // Side by side: each folds on a thread of its own.
             all(units.iter_mut().map(|unit| unit.take(inner, None, &page))).await?;
             reached += page.len() as u64;
-            for unit in units.iter_mut() {
-                unit.write_lines(inner).await?;
-            }
             let (events_total, elapsed) = (head, started.elapsed());
             on_progress(BuildProgress {
                 events_done: reached,
@@ -278,15 +273,10 @@ async fn run(
                 events_before,
                 elapsed,
             });
-            let full = units.iter().any(|unit| unit.fold.size() > HELD);
             let due = reached - kept.0 >= options.checkpoint || kept.1.elapsed() > CHECKPOINT;
-            if full || due {
-                for unit in units.iter_mut() {
-                    unit.flush(inner).await?;
-                    if unit.fold.size() > HELD {
-                        unit.fold.forget();
-                    }
-                }
+            all(units.iter_mut().filter(|unit| due || unit.is_due()).map(|unit| unit.send(inner)))
+                .await?;
+            if due {
                 kept = (reached, Instant::now());
             }
         }
@@ -308,9 +298,9 @@ async fn all(
 /// The rest of the rows, the indexes and the switch, in one transaction.
 async fn finish(inner: &Arc<Inner>, unit: &mut Unit) -> Result<(), Error> {
     let projection = unit.projection(inner);
-    unit.written().await?;
+    let rest = unit.rest().await?;
     let mut session = inner.backend.begin().await?;
-    unit.store_most(inner, session.as_mut()).await?;
+    unit.write(inner, session.as_mut(), rest).await?;
     session.create_indexes(projection, Slot::Next, &unit.mark.generation).await?;
     // From here on the live one waits, so the long part is done before.
     let live = session.mark(projection.name(), Slot::Live).await?;

@@ -39,6 +39,8 @@ pub trait AnyFold: Send + Sync {
     fn lines(&mut self, least: usize) -> Option<Vec<Vec<Cell>>>;
     /// How many rows and lines are held in memory.
     fn size(&self) -> usize;
+    /// How many rows and lines [`AnyFold::changes`] would give.
+    fn unwritten(&self) -> usize;
     /// Drops everything in memory.
     fn forget(&mut self);
     /// What changed since the last call; lets go what no event will change any more.
@@ -54,12 +56,14 @@ struct Slot<R> {
 
 pub(crate) struct Fold<P: Projection> {
     rows: HashMap<String, Slot<P::Row>>,
+    /// The keys of the rows that changed since they were last asked for.
+    dirty: Vec<String>,
     journal: Vec<Vec<Cell>>,
 }
 
 impl<P: Projection> Default for Fold<P> {
     fn default() -> Self {
-        Self { rows: HashMap::new(), journal: Vec::new() }
+        Self { rows: HashMap::new(), dirty: Vec::new(), journal: Vec::new() }
     }
 }
 
@@ -91,13 +95,38 @@ impl<P: Projection> Fold<P> {
         };
         let line = P::apply(&mut slot.row, event, at)
             .map_err(|cannot| format!("{}: {cannot}", recorded.event_type))?;
-        slot.dirty = true;
+        if !std::mem::replace(&mut slot.dirty, true) {
+            self.dirty.push(recorded.aggregate_id.clone());
+        }
         if let Some(mut cells) = line {
             let id = i64::try_from(recorded.position).map_err(|error| error.to_string())?;
             cells.insert(0, Cell::Integer(id));
             self.journal.push(cells);
         }
         Ok(())
+    }
+
+    /// What changed since the last call; of those rows, the ones that are not to be kept are let go.
+    fn changes_keeping(&mut self, keeps: impl Fn(&P::Row) -> bool) -> Result<Changes, Error> {
+        let mut changes =
+            Changes { journal: std::mem::take(&mut self.journal), ..Changes::default() };
+        for key in std::mem::take(&mut self.dirty) {
+            let Some(slot) = self.rows.get_mut(&key) else { continue };
+            slot.dirty = false;
+            let Some(row) = &slot.row else {
+                changes.deletes.push(key);
+                continue;
+            };
+            let mut cells = P::columns(row);
+            cells.insert(0, Cell::from(key.as_str()));
+            let body = serde_json::to_string(row).map_err(|error| Self::unreadable(&error))?;
+            cells.push(Cell::Text(body));
+            changes.upserts.push(cells);
+            if !keeps(row) {
+                self.rows.remove(&key);
+            }
+        }
+        Ok(changes)
     }
 
     fn unreadable(error: &serde_json::Error) -> Error {
@@ -143,24 +172,7 @@ impl<P: Projection> AnyFold for Fold<P> {
     }
 
     fn changes(&mut self) -> Result<Changes, Error> {
-        let mut changes =
-            Changes { journal: std::mem::take(&mut self.journal), ..Changes::default() };
-        for (key, slot) in &mut self.rows {
-            if !std::mem::take(&mut slot.dirty) {
-                continue;
-            }
-            match &slot.row {
-                Some(row) => {
-                    let mut cells = P::columns(row);
-                    cells.insert(0, Cell::from(key.as_str()));
-                    let body = serde_json::to_string(row).map_err(|e| Self::unreadable(&e))?;
-                    cells.push(Cell::Text(body));
-                    changes.upserts.push(cells);
-                }
-                None => changes.deletes.push(key.clone()),
-            }
-        }
-        Ok(changes)
+        self.changes_keeping(|_| true)
     }
 
     fn lines(&mut self, least: usize) -> Option<Vec<Vec<Cell>>> {
@@ -171,14 +183,21 @@ impl<P: Projection> AnyFold for Fold<P> {
         self.rows.len() + self.journal.len()
     }
 
+    fn unwritten(&self) -> usize {
+        self.dirty.len() + self.journal.len()
+    }
+
     fn forget(&mut self) {
         self.rows.clear();
+        self.dirty.clear();
         self.journal.clear();
     }
 
     fn settle(&mut self) -> Result<Changes, Error> {
-        let changes = self.changes()?;
-        self.rows.retain(|_, slot| slot.row.as_ref().is_some_and(|row| !P::is_final(row)));
+        let changes = self.changes_keeping(|row| !P::is_final(row))?;
+        for gone in &changes.deletes {
+            self.rows.remove(gone);
+        }
         Ok(changes)
     }
 
@@ -217,6 +236,10 @@ impl AnyFold for Absent {
     }
 
     fn size(&self) -> usize {
+        0
+    }
+
+    fn unwritten(&self) -> usize {
         0
     }
 

@@ -18,7 +18,7 @@ use crate::step::{fold, load, write};
 use crate::views::Inner;
 
 /// Rows kept in memory between pages, per projection; more are read again.
-const KEPT: usize = 20_000;
+const KEPT: usize = 5_000;
 /// How often the log is asked when nothing wakes the runner.
 const POLL: Duration = Duration::from_secs(1);
 /// The pause after a failure, doubled each time up to the longest.
@@ -206,7 +206,7 @@ impl Follower {
                 }
                 Err(error) => return Err(error),
             };
-            let changes = unit.fold.changes()?;
+            let changes = unit.fold.settle()?;
             write(session, projection, Slot::Live, changes, false).await?;
             if !session.advance(&unit.mark, folded.reached, folded.stopped.as_deref()).await? {
                 return Err(Error::Replaced { name: unit.mark.name.clone() });

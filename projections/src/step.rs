@@ -48,6 +48,11 @@ pub(crate) async fn changes(fold: &mut Box<dyn AnyFold>) -> Result<Changes, Erro
     elsewhere(fold, |fold| fold.changes()).await?
 }
 
+/// The same, and lets go what no event will change any more.
+pub(crate) async fn settled(fold: &mut Box<dyn AnyFold>) -> Result<Changes, Error> {
+    elsewhere(fold, |fold| fold.settle()).await?
+}
+
 /// Works on a fold off the async threads.
 async fn elsewhere<T: Send + 'static>(
     fold: &mut Box<dyn AnyFold>,

@@ -1,5 +1,5 @@
 //! One projection while its rows are brought forward beside the live ones: folded in memory, written
-//! now and then together with the checkpoint.
+//! together with the checkpoint while the next pages are folded.
 
 use std::sync::Arc;
 
@@ -10,20 +10,22 @@ use crate::backend::{Mark, Session};
 use crate::error::Error;
 use crate::fold::{AnyFold, Changes};
 use crate::projection::AnyProjection;
-use crate::step::{changes, fold, load, write};
+use crate::step::{changes, fold, load, settled, write};
 use crate::views::Inner;
 
-/// Lines of a journal that are written at once while the next pages are folded.
-const LINES: usize = 10_000;
+/// Rows and lines that are written at once.
+const BATCH: usize = 10_000;
+/// Rows that are kept in memory when they are written; of more, all are read again when they change.
+const HELD: usize = 5_000;
 
 pub(crate) struct Unit {
     pub index: usize,
-    /// What is in the tables.
+    /// What is in the tables, or on its way there.
     pub mark: Mark,
     pub fold: Box<dyn AnyFold>,
     /// How far the fold is.
     pub reached: Position,
-    /// Lines of its journal on their way to the table.
+    /// What is on its way to the tables.
     writing: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -43,7 +45,7 @@ impl Unit {
         self.mark.position == 0
     }
 
-    /// Waits for the lines that are on their way; whoever has a session open would keep them waiting.
+    /// Waits for what is on its way to the tables; whoever has a session open would keep it waiting.
     pub async fn written(&mut self) -> Result<(), Error> {
         match self.writing.take() {
             Some(writing) => writing.await.map_err(|_| Error::Closed)?,
@@ -68,6 +70,9 @@ impl Unit {
             Some(session) => load(session, projection, slot, fold_of, page, after).await?,
             None if fold_of.missing(page, after).is_empty() => {}
             None => {
+                // What was written and let go is to be found there.
+                self.written().await?;
+                let (projection, fold_of) = (self.projection(inner), self.fold.as_mut());
                 let mut session = inner.backend.begin().await?;
                 load(session.as_mut(), projection, slot, fold_of, page, after).await?;
                 session.rollback().await?;
@@ -85,44 +90,48 @@ impl Unit {
         }
     }
 
-    /// Sends a journal's lines off to its table once they are many, which nothing folded later changes.
-    pub async fn write_lines(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
-        let Some(journal) = self.fold.lines(LINES) else { return Ok(()) };
+    /// Whether there is enough to write.
+    pub fn is_due(&self) -> bool {
+        self.fold.unwritten() >= BATCH
+    }
+
+    /// Sends off to the tables what changed, together with the checkpoint.
+    pub async fn send(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
+        let changes = settled(&mut self.fold).await?;
+        if self.fold.size() > HELD {
+            self.fold.forget();
+        }
         self.written().await?;
         let (inner, mark, index) = (Arc::clone(inner), self.mark.clone(), self.index);
+        let (is_fresh, reached) = (self.is_fresh(), self.reached);
         self.writing = Some(tokio::spawn(async move {
             let mut session = inner.backend.begin().await?;
-            let changes = Changes { journal, ..Changes::default() };
             let projection = inner.projections[index].as_ref();
-            write(session.as_mut(), projection, mark.slot, changes, true).await?;
-            // The table may be another build's by now; then nothing of this is kept.
-            if !session.advance(&mark, mark.position, None).await? {
+            write(session.as_mut(), projection, mark.slot, changes, is_fresh).await?;
+            // The tables may be another build's by now; then nothing of this is kept.
+            if !session.advance(&mark, reached, None).await? {
                 return Err(Error::Replaced { name: mark.name });
             }
             session.commit().await
         }));
+        self.mark.position = reached;
         Ok(())
     }
 
-    /// Writes what is in memory and moves the checkpoint, so that a crash costs no more than what
-    /// comes after.
-    pub async fn flush(&mut self, inner: &Inner) -> Result<(), Error> {
+    /// What is to be written at the end, taken out of the fold while nobody waits for a session.
+    pub async fn rest(&mut self) -> Result<Changes, Error> {
         self.written().await?;
-        let mut session = inner.backend.begin().await?;
-        self.store(inner, session.as_mut()).await?;
-        session.commit().await?;
-        self.mark.position = self.reached;
-        Ok(())
+        changes(&mut self.fold).await
     }
 
-    /// Writes the most of it, which takes longest; [`Self::store`] has to follow in the same transaction.
-    pub async fn store_most(
-        &mut self,
+    /// Writes that; [`Self::store`] has to follow in the same transaction.
+    pub async fn write(
+        &self,
         inner: &Inner,
         session: &mut dyn Session,
+        rest: Changes,
     ) -> Result<(), Error> {
-        let most = changes(&mut self.fold).await?;
-        write(session, self.projection(inner), self.mark.slot, most, self.is_fresh()).await
+        write(session, self.projection(inner), self.mark.slot, rest, self.is_fresh()).await
     }
 
     /// Writes what changed since, and moves the checkpoint.

@@ -188,6 +188,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Lets a server on this machine go first: people wait for what it answers. Threads that are started
+/// from now on do so, too.
+fn give_way() {
+    if let Err(error) = rustix::process::nice(19) {
+        tracing::debug!(%error, "this command cannot give way to others");
+    }
+}
+
 fn run(cli: Cli) -> Result<(), Failure> {
     // Before any setting is read: some of them are secrets.
     undumped::begin()?;
@@ -217,6 +225,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Backup(command) => block_on(backup::run(command, &settings()?, cli.output)),
         Command::Keys(command) => block_on(keys::run(command, &settings()?, cli.output)),
         Command::Projections(command) => {
+            give_way();
             block_on(projections::run(command, &settings()?, cli.output))
         }
         Command::Audit(command) => block_on(audit::run(command, &settings()?, cli.output)),
