@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::agreed::{Agreed, Picks};
 use crate::once::Once;
 use crate::preview::Preview;
+use crate::seen::Seen;
 
 /// The one on whose behalf something is done, and how the request came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Actor {
     pub preview: Option<Arc<Preview>>,
     /// Only this very plan is to be stored.
     pub agreed: Option<Arc<Agreed>>,
+    /// Only what has not changed since this is to be changed.
+    pub seen: Seen,
 }
 
 /// Who it is.
@@ -61,7 +64,15 @@ pub struct Scopes {
 impl Actor {
     /// Someone whose request has no idempotency key and is meant.
     pub fn new(identity: Identity, source: Option<IpAddr>, request: Option<String>) -> Self {
-        Self { identity, source, request, once: None, preview: None, agreed: None }
+        Self {
+            identity,
+            source,
+            request,
+            once: None,
+            preview: None,
+            agreed: None,
+            seen: Seen::default(),
+        }
     }
 
     /// A part of the program itself.

@@ -30,6 +30,7 @@ use crate::actor::{Identity, Metadata};
 use crate::error::Error;
 use crate::once;
 use crate::preview::Draft;
+use crate::seen::{Changed, not_overtaken};
 
 /// How often a decision is made anew after another append won one of its streams.
 const RETRIES: u32 = 5;
@@ -267,11 +268,21 @@ impl<'s> Unit<'s> {
         }
     }
 
+    /// What it changes; only where the caller said what it has seen.
+    fn compared(&self) -> Option<(Position, Vec<Changed>)> {
+        let seen = self.metadata.actor.seen.get()?;
+        let changed = self.streams.iter().filter(|(_, stream)| !stream.events.is_empty());
+        Some((seen, changed.map(|((kind, id), s)| (*kind, id.clone(), s.sequence)).collect()))
+    }
+
     /// Stores all of it. An outcome that cannot be learnt is asked for again under the same id.
     ///
     /// In a dry run nothing is stored, and the events are left with the caller.
     pub async fn commit(mut self) -> Result<Committed, AppendError> {
         self.is_meant()?;
+        if let Some((seen, changed)) = self.compared() {
+            not_overtaken(self.store, seen, changed).await?;
+        }
         let mut streams = Vec::new();
         let mut assertions = Vec::new();
         for ((aggregate_type, aggregate_id), stream) in self.streams {
@@ -295,6 +306,7 @@ impl<'s> Unit<'s> {
             // Nothing else belongs to it, which is worth knowing too.
             self.metadata.correlation = Some(id.to_string());
         }
+        let seen = self.metadata.actor.seen.clone();
         let key = self.metadata.actor.once.clone();
         let chosen = self.idempotency.is_some();
         let marked = key.as_ref().and_then(|once| once.mark(&self.metadata.actor));
@@ -319,6 +331,7 @@ impl<'s> Unit<'s> {
         }
         match answer? {
             Outcome::Stored(appended) => {
+                seen.clear();
                 if let Some(once) = key {
                     once.take();
                 }

@@ -167,6 +167,10 @@ impl From<AppendError> for Error {
                  this one changed nothing",
             ),
             AppendError::PlanChanged => crate::agreed::changed(),
+            AppendError::Overtaken { .. } => Self::Precondition {
+                code: "precondition.failed",
+                detail: "it has changed since it was read".to_owned(),
+            },
             AppendError::DryRun => Self::conflict(
                 "dry_run.unsupported",
                 "nothing was stored: it was only asked what would be",

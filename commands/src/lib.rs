@@ -35,6 +35,8 @@ pub mod schedules;
 pub mod secret;
 pub mod secret_uses;
 pub mod secrets;
+pub mod seen;
+
 pub mod sessions;
 pub mod settings;
 #[cfg(test)]

@@ -146,6 +146,10 @@ pub enum AppendError {
     /// never by the writer.
     #[error("this is not the plan that was agreed on")]
     PlanChanged,
+    /// What it changes has moved since the caller looked: given by callers that compare, never by the
+    /// writer.
+    #[error("{aggregate_type}/{aggregate_id} has changed since it was read")]
+    Overtaken { aggregate_type: String, aggregate_id: String },
     /// The database refuses these bytes, now and always.
     #[error("the database refuses this append: {reason}")]
     Invalid { reason: String },

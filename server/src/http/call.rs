@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use super::reply::{self, Reply};
-use crate::app::App;
+use crate::app::{App, unavailable};
 
 /// One request, read and authenticated; owned and `Send`, so that it can outlive its connection.
 #[derive(Clone)]
@@ -109,7 +109,11 @@ impl Call {
         now: impl AsyncFnOnce() -> Result<Reply, Problem>,
     ) -> Result<(), Problem> {
         let Some(wanted) = &self.presented.if_match else { return Ok(()) };
+        let head = self.app.store.head().await.map_err(unavailable)?;
+        self.app.seen(head).await;
         if reply::matches_state(wanted, &reply::etag_of(now().await?.bytes())) {
+            // From here to the append nothing that is changed may move.
+            self.actor.seen.set(head);
             Ok(())
         } else {
             Err(Problem::new("precondition.failed", "it has changed since it was read"))

@@ -14,6 +14,7 @@ mod idempotency;
 mod matrix;
 mod past;
 mod plans;
+mod preconditions;
 mod protocol;
 mod refusals;
 mod restores;

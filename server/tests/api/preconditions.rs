@@ -1,0 +1,191 @@
+//! `If-Match` and `plan=`: what was looked at is changed as it was seen, or not at all.
+
+use futures_util::future::join_all;
+use proximity_simulator::{Fault, FaultRule, Foreign};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, on_both};
+use crate::world::{Person, World};
+
+impl World {
+    /// A call with the state that it is meant for.
+    async fn matching(
+        &self,
+        who: &Person,
+        method: Method,
+        path: &str,
+        tag: &str,
+        body: &Value,
+    ) -> Answer {
+        let bearer = format!("Bearer {}", who.token);
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("if-match", tag),
+        ];
+        self.server.call(method, path, &headers, Some(body.to_string().as_bytes())).await
+    }
+
+    async fn tag(&self, who: &Person, path: &str) -> String {
+        let tag = self.get(who, path).await.header("etag").to_owned();
+        assert!(!tag.is_empty(), "{path} has no tag");
+        tag
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_what_has_changed_meanwhile_is_refused() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let memory = |megabytes: u32| {
+            json!({ "default_cpu_cores": 1, "default_memory_mb": megabytes,
+                    "default_disk_gb": 4, "default_swap_mb": 0 })
+        };
+        let name = |name: &str| json!({ "first_name": name });
+        let host = |name: &str| json!({ "name": name });
+        let (resources, user) = ("/api/core/settings/resources", "/api/auth/user");
+        let mut network = world.get(&world.admin, "/api/core/settings/network").await.body;
+        let first = network.clone();
+        network["default_dns_primary"] = json!("9.9.9.9");
+        let cases = [
+            (&world.admin, Method::POST, resources, memory(1_024), memory(2_048)),
+            (&world.admin, Method::POST, "/api/core/settings/network", network, first),
+            (&world.owner, Method::PATCH, user, name("Ann"), name("Anna")),
+            (&world.owner, Method::PUT, user, name("Annie"), name("Anne")),
+            (&world.admin, Method::PUT, "/api/proxmox/hosts/1", host("attic"), host("cellar")),
+        ];
+        for (who, method, path, one, other) in cases {
+            let tag = world.tag(who, path).await;
+            let changed = world.matching(who, method.clone(), path, &tag, &one).await;
+            assert_eq!(changed.status, 200, "{method} {path}: {}", changed.text);
+            let now = world.get(who, path).await.body;
+            let late = world.matching(who, method.clone(), path, &tag, &other).await;
+            late.problem(412, "precondition.failed");
+            assert_eq!(world.get(who, path).await.body, now, "{method} {path}");
+            let tag = world.tag(who, path).await;
+            let again = world.matching(who, method.clone(), path, &tag, &other).await;
+            assert_eq!(again.status, 200, "{method} {path}: {}", again.text);
+        }
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_changes_of_one_state_at_once_one_is_made() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let path = "/api/core/settings/resources";
+        for round in 0..5_u32 {
+            let tag = world.tag(&world.admin, path).await;
+            let bodies: Vec<Value> = (0..16)
+                .map(|caller| {
+                    json!({ "default_cpu_cores": 1, "default_swap_mb": 0, "default_disk_gb": 4,
+                            "default_memory_mb": 1_024 + round * 16 + caller })
+                })
+                .collect();
+            let calls = bodies
+                .iter()
+                .map(|body| world.matching(&world.admin, Method::POST, path, &tag, body));
+            let answers = join_all(calls).await;
+            let made: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+            assert_eq!(made.len(), 1, "round {round}: {:?}", made.len());
+            for answer in answers.iter().filter(|answer| answer.status != 200) {
+                answer.problem(412, "precondition.failed");
+            }
+            let now = world.get(&world.admin, path).await.body;
+            assert_eq!(now["default_memory_mb"], made[0].body["default_memory_mb"]);
+        }
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_operation_that_moved_on_is_not_resumed_or_given_up_as_it_was_seen() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let locked = Fault::Status { status: 500, reason: None, after_effect: false };
+        let rule = FaultRule::forever("container.destroy", locked);
+        let rule = world.simulator.faults().add(rule).unwrap();
+        let path = format!("/api/apps/{app}");
+        let deletion = world.server.as_person(&world.owner, Method::DELETE, &path, None).await;
+        let operation = deletion.header("location").to_owned();
+        world.until(&operation, |answer| answer.body["state"] == "stuck").await;
+        let seen = world.tag(&world.admin, &operation).await;
+        let note = json!({ "note": "the lock is gone" });
+        let resume = format!("{operation}/resume");
+        let resumed = world.matching(&world.admin, Method::POST, &resume, &seen, &note).await;
+        assert_eq!(resumed.status, 202, "{}", resumed.text);
+        world.until(&operation, |answer| answer.body["state"] == "stuck").await;
+        for call in ["resume", "abandon", "cancel"] {
+            let path = format!("{operation}/{call}");
+            let late = world.matching(&world.admin, Method::POST, &path, &seen, &note).await;
+            late.problem(412, "precondition.failed");
+        }
+        world.simulator.faults().remove(rule);
+        let seen = world.tag(&world.admin, &operation).await;
+        let resumed = world.matching(&world.admin, Method::POST, &resume, &seen, &note).await;
+        assert_eq!(resumed.status, 202, "{}", resumed.text);
+        world.until(&operation, |answer| answer.body["state"] == "done").await;
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_and_a_restore_are_carried_out_as_their_plan_was_seen() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let plan = async |who: &Person, path: &str, body: &Value| {
+            let dry = world.post(who, &format!("{path}?dry_run=true"), body).await;
+            assert_eq!(dry.status, 200, "{}", dry.text);
+            dry.body
+        };
+        let planned = |path: &str, plan: &Value| {
+            format!("{path}?plan={}", plan["plan_hash"].as_str().expect("a plan"))
+        };
+        let foreign = Foreign {
+            vmid: Some(150),
+            hostname: Some("legacy".to_owned()),
+            image: "debian-12".to_owned(),
+            running: true,
+            ..Foreign::default()
+        };
+        world.simulator.plant_container(foreign).await.unwrap();
+        let path = "/api/apps/adopt";
+        let body = json!({ "vmid": 150, "node_name": "pve1", "hostname": "old" });
+        let seen = plan(&world.admin, path, &body).await;
+        assert_eq!((&seen["vmid"], &seen["operation"]), (&json!(150), &json!("adopt")), "{seen}");
+        let other = json!({ "vmid": 150, "node_name": "pve1", "hostname": "older" });
+        let head = world.server.app.store.head().await.unwrap();
+        let wrong = world.post(&world.admin, &planned(path, &seen), &other).await;
+        wrong.problem(412, "plan.changed");
+        assert_eq!(world.server.app.store.head().await.unwrap(), head, "something was appended");
+        let made = world.post(&world.admin, &planned(path, &seen), &body).await;
+        assert_eq!(made.status, 202, "{}", made.text);
+        world.until(made.header("location"), |answer| answer.body["state"] == "done").await;
+
+        let app = world.deployed(&world.owner, "web-01").await;
+        let id = world.backed_up(&world.owner, &app).await;
+        let path = format!("/api/apps/{app}/backups/{id}/restore");
+        let seen = plan(&world.owner, &path, &json!({})).await;
+        let in_place = json!({ "in_place": true });
+        let wrong = world.post(&world.owner, &planned(&path, &seen), &in_place).await;
+        wrong.problem(412, "plan.changed");
+        let theirs = world.post(&world.admin, &planned(&path, &seen), &json!({})).await;
+        theirs.problem(412, "plan.changed");
+        let made = world.post(&world.owner, &planned(&path, &seen), &json!({})).await;
+        assert_eq!(made.status, 202, "{}", made.text);
+        world.until(made.header("location"), |answer| answer.body["state"] == "done").await;
+        let now = world.get(&world.owner, &format!("/api/apps/{app}")).await.body;
+        assert_eq!(now["lxc_id"], seen["vmid"]);
+        // The number is taken now, so nobody can have that plan again.
+        let again = world.post(&world.owner, &planned(&path, &seen), &json!({})).await;
+        again.problem(412, "plan.changed");
+        world.stop().await;
+    })
+    .await;
+}
