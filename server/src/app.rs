@@ -346,6 +346,7 @@ impl App {
             batches: stats.batches,
             appends: stats.appends,
             sealed_position: self.store.seal_state().unwrap_or_default().sealed_to,
+            live_streams: self.streams.open() as u64,
         }
     }
 }

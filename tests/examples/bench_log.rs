@@ -1,4 +1,5 @@
-//! Measures what is done with a long log: verified, rebuilt beside a bare read, read meanwhile; memory.
+//! Measures what is done with a long log: verified, rebuilt beside a bare read, read meanwhile, followed
+//! by a hundred readers; memory.
 //!
 //! `bench_log [EVENTS]`, 1,000,000 unless it says otherwise; each store is measured at a tenth of them
 //! first, which shows whether memory grows with the log. PostgreSQL is measured when
@@ -20,6 +21,8 @@ use serde_json::Value;
 
 #[path = "../../projections/tests/views/samples.rs"]
 mod samples;
+#[path = "bench_log_parts/streams.rs"]
+mod streams;
 #[path = "../../projections/tests/views/support.rs"]
 mod support;
 
@@ -61,6 +64,7 @@ async fn measure(kind: Kind, events: u64) {
         current(&client, head).await;
         if size == events {
             reads(kind, &lab.site, &client).await;
+            streams::measure(kind, &lab, &client, server.pid()).await;
         }
         server.terminate();
 

@@ -96,6 +96,20 @@ impl Client {
         Ok(Answer { status, headers, body })
     }
 
+    /// An answer that goes on, behind a position of the log: the live stream.
+    pub async fn stream(
+        &self,
+        path: &str,
+        after: u64,
+    ) -> Result<reqwest::Response, reqwest::Error> {
+        let request = self.http.get(format!("{}{path}?after={after}", self.url));
+        let mut request = request.timeout(Duration::from_secs(600));
+        if let Some(bearer) = &self.bearer {
+            request = request.bearer_auth(bearer);
+        }
+        request.send().await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.try_call(Method::GET, path, None, &[]).await.unwrap()
     }

@@ -122,7 +122,7 @@ async fn secrets_stand_nowhere_in_files_replies_logs_and_processes_postgres() {
 
 /// Starts something with core files allowed, ends it by a signal that asks for one, and says whether
 /// it left one.
-fn leaves_a_core(folder: &Path, program: &str, ready: impl FnOnce()) -> bool {
+fn leaves_a_core(folder: &Path, program: &str, ready: impl FnOnce(u32)) -> bool {
     let script = format!("ulimit -c unlimited && exec {program}");
     let mut child = Command::new("sh")
         .args(["-c", &script])
@@ -131,7 +131,7 @@ fn leaves_a_core(folder: &Path, program: &str, ready: impl FnOnce()) -> bool {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    ready();
+    ready(child.id());
     let sent = Command::new("kill").args(["-ABRT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let status = child.wait().unwrap();
@@ -148,7 +148,7 @@ async fn a_server_that_crashes_leaves_no_core_file() {
     let site = Site::new(Kind::Sqlite, &data).await;
     let program =
         format!("{} serve --data {} --listen {}", binary().display(), data.display(), site.listen);
-    let server = leaves_a_core(&cores, &program, || {
+    let server = leaves_a_core(&cores, &program, |_| {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while std::net::TcpStream::connect(&site.listen).is_err() {
             assert!(std::time::Instant::now() < deadline, "the server does not listen");
@@ -156,8 +156,12 @@ async fn a_server_that_crashes_leaves_no_core_file() {
         }
     });
     // The same signal to a program that does nothing about it, as control.
-    let other = leaves_a_core(&cores, "sleep 60", || {
-        std::thread::sleep(std::time::Duration::from_millis(200));
+    let other = leaves_a_core(&cores, "sleep 60", |pid| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() != "sleep\n" {
+            assert!(std::time::Instant::now() < deadline, "the control does not start");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     });
     figure!(
         "core files after SIGABRT: {} of the server, {} of a program without the protection",

@@ -37,6 +37,7 @@ pub struct Metrics {
     batches: Gauge,
     appends: Gauge,
     sealed_position: Gauge,
+    live_streams: Gauge,
 }
 
 /// How log and views stand at one moment.
@@ -52,6 +53,8 @@ pub struct Figures {
     pub appends: u64,
     /// The last event that is known to be sealed.
     pub sealed_position: u64,
+    /// Live streams that are open.
+    pub live_streams: u64,
 }
 
 impl Metrics {
@@ -76,6 +79,7 @@ impl Metrics {
         let batches = gauge("append_batches", "Batches written since the start");
         let appends = gauge("appends", "Appends written since the start");
         let sealed_position = gauge("sealed_position", "The last event that is sealed");
+        let live_streams = gauge("live_streams", "Live streams that are open");
         Self {
             registry: Mutex::new(registry),
             requests,
@@ -87,6 +91,7 @@ impl Metrics {
             batches,
             appends,
             sealed_position,
+            live_streams,
         }
     }
 
@@ -99,6 +104,7 @@ impl Metrics {
         self.batches.set(number(figures.batches));
         self.appends.set(number(figures.appends));
         self.sealed_position.set(number(figures.sealed_position));
+        self.live_streams.set(number(figures.live_streams));
     }
 
     /// Counts a request in; it is counted out when the guard is dropped.

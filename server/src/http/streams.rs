@@ -54,6 +54,11 @@ impl Drop for Place {
 }
 
 impl Streams {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
     pub(super) fn enter(app: &Arc<App>, user: UserId) -> Result<Place, Problem> {
         let mut open = app.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = open.values().sum();
