@@ -1,4 +1,5 @@
-//! Writes the golden logs of a version of this program, once: `cargo run --example golden -- v2`.
+//! Writes the golden logs of a version of this program that are not there yet, each once:
+//! `cargo run --example golden -- v2`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proximity_tests::golden;
@@ -9,8 +10,9 @@ async fn main() {
     let folder = golden::folder(&version);
     std::fs::create_dir_all(&folder).unwrap();
     for name in golden::LOGS {
-        let events = golden::happen(name).await;
         let path = folder.join(format!("{name}.ndjson.gz"));
-        golden::write(&path, events);
+        if !path.exists() {
+            golden::write(&path, golden::happen(name).await);
+        }
     }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use proximity_commands::marker::Marker;
 use proximity_domain::application::{self, Origin};
 use proximity_domain::operation::{Direction, Event as Op};
-use proximity_domain::plan::{CloneWay, GuestRef, Kind, Plan};
+use proximity_domain::plan::{CloneWay, GuestRef, Kind, Plan, Source};
 use proximity_domain::{ApplicationId, OperationId};
 use proximity_eventstore::{Append, Expected, Lane, NewEvent, Recorded, StreamAppend};
 use proximity_simulator::{Fault, FaultRule, Foreign};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::matrix::Saga;
 use crate::rig::{HOST, Rig, quick, snapshot_of};
 
 /// Within which any operation of these logs ends.
@@ -23,7 +24,8 @@ const SOON: Duration = Duration::from_secs(60);
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 /// The kinds of logs; each is one file.
-pub const LOGS: &[&str] = &["life", "undone", "adopted", "cloned", "backed_up"];
+pub const LOGS: &[&str] =
+    &["life", "undone", "adopted", "cloned", "backed_up", "image", "cloned_down"];
 
 /// The folder of one version of the program.
 pub fn folder(version: &str) -> PathBuf {
@@ -95,7 +97,9 @@ pub async fn happen(name: &str) -> Vec<Recorded> {
         let refused = Fault::Status { status: 500, reason: None, after_effect: false };
         rig.simulator.faults().add(FaultRule::forever("container.start", refused)).unwrap();
     }
-    let (application, deployment) = rig.deploy("web", 104, 8_100).await;
+    let saga = if name == "image" { Saga::Image } else { Saga::Start };
+    let (application, deployment) =
+        rig.deploy_from("web", 104, 8_100, saga.source(), Saga::Start.health()).await;
     let end = if name == "undone" { "undone" } else { "done" };
     assert_eq!(rig.ended(deployment, SOON).await, end);
     match name {
@@ -109,6 +113,15 @@ pub async fn happen(name: &str) -> Vec<Recorded> {
             let way = |operation| CloneWay::Snapshot { name: snapshot_of(operation) };
             let (_, clone) = rig.clone_of(&application, "copy", 105, 8_200, way).await;
             assert_eq!(rig.ended(clone, SOON).await, "done");
+        }
+        "cloned_down" => {
+            let (_, clone) =
+                rig.clone_of(&application, "copy", 105, 8_200, |_| CloneWay::Downtime).await;
+            assert_eq!(rig.ended(clone, SOON).await, "done");
+        }
+        "image" => {
+            let removal = rig.begin(&application, Kind::Delete).await;
+            assert_eq!(rig.ended(removal, SOON).await, "done");
         }
         "backed_up" => {
             let backup = rig.back_up(&application).await;
@@ -199,7 +212,7 @@ pub async fn build(rig: &Rig, events: &[Recorded], effect: bool) {
     let mut guests: BTreeMap<u32, Planted> = BTreeMap::new();
     let mut requested: BTreeMap<ApplicationId, application::Requested> = BTreeMap::new();
     let mut plans: BTreeMap<String, (ApplicationId, Plan)> = BTreeMap::new();
-    let (mut template, mut snapshot) = (None, None);
+    let (mut template, mut image, mut snapshot) = (None, None, None);
     for (index, event) in events.iter().enumerate() {
         if event.event_type == "application.requested" {
             let application: ApplicationId = event.aggregate_id.parse().unwrap();
@@ -220,6 +233,11 @@ pub async fn build(rig: &Rig, events: &[Recorded], effect: bool) {
         let last = index + 1 == events.len();
         let (step, direction) = match serde_json::from_str(&event.payload).unwrap() {
             Op::Planned { application, plan, .. } => {
+                if let Plan::Deploy(plan) = &plan
+                    && let Source::Oci { image: reference, .. } = &plan.source
+                {
+                    image = Some(reference.clone());
+                }
                 plans.insert(event.aggregate_id.clone(), (application, plan));
                 continue;
             }
@@ -250,6 +268,11 @@ pub async fn build(rig: &Rig, events: &[Recorded], effect: bool) {
                     snapshot = Some((plan.source_guest.clone(), name.clone()));
                 }
             }
+            ("stop_source" | "start_source", _) => {
+                let Plan::Clone(plan) = plan else { panic!("{step} without a clone") };
+                let source = guests.get_mut(&plan.source_guest.vmid.get()).unwrap();
+                source.running = (step == "start_source") == matches!(direction, Direction::Act);
+            }
             ("remove_snapshot", Direction::Act) | ("snapshot_source", Direction::Undo) => {
                 snapshot = None;
             }
@@ -275,8 +298,14 @@ pub async fn build(rig: &Rig, events: &[Recorded], effect: bool) {
     let hypervisor = rig.env.hypervisors.of(HOST).await.unwrap();
     let node = "pve1".parse().unwrap();
     if let Some(name) = template.as_ref().and_then(|volume| volume.rsplit('/').next()) {
-        let task = hypervisor.download_appliance(&node, "local", name).await.unwrap();
-        drop(task);
+        let task = match &image {
+            None => hypervisor.download_appliance(&node, "local", name).await,
+            Some(image) => {
+                let name = name.trim_end_matches(".tar");
+                hypervisor.pull_oci_image(&node, "local", image, name).await
+            }
+        };
+        drop(task.unwrap());
         rig.simulator.idle().await;
     }
     if let Some((guest, name)) = snapshot {

@@ -207,6 +207,8 @@ async fn a_removed_secret_is_in_no_backup_that_anyone_can_open_once_its_key_is_d
     let file = folder.path().join("with-the-secret");
     let path = file.to_str().unwrap();
     lab.site.run(&["backup", "create", path]);
+    let kept = folder.path().join("kept.key");
+    std::fs::copy(lab.site.data.join("master.key"), &kept).unwrap();
     // The host's credential is removed with the host; the key that it was under is destroyed.
     assert!(client.delete("/api/proxmox/hosts/1").await.status.is_success());
     lab.site.run(&["keys", "rotate", "--destroy"]);
@@ -217,7 +219,15 @@ async fn a_removed_secret_is_in_no_backup_that_anyone_can_open_once_its_key_is_d
         std::fs::copy(key, machine.join("master.key")).unwrap();
         machine
     };
-    // A control: with a copy of the old key, that was kept against the advice, it would open.
+    // A control: with a copy of the old key, that was kept against the advice, it opens.
+    let machine = restore("control", &kept);
+    let site = Site::new(Kind::Sqlite, &machine).await;
+    site.run(&["backup", "restore", path]);
+    let control = site.serve().await;
+    let client = Client::login(&site.url(), &lab.admin, &lab.password).await;
+    let tested = client.post("/api/proxmox/hosts/1/test", json!({})).await;
+    assert!(tested.status.is_success(), "the credential does not open: {}", tested.body);
+    control.terminate();
     let machine = restore("machine", &lab.site.data.join("master.key"));
     let site = Site::new(Kind::Sqlite, &machine).await;
     site.run(&["backup", "restore", path]);

@@ -197,25 +197,26 @@ async fn run(
     most: u64,
     queue: &Sender<Option<Bytes>>,
 ) -> Result<(), Cut> {
-    send(queue, Some(form.head())).await?;
+    let send = async |lines| send(app, queue, lines).await;
+    send(Some(form.head())).await?;
     let mut pages = Pages::begin(&app.store, search, most).await?;
     while let Some(events) = pages.next().await? {
-        if app.stopping.is_cancelled() {
-            return Err(Cut::Stopping);
-        }
         let shown: Vec<Shown> = events.iter().map(|event| Shown::to(event, reader)).collect();
         let lines = form.lines(&shown).map_err(|error| Cut::Failed(error.to_string()))?;
-        send(queue, Some(lines)).await?;
+        send(Some(lines)).await?;
     }
-    send(queue, None).await
+    send(None).await
 }
 
-async fn send(queue: &Sender<Option<Bytes>>, lines: Option<Vec<u8>>) -> Result<(), Cut> {
+async fn send(app: &App, queue: &Sender<Option<Bytes>>, lines: Option<Vec<u8>>) -> Result<(), Cut> {
     if lines.as_ref().is_some_and(Vec::is_empty) {
         return Ok(());
     }
-    match timeout(PATIENCE, queue.send(lines.map(Bytes::from))).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Cut::Reader),
+    tokio::select! {
+        sent = timeout(PATIENCE, queue.send(lines.map(Bytes::from))) => match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Cut::Reader),
+        },
+        () = app.stopping.cancelled() => Err(Cut::Stopping),
     }
 }

@@ -194,9 +194,12 @@ impl Reader {
     }
 
     async fn send(&self, text: String) -> Result<(), End> {
-        match timeout(PATIENCE, self.queue.send(text.into())).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Reader),
+        tokio::select! {
+            sent = timeout(PATIENCE, self.queue.send(text.into())) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(End::Reader),
+            },
+            () = self.place.app.stopping.cancelled() => Err(End::Stopping),
         }
     }
 }

@@ -3,15 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-use proximity_commands::policy::Admin;
-use proximity_commands::{Actor, CredentialUsed, Identity, admin_actions};
-use proximity_domain::user::Role;
-use proximity_domain::{SessionId, UserId};
 use rand::Rng as _;
 use reqwest::Method;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::harness::on_both;
 use crate::world::{Person, World};
@@ -251,18 +245,7 @@ async fn a_reader_that_takes_nothing_is_cut_off_and_holds_up_nobody() {
         };
         let mut slow = world.stream(&world.admin, None).await;
         let mut quick = world.stream(&world.admin, None).await;
-        let session = CredentialUsed::Session(SessionId(Uuid::new_v4()));
-        let identity = Identity::User { id: UserId(1), role: Role::Admin, credential: session };
-        let admin = Admin::prove(&Actor::new(identity, None, None)).unwrap();
-        let path = format!("/{}", "x".repeat(8_000));
-        let write = async {
-            for _ in 0..ACTIONS / 100 {
-                let store = &world.server.app.store;
-                let notes = (0..100).map(|_| admin_actions::note(store, &admin, "test", &path));
-                join_all(notes).await.into_iter().for_each(Result::unwrap);
-            }
-            world.server.app.store.head().await.unwrap()
-        };
+        let write = world.noise(ACTIONS);
         let read = async {
             let (mut actions, mut last) = (0, None);
             while actions < ACTIONS {

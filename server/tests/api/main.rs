@@ -9,6 +9,7 @@ mod copies;
 mod docs;
 mod ending;
 mod events;
+mod exports;
 mod harness;
 mod idempotency;
 mod matrix;

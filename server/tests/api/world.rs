@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use proximity_commands::clock::Clock;
+use proximity_commands::policy::Admin;
+use proximity_commands::{Actor, CredentialUsed, Identity, admin_actions};
+use proximity_domain::user::Role;
+use proximity_domain::{SessionId, UserId};
 use proximity_server::config::Config;
 use proximity_server::demo::{generated_password, guest_ports};
 use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
 use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::harness::{Answer, Kind, Server};
 
@@ -96,6 +102,19 @@ impl World {
         let id = answer.body["id"].as_str().unwrap().to_owned();
         self.until(&format!("/api/apps/{id}"), |answer| answer.body["status"] == "running").await;
         id
+    }
+
+    /// Puts so many large events into the log, 100 at a time; returns the log's head.
+    pub async fn noise(&self, events: usize) -> u64 {
+        let session = CredentialUsed::Session(SessionId(Uuid::new_v4()));
+        let identity = Identity::User { id: UserId(1), role: Role::Admin, credential: session };
+        let admin = Admin::prove(&Actor::new(identity, None, None)).unwrap();
+        let (store, path) = (&self.server.app.store, format!("/{}", "x".repeat(8_000)));
+        for _ in 0..events / 100 {
+            let notes = (0..100).map(|_| admin_actions::note(store, &admin, "test", &path));
+            join_all(notes).await.into_iter().for_each(Result::unwrap);
+        }
+        store.head().await.unwrap()
     }
 
     /// Backs an application up and waits until it is stored; the backup's number.
