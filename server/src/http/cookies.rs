@@ -11,7 +11,6 @@ pub const REFRESH: &str = "proximity-refresh-cookie";
 pub const CSRF: &str = "csrftoken";
 
 /// A session cookie of the browser's, gone after `seconds`.
-#[allow(dead_code)]
 pub fn token(name: &'static str, value: String, seconds: i64, secure: bool) -> Cookie<'static> {
     Cookie::build(name, value)
         .path("/")
@@ -23,7 +22,6 @@ pub fn token(name: &'static str, value: String, seconds: i64, secure: bool) -> C
 }
 
 /// Takes a session cookie away.
-#[allow(dead_code)]
 pub fn removal(name: &'static str, secure: bool) -> Cookie<'static> {
     token(name, String::new(), 0, secure)
 }

@@ -39,7 +39,10 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
     match outcome {
         Ok(reply) => Ok(keep(&call, &key, reply).await),
         Err(problem) if problem.status.is_client_error() && !once.is_taken() => {
-            if call.app.answers.refuse(&call.actor, &key, call.refusals).await? {
+            // Nobody who is not signed in can fill the table of refusals.
+            if call.actor.user().is_some()
+                && call.app.answers.refuse(&call.actor, &key, call.refusals).await?
+            {
                 return Err(problem);
             }
             // Not refused for what it asks, but because another request of this key did it just now.

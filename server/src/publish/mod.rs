@@ -286,7 +286,6 @@ fn targets(app: &App) -> BTreeMap<u16, Target> {
 }
 
 /// Fills in what a person can open, and why not when a port is not listened on.
-#[allow(dead_code)]
 pub fn fill(app: &mut App, config: &config::Publish, problems: &Problems, asked: Option<&str>) {
     let Some(endpoint) = app.endpoint.clone() else { return };
     let path = endpoint.path.as_deref().unwrap_or_default();
@@ -324,7 +323,6 @@ pub fn fill(app: &mut App, config: &config::Publish, problems: &Problems, asked:
     }
 }
 
-#[allow(dead_code)]
 fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
