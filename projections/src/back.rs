@@ -10,7 +10,7 @@ use crate::backend::{Mark, Slot};
 use crate::build::{BuildProgress, OnProgress, Rebuilt};
 use crate::error::Error;
 use crate::pages::Pages;
-use crate::unit::Unit;
+use crate::unit::{Turn, Unit};
 use crate::views::Inner;
 
 /// Switches one projection back; what was live becomes the previous generation.
@@ -22,7 +22,7 @@ pub(crate) async fn switch_back(
     let projection = inner.projections[index].as_ref();
     let mark = previous(inner, index).await?;
     let mut unit = Unit::at(index, mark, projection);
-    let (started, from) = (Instant::now(), unit.reached);
+    let (started, from, turn) = (Instant::now(), unit.reached, Turn::default());
     let mut pages = Pages::new(&inner.feed);
     // The long part, while the live rows go on.
     let head = inner.feed.head().await?;
@@ -30,7 +30,7 @@ pub(crate) async fn switch_back(
         let page = Arc::new(pages.next(unit.reached, head).await?);
         unit.take(inner, None, &page).await?;
         if unit.is_due() {
-            unit.send(inner).await?;
+            unit.send(inner, &turn).await?;
         }
         on_progress(BuildProgress {
             events_done: unit.reached,
@@ -40,7 +40,7 @@ pub(crate) async fn switch_back(
         });
     }
     if unit.reached > from {
-        unit.send(inner).await?;
+        unit.send(inner, &turn).await?;
     }
     unit.written().await?;
     let mut session = inner.backend.begin().await?;

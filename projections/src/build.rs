@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::backend::{Mark, Slot};
 use crate::error::{Error, chain};
 use crate::pages::Pages;
-use crate::unit::Unit;
+use crate::unit::{Turn, Unit};
 use crate::views::Inner;
 
 /// How far a rebuild or a verification is.
@@ -148,7 +148,9 @@ pub(crate) async fn build(
     let built = run(inner, &mut units, &cause.options(), on_progress).await;
     drop(pulse);
     if let Err(error) = built {
-        for unit in &units {
+        for unit in &mut units {
+            // What is on its way ends first; that it fails as well says nothing new.
+            let _ended = unit.written().await;
             if let Err(second) = discard(inner, unit).await {
                 tracing::warn!(projection = %unit.mark.name, error = %chain(&second), cause = %error,
                     "a failed build could not be cleared away; the next one will");
@@ -259,6 +261,7 @@ async fn run(
     let events_before = least(units);
     let mut reached = events_before;
     let mut kept = (reached, Instant::now());
+    let turn = Turn::default();
     loop {
         let head = inner.feed.head().await?;
         while reached < head {
@@ -274,8 +277,8 @@ async fn run(
                 elapsed,
             });
             let due = reached - kept.0 >= options.checkpoint || kept.1.elapsed() > CHECKPOINT;
-            all(units.iter_mut().filter(|unit| due || unit.is_due()).map(|unit| unit.send(inner)))
-                .await?;
+            let full = units.iter_mut().filter(|unit| due || unit.is_due());
+            all(full.map(|unit| unit.send(inner, &turn))).await?;
             if due {
                 kept = (reached, Instant::now());
             }
@@ -285,7 +288,7 @@ async fn run(
         }
     }
     // One transaction each: two switches in one could wait for a reader that waits for both.
-    all(units.iter_mut().map(|unit| finish(inner, unit))).await
+    all(units.iter_mut().map(|unit| finish(inner, unit, &turn))).await
 }
 
 /// Waits for every one, so that none is dropped in the middle of a statement; then the first error.
@@ -296,9 +299,10 @@ async fn all(
 }
 
 /// The rest of the rows, the indexes and the switch, in one transaction.
-async fn finish(inner: &Arc<Inner>, unit: &mut Unit) -> Result<(), Error> {
+async fn finish(inner: &Arc<Inner>, unit: &mut Unit, turn: &Turn) -> Result<(), Error> {
     let projection = unit.projection(inner);
     let rest = unit.rest().await?;
+    let _turn = turn.lock().await;
     let mut session = inner.backend.begin().await?;
     unit.write(inner, session.as_mut(), rest).await?;
     session.create_indexes(projection, Slot::Next, &unit.mark.generation).await?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use proximity_eventstore::{Position, Recorded};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Mark, Session};
@@ -17,6 +18,9 @@ use crate::views::Inner;
 const BATCH: usize = 10_000;
 /// Rows that are kept in memory when they are written; of more, all are read again when they change.
 const HELD: usize = 5_000;
+
+/// Held by the one that writes.
+pub(crate) type Turn = Arc<Mutex<()>>;
 
 pub(crate) struct Unit {
     pub index: usize,
@@ -95,16 +99,19 @@ impl Unit {
         self.fold.unwritten() >= BATCH
     }
 
-    /// Sends off to the tables what changed, together with the checkpoint.
-    pub async fn send(&mut self, inner: &Arc<Inner>) -> Result<(), Error> {
+    /// Sends off to the tables what changed, together with the checkpoint; in turn with others, so that
+    /// a database that serves readers meanwhile writes for one of them only.
+    pub async fn send(&mut self, inner: &Arc<Inner>, turn: &Turn) -> Result<(), Error> {
         let changes = settled(&mut self.fold).await?;
         if self.fold.size() > HELD {
             self.fold.forget();
         }
         self.written().await?;
         let (inner, mark, index) = (Arc::clone(inner), self.mark.clone(), self.index);
+        let turn = Arc::clone(turn);
         let (is_fresh, reached) = (self.is_fresh(), self.reached);
         self.writing = Some(tokio::spawn(async move {
+            let _turn = turn.lock().await;
             let mut session = inner.backend.begin().await?;
             let projection = inner.projections[index].as_ref();
             write(session.as_mut(), projection, mark.slot, changes, is_fresh).await?;

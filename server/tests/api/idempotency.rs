@@ -17,14 +17,7 @@ impl World {
         key: &str,
         body: &Value,
     ) -> Answer {
-        let bearer = format!("Bearer {}", who.token);
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-            ("idempotency-key", key),
-        ];
-        let bytes = (!body.is_null()).then(|| body.to_string().into_bytes());
-        self.server.call(method, path, &headers, bytes.as_deref()).await
+        self.with_headers(who, method, path, &[("idempotency-key", key)], body).await
     }
 }
 

@@ -18,13 +18,7 @@ impl World {
         tag: &str,
         body: &Value,
     ) -> Answer {
-        let bearer = format!("Bearer {}", who.token);
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-            ("if-match", tag),
-        ];
-        self.server.call(method, path, &headers, Some(body.to_string().as_bytes())).await
+        self.with_headers(who, method, path, &[("if-match", tag)], body).await
     }
 
     async fn tag(&self, who: &Person, path: &str) -> String {

@@ -9,22 +9,6 @@ use crate::world::{Person, World};
 const ALL: &str = "/api/backup-schedules";
 
 impl World {
-    async fn with_headers(
-        &self,
-        who: &Person,
-        method: Method,
-        path: &str,
-        extra: &[(&str, &str)],
-        body: &Value,
-    ) -> Answer {
-        let bearer = format!("Bearer {}", who.token);
-        let mut headers =
-            vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
-        headers.extend(extra);
-        let bytes = (!body.is_null()).then(|| body.to_string().into_bytes());
-        self.server.call(method, path, &headers, bytes.as_deref()).await
-    }
-
     pub async fn put_as(&self, who: &Person, path: &str, body: &Value) -> Answer {
         self.with_headers(who, Method::PUT, path, &[], body).await
     }

@@ -94,6 +94,23 @@ impl World {
         self.server.as_person(who, Method::POST, path, Some(body)).await
     }
 
+    /// A call with headers of its own; a body of null is none.
+    pub async fn with_headers(
+        &self,
+        who: &Person,
+        method: Method,
+        path: &str,
+        extra: &[(&str, &str)],
+        body: &Value,
+    ) -> Answer {
+        let bearer = format!("Bearer {}", who.token);
+        let mut headers =
+            vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+        headers.extend(extra);
+        let bytes = (!body.is_null()).then(|| body.to_string().into_bytes());
+        self.server.call(method, path, &headers, bytes.as_deref()).await
+    }
+
     /// Deploys and waits until it runs; its id.
     pub async fn deployed(&self, who: &Person, hostname: &str) -> String {
         let body = json!({ "catalog_id": "nginx", "hostname": hostname });
