@@ -18,7 +18,9 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 const SECRETS: usize = 400;
-/// Kills of one test.
+/// Kills of one test, at least.
+const KILLS: usize = 10;
+/// After so many, a rotation is left alone.
 const MOST_KILLS: usize = 16;
 
 fn owner(record: usize) -> SecretOwner {
@@ -98,7 +100,8 @@ async fn a_rotation_survives_kills(kind: Kind) {
     let ids = fill(&site).await;
     let (mut kills, mut middles, mut rotations) = (0, 0, 0);
     let mut delay = 10;
-    while rotations < 2 {
+    // On a quick machine a rotation may end before it is killed: then there is another one.
+    while rotations < 2 || kills < KILLS {
         let old = keys(&site).ids().last().unwrap().clone();
         let started = Instant::now();
         let mut child = site
@@ -138,9 +141,8 @@ async fn a_rotation_survives_kills(kind: Kind) {
     }
     figure!(
         "keys rotate, kill -9, {kind:?}: {kills} kills, {middles} of them with some of {SECRETS} secrets \
-         resealed; 2 rotations finished, 0 secrets lost, 0 under an old key"
+         resealed; {rotations} rotations finished, 0 secrets lost, 0 under an old key"
     );
-    assert!(kills > 3, "only {kills} kills");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
