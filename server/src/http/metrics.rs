@@ -53,7 +53,7 @@ pub struct Figures {
     pub appends: u64,
     /// The last event that is known to be sealed.
     pub sealed_position: u64,
-    /// Live streams that are open.
+    /// Live streams and exports of the log that are open.
     pub live_streams: u64,
 }
 
@@ -79,7 +79,8 @@ impl Metrics {
         let batches = gauge("append_batches", "Batches written since the start");
         let appends = gauge("appends", "Appends written since the start");
         let sealed_position = gauge("sealed_position", "The last event that is sealed");
-        let live_streams = gauge("live_streams", "Live streams that are open");
+        let live_streams =
+            gauge("live_streams", "Live streams and exports of the log that are open");
         Self {
             registry: Mutex::new(registry),
             requests,

@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: on every call that changes something, the same request again gets the first
-//! answer again. A refusal is made final before it is given, so that no earlier try of its key that is
-//! still on its way can be carried out after it.
+//! answer again. A refusal of someone who is signed in is made final before it is given, so that no
+//! earlier try of its key that is still on its way can be carried out after it.
 
 use std::sync::Arc;
 use std::time::Duration;
