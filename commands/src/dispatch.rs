@@ -85,12 +85,7 @@ impl From<Error> for Tried {
 
 impl From<AppendError> for Tried {
     fn from(error: AppendError) -> Self {
-        match error {
-            AppendError::Conflict { .. } | AppendError::AssertionFailed { .. } => {
-                Self::Stale(error)
-            }
-            other => Self::Failed(other.into()),
-        }
+        if error.is_stale() { Self::Stale(error) } else { Self::Failed(error.into()) }
     }
 }
 

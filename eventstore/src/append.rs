@@ -167,6 +167,13 @@ pub enum AppendError {
     Closed,
 }
 
+impl AppendError {
+    /// Whether a stream that it changes or rests on had moved: decided anew, it may be stored.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::AssertionFailed { .. })
+    }
+}
+
 /// One stored event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {

@@ -84,6 +84,8 @@ pub struct Stats {
     pub batches: u64,
     /// Appends in those batches, refused ones included.
     pub appends: u64,
+    /// Appends refused since what they rest on had changed; most are decided anew.
+    pub stale: u64,
 }
 
 impl<C> Queue<C> {
@@ -210,6 +212,7 @@ impl<C> Queue<C> {
             waiting: waiting.outcomes.len() + waiting.user_jobs,
             batches: waiting.batches,
             appends: waiting.appends,
+            stale: 0,
         }
     }
 

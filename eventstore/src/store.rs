@@ -3,6 +3,7 @@
 mod sealed;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ struct Inner {
     helpers: Vec<JoinHandle<()>>,
     writable: bool,
     sealer: OnceLock<Sealer>,
+    /// Appends that were refused as stale.
+    stale: AtomicU64,
     /// When the database last accepted a probe.
     probed: Mutex<Option<Instant>>,
 }
@@ -116,6 +119,7 @@ impl Store {
             helpers,
             writable,
             sealer: OnceLock::new(),
+            stale: AtomicU64::new(0),
             probed: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -157,7 +161,11 @@ impl Store {
             Backend::Postgres(pg) => pg.queue().ok_or(AppendError::Closed)?.push(append)?,
         };
         // The writer answers everything that it took, unless it died; then the outcome is open.
-        answered.await.unwrap_or(Err(AppendError::Unknown))
+        let answer = answered.await.unwrap_or(Err(AppendError::Unknown));
+        if answer.as_ref().is_err_and(AppendError::is_stale) {
+            self.inner.stale.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// One stream through the stock repository of cqrs-es; empty when it does not exist.
@@ -255,11 +263,11 @@ impl Store {
 
     /// How busy the writer is; all zero when the store was opened for reading only.
     pub fn stats(&self) -> Stats {
-        match &self.inner.backend {
+        let queue = match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.queue().map(|queue| queue.stats()),
             Backend::Postgres(pg) => pg.queue().map(|queue| queue.stats()),
-        }
-        .unwrap_or_default()
+        };
+        Stats { stale: self.inner.stale.load(Ordering::Relaxed), ..queue.unwrap_or_default() }
     }
 
     /// Which life of the log this is; a restored backup is another one.

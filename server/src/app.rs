@@ -345,6 +345,7 @@ impl App {
             waiting: stats.waiting as u64,
             batches: stats.batches,
             appends: stats.appends,
+            stale: stats.stale,
             sealed_position: self.store.seal_state().unwrap_or_default().sealed_to,
             live_streams: self.streams.open() as u64,
         }

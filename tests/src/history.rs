@@ -1,8 +1,10 @@
 //! What the callers of a running system did and saw: one record for each call, by the callers' clock.
 
+mod linear;
 mod reference;
 mod rules;
 
+pub use linear::{Linear, linearize};
 pub use reference::Reference;
 pub use rules::{Verdict, judge};
 
@@ -55,11 +57,20 @@ pub enum Command {
     Memory {
         megabytes: i64,
     },
-    /// Reads an application as it is at this position or later.
+    /// Reads something as it is at this position or later.
     Read {
-        app: String,
+        thing: Thing,
         since: u64,
     },
+}
+
+/// What can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Thing {
+    App(String),
+    /// The default memory of new applications.
+    Memory,
+    HostName(i64),
 }
 
 /// What the caller learnt.
@@ -84,12 +95,20 @@ pub enum Outcome {
 }
 
 impl Call {
+    /// The code that it was refused with.
+    pub fn code(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Fail { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
     /// Whether it was refused for a reason that has nothing to do with the state of things: too many
     /// at once, Proxmox could not be asked, or another try of its key was refused first.
     pub fn is_turned_away(&self) -> bool {
-        let Outcome::Fail { code, .. } = &self.outcome else { return false };
+        let Some(code) = self.code() else { return false };
         matches!(
-            code.as_str(),
+            code,
             "store.contended"
                 | "store.busy"
                 | "pools.contended"

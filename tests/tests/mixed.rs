@@ -4,6 +4,8 @@
 
 #[path = "mixed/controls.rs"]
 mod controls;
+#[path = "mixed/small.rs"]
+mod small;
 #[path = "mixed/workload.rs"]
 mod workload;
 
@@ -16,7 +18,7 @@ use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig};
 use proximity_tests::checker;
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
-use proximity_tests::history::{Call, Command, Outcome, judge};
+use proximity_tests::history::{Call, Command, judge};
 use proximity_tests::http::Client;
 use proximity_tests::lab::{Lab, password};
 use serde_json::{Value, json};
@@ -48,11 +50,15 @@ async fn a_thousand_callers_on_two_servers_leave_a_log_that_answers_for_each_of_
     let world = World::new(people, hosts, SEED);
     world.base(BASE).await;
     lab.settle(&admin, Duration::from_secs(120)).await;
+    let found = small::rounds(&world).await;
+    figure!("{found}");
     for callers in [100, 1_000] {
         let before = world.calls().len();
         let started = Instant::now();
+        let stale_before = stale(&urls).await;
         world.rush(callers).await;
         let rushed = started.elapsed();
+        let stale = stale(&urls).await - stale_before;
         lab.settle(&admin, Duration::from_secs(240)).await;
         let settled = started.elapsed();
 
@@ -69,11 +75,13 @@ async fn a_thousand_callers_on_two_servers_leave_a_log_that_answers_for_each_of_
         let mine = &calls[before..];
         figure!(
             "{callers} callers at once, two servers, one PostgreSQL: {} operations in {:.1} s (settled after {:.1} s), \
-             {} anomalies; {}",
+             {} anomalies; {stale} appends lost to a faster one, after which {} calls gave up and the others were \
+             decided anew; {}",
             mine.len(),
             rushed.as_secs_f64(),
             settled.as_secs_f64(),
             anomalies.len(),
+            mine.iter().filter(|call| call.code() == Some("store.contended")).count(),
             latencies(mine),
         );
         figure!(
@@ -135,6 +143,21 @@ fn number(user: &Value) -> i64 {
     user["id"].as_i64().unwrap()
 }
 
+/// Appends of both servers so far that came too late for what they rest on.
+async fn stale(urls: &[String; 2]) -> u64 {
+    let mut sum = 0;
+    for url in urls {
+        let text = Client::anonymous(url).get("/metrics").await.ok();
+        let line = text
+            .as_str()
+            .unwrap()
+            .lines()
+            .find(|line| line.starts_with("proximity_appends_stale "));
+        sum += line.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    }
+    sum
+}
+
 /// Asks the store which append it keeps under each call's key.
 async fn look_up(lab: &Lab, calls: &mut [Call]) {
     let store = Store::open_read_only(Options::postgres(lab.site.database_url().unwrap())).await;
@@ -184,7 +207,7 @@ fn latencies(calls: &[Call]) -> String {
 fn codes(calls: &[Call]) -> String {
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
     for call in calls {
-        if let Outcome::Fail { code, .. } = &call.outcome {
+        if let Some(code) = call.code() {
             *counts.entry(code).or_default() += 1;
         }
     }

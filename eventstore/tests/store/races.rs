@@ -111,6 +111,7 @@ on_both_stores! {
                 after.batches - before.batches, tally.won, tally.refused, tally.other.len()
             );
             assert_eq!(after.batches - before.batches, 1);
+            assert_eq!(after.stale - before.stale, racers as u64 - 1);
             assert_eq!((tally.won, tally.refused as usize, &tally.other), (1, racers - 1, &vec![]));
         }
     }

@@ -36,6 +36,7 @@ pub struct Metrics {
     waiting: Gauge,
     batches: Gauge,
     appends: Gauge,
+    stale: Gauge,
     sealed_position: Gauge,
     live_streams: Gauge,
 }
@@ -51,6 +52,8 @@ pub struct Figures {
     pub batches: u64,
     /// Appends in them.
     pub appends: u64,
+    /// Appends refused since what they rest on had changed.
+    pub stale: u64,
     /// The last event that is known to be sealed.
     pub sealed_position: u64,
     /// Live streams and exports of the log that are open.
@@ -78,6 +81,10 @@ impl Metrics {
         let waiting = gauge("appends_waiting", "Appends that wait to be written");
         let batches = gauge("append_batches", "Batches written since the start");
         let appends = gauge("appends", "Appends written since the start");
+        let stale = gauge(
+            "appends_stale",
+            "Appends refused since the start because what they rest on had changed; most are decided anew",
+        );
         let sealed_position = gauge("sealed_position", "The last event that is sealed");
         let live_streams =
             gauge("live_streams", "Live streams and exports of the log that are open");
@@ -91,6 +98,7 @@ impl Metrics {
             waiting,
             batches,
             appends,
+            stale,
             sealed_position,
             live_streams,
         }
@@ -104,6 +112,7 @@ impl Metrics {
         self.waiting.set(number(figures.waiting));
         self.batches.set(number(figures.batches));
         self.appends.set(number(figures.appends));
+        self.stale.set(number(figures.stale));
         self.sealed_position.set(number(figures.sealed_position));
         self.live_streams.set(number(figures.live_streams));
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proximity_eventstore::Recorded;
 use serde_json::Value;
 
-use super::{Call, Command};
+use super::{Call, Command, Thing};
 
 /// An application as far as commands depend on it.
 #[derive(Debug, Clone, Default)]
@@ -86,8 +86,8 @@ impl Reference {
                     return Meets::AlreadySo;
                 }
             }
-            Command::Read { app, .. } => {
-                if self.seen(call, app).is_none() {
+            Command::Read { thing, .. } => {
+                if matches!(thing, Thing::App(app) if self.seen(call, app).is_none()) {
                     why.push("not_found");
                 }
             }
@@ -95,10 +95,19 @@ impl Reference {
         if why.is_empty() { Meets::Accept } else { Meets::Refuse(why) }
     }
 
-    /// The status and host name that a reader of the application is shown.
-    pub fn shows(&self, app: &str) -> Option<(&str, &str)> {
-        let app = self.apps.get(app).filter(|app| !app.removed)?;
-        Some((&app.status, &app.hostname))
+    /// Whether a reader can have been shown this.
+    pub fn shows(&self, thing: &Thing, body: &Value) -> bool {
+        match thing {
+            Thing::App(app) => self.apps.get(app).is_some_and(|app| {
+                !app.removed
+                    && is(body, "status", &app.status)
+                    && is(body, "hostname", &app.hostname)
+            }),
+            Thing::Memory => body["default_memory_mb"].as_i64() == self.memory,
+            Thing::HostName(host) => {
+                self.hosts.get(host).is_some_and(|name| is(body, "name", name))
+            }
+        }
     }
 
     fn seen(&self, call: &Call, app: &str) -> Option<&App> {
@@ -314,6 +323,10 @@ impl App {
 
 fn state(running: bool) -> &'static str {
     if running { "running" } else { "stopped" }
+}
+
+fn is(body: &Value, field: &str, wanted: &str) -> bool {
+    body[field].as_str() == Some(wanted)
 }
 
 fn text(value: &Value) -> String {

@@ -13,7 +13,7 @@ use proximity_eventstore::Recorded;
 use serde_json::Value;
 
 use super::reference::Meets;
-use super::{Call, Command, Outcome, Reference};
+use super::{Call, Command, Outcome, Reference, Thing};
 
 /// The commands whose appends have to be asked for by a call of the history.
 const COMMANDS: [&str; 6] = [
@@ -347,10 +347,7 @@ impl Watch<'_> {
                 Meets::Refuse(why) => why.contains(&code.as_str()),
                 Meets::Accept | Meets::AlreadySo => false,
             },
-            (Outcome::Ok { body, .. }, Command::Read { app, .. }) => {
-                let shown = body["status"].as_str().zip(body["hostname"].as_str());
-                shown.is_some() && model.shows(app) == shown
-            }
+            (Outcome::Ok { body, .. }, Command::Read { thing, .. }) => model.shows(thing, body),
             (Outcome::Ok { .. }, _) => model.meets(self.call) == Meets::AlreadySo,
             (Outcome::Gone | Outcome::Info, _) => true,
         };
@@ -461,15 +458,19 @@ fn subjects(command: &Command) -> Vec<String> {
     let hostname =
         |name: &str| format!("lease/hostname/{}", name.to_lowercase().trim_end_matches('.'));
     let application = |app: &str| format!("application/{app}");
+    let host = |host: &i64| format!("host/{host}");
     match command {
         Command::Deploy { hostname: name } => vec![hostname(name)],
         Command::Clone { app, hostname: name } => vec![application(app), hostname(name)],
-        Command::Act { app, .. } | Command::Backup { app } | Command::Read { app, .. } => {
-            vec![application(app)]
+        Command::Act { app, .. }
+        | Command::Backup { app }
+        | Command::Read { thing: Thing::App(app), .. } => vec![application(app)],
+        Command::RenameHost { host: id, name } => {
+            vec![host(id), format!("lease/host-name/{}", name.to_lowercase())]
         }
-        Command::RenameHost { host, name } => {
-            vec![format!("host/{host}"), format!("lease/host-name/{}", name.to_lowercase())]
+        Command::Read { thing: Thing::HostName(id), .. } => vec![host(id)],
+        Command::Memory { .. } | Command::Read { thing: Thing::Memory, .. } => {
+            vec!["settings/resources".to_owned()]
         }
-        Command::Memory { .. } => vec!["settings/resources".to_owned()],
     }
 }

@@ -2,7 +2,7 @@
 
 use proximity_eventstore::Recorded;
 use proximity_tests::checker;
-use proximity_tests::history::{Call, Command, Outcome, judge};
+use proximity_tests::history::{Call, Command, Outcome, Thing, judge};
 use serde_json::Value;
 
 use super::{Guests, Planted};
@@ -176,10 +176,12 @@ fn shown(planted: &mut Planted) -> &mut Call {
         .iter_mut()
         .rfind(|call| {
             // One that was there before the callers began, so that its beginnings are long past.
-            let is_old = |body: &Value| body["hostname"].as_str().unwrap().starts_with("base-");
+            let is_old = |body: &Value| {
+                body["hostname"].as_str().is_some_and(|name| name.starts_with("base-"))
+            };
             let is_running = matches!(&call.outcome, Outcome::Ok { body, .. }
                 if body["status"] == "running" && is_old(body));
-            matches!(call.command, Command::Read { .. }) && is_running
+            matches!(call.command, Command::Read { thing: Thing::App(_), .. }) && is_running
         })
         .expect("an old application was read while it ran")
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use proximity_tests::history::{Call, Command, Outcome};
+use proximity_tests::history::{Call, Command, Outcome, Thing};
 use proximity_tests::http::{Answer, Client};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -16,7 +16,7 @@ use serde_json::json;
 /// Names that callers fight over: not so many that each gets one.
 const CONTESTED: usize = 40;
 /// Names that hosts are given.
-const HOST_NAMES: [&str; 3] = ["lab", "annex", "Third"];
+pub const HOST_NAMES: [&str; 3] = ["lab", "annex", "Third"];
 
 /// Somebody who is signed in at both servers.
 pub struct Person {
@@ -27,16 +27,22 @@ pub struct Person {
 
 /// What callers share: the history, and what they know of each other's things.
 pub struct World {
-    people: Vec<Person>,
-    hosts: Vec<i64>,
-    seed: u64,
+    pub people: Vec<Person>,
+    pub hosts: Vec<i64>,
+    pub seed: u64,
     began: Instant,
     calls: Mutex<Vec<Call>>,
-    /// Applications that were accepted, with their owners.
-    apps: Mutex<Vec<(String, i64)>>,
+    apps: Mutex<Vec<Known>>,
     /// The greatest position that any caller was told.
     told: AtomicU64,
     number: AtomicUsize,
+}
+
+/// An application that was accepted.
+struct Known {
+    id: String,
+    hostname: String,
+    owner: i64,
 }
 
 /// The name of the route that a command goes through; a read has no key.
@@ -71,6 +77,14 @@ impl World {
         self.calls.lock().unwrap().clone()
     }
 
+    /// The ids of applications whose host name begins so, of one owner or of all.
+    pub fn apps_named(&self, prefix: &str, owner: Option<i64>) -> Vec<String> {
+        let apps = self.apps.lock().unwrap();
+        let is_owners = |app: &Known| owner.is_none_or(|owner| app.owner == owner);
+        let fitting = apps.iter().filter(|app| app.hostname.starts_with(prefix) && is_owners(app));
+        fitting.map(|app| app.id.clone()).collect()
+    }
+
     /// Applications to begin with, of everybody.
     pub async fn base(&self, count: usize) {
         let deploys = (0..count).map(|number| async move {
@@ -99,17 +113,17 @@ impl World {
     fn choose(&self, person: &Person, chance: &mut StdRng) -> Command {
         let app = {
             let apps = self.apps.lock().unwrap();
-            let own: Vec<_> = apps.iter().filter(|(_, owner)| *owner == person.id).collect();
+            let own: Vec<_> = apps.iter().filter(|app| app.owner == person.id).collect();
             // Now and then somebody else's: to a user it does not exist.
             let stranger = person.is_admin || own.is_empty() || chance.random_ratio(1, 12);
-            let (app, _) =
+            let app =
                 if stranger { apps.choose(chance).unwrap() } else { own.choose(chance).unwrap() };
-            app.clone()
+            app.id.clone()
         };
         let number = self.number.load(Ordering::Relaxed);
         let act = |app, action| Command::Act { app, action };
         match chance.random_range(0..100) {
-            0..30 => Command::Read { app, since: self.told.load(Ordering::SeqCst) },
+            0..30 => self.read(Thing::App(app)),
             30..46 => {
                 let name = format!("web-{}", chance.random_range(0..CONTESTED));
                 // The same name in another way of writing it.
@@ -136,13 +150,18 @@ impl World {
             95..100 if person.is_admin => {
                 Command::Memory { megabytes: 1_024 + chance.random_range(0..64) }
             }
-            _ => Command::Read { app, since: self.told.load(Ordering::SeqCst) },
+            _ => self.read(Thing::App(app)),
         }
+    }
+
+    /// Reads something as it was when anybody was last told anything, or later.
+    pub fn read(&self, thing: Thing) -> Command {
+        Command::Read { thing, since: self.told.load(Ordering::SeqCst) }
     }
 
     /// Makes one call and writes down what came of it. Some callers hang up before they are answered;
     /// half of those ask again under the same key.
-    async fn call(
+    pub async fn call(
         &self,
         person: &Person,
         command: Command,
@@ -221,8 +240,13 @@ impl World {
                     "default_disk_gb": 4, "default_swap_mb": 0,
                 }),
             ),
-            Command::Read { app, since } => {
-                let path = format!("/api/apps/{app}?min_position={since}");
+            Command::Read { thing, since } => {
+                let path = match thing {
+                    Thing::App(app) => format!("/api/apps/{app}"),
+                    Thing::Memory => "/api/core/settings/resources".to_owned(),
+                    Thing::HostName(host) => format!("/api/proxmox/hosts/{host}"),
+                };
+                let path = format!("{path}?min_position={since}");
                 return client.try_call(Method::GET, &path, None, &[]).await;
             }
         };
@@ -244,9 +268,10 @@ impl World {
         let operation = header("location")
             .and_then(|path| path.strip_prefix("/api/operations/").map(str::to_owned));
         // A clone belongs to whoever asked for it, as a deployment does.
-        if matches!(command, Command::Deploy { .. } | Command::Clone { .. }) {
+        if let Command::Deploy { hostname } | Command::Clone { hostname, .. } = command {
             let id = answer.body["id"].as_str().unwrap().to_owned();
-            self.apps.lock().unwrap().push((id, person.id));
+            let hostname = hostname.to_lowercase();
+            self.apps.lock().unwrap().push(Known { id, hostname, owner: person.id });
         }
         Outcome::Ok { position, request, operation, body: answer.body }
     }
