@@ -75,7 +75,7 @@ async fn previous(inner: &Inner, index: usize) -> Result<Mark, Error> {
         return Err(Error::PreviousLife { name: name() });
     }
     let generation = Uuid::new_v4().simple().to_string();
-    session.take_over(projection, &mark, &generation).await?;
+    session.take_over(&mark, &generation).await?;
     session.commit().await?;
     Ok(Mark { generation, ..mark })
 }

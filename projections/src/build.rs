@@ -233,11 +233,11 @@ async fn claim(inner: &Inner, chosen: &[usize], cause: &Cause) -> Result<Claimed
                     position = dead.position,
                     "a build is gone on with"
                 );
-                session.take_over(projection, dead, &generation).await?;
+                session.take_over(dead, &generation).await?;
             }
             None => {
                 session.drop_tables(projection, Slot::Next).await?;
-                session.create_tables(projection, Slot::Next).await?;
+                session.create_table(projection, Slot::Next).await?;
                 session.plant(projection, Slot::Next, &generation, &incarnation).await?;
             }
         }

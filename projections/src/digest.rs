@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use proximity_eventstore::Recorded;
 use sha2::{Digest as _, Sha256};
 
-use crate::cell::Cell;
 use crate::error::Error;
 use crate::fold::AnyFold;
 use crate::views::standard;
 
 /// Events held back until there are enough of them to fold at once.
 const PAGE: usize = 5_000;
-/// Lines of a journal that are hashed at once.
-const LINES: usize = 10_000;
 
 /// Folds every event into every read model; all rows are in memory meanwhile.
 pub struct Replay {
@@ -25,8 +22,6 @@ pub struct Replay {
 struct Folding {
     name: &'static str,
     fold: Box<dyn AnyFold>,
-    lines: u64,
-    journal: Sha256,
 }
 
 /// Rows of one read model, and their SHA-256 in hexadecimal digits.
@@ -41,8 +36,6 @@ impl Default for Replay {
         let folding = |projection: Box<dyn crate::AnyProjection>| Folding {
             name: projection.name(),
             fold: projection.fold(),
-            lines: 0,
-            journal: Sha256::new(),
         };
         let folds = standard().into_iter().map(folding).collect();
         Self { folds, page: Vec::new(), reached: 0 }
@@ -70,9 +63,6 @@ impl Replay {
                 let (name, position) = (folding.name.to_owned(), folded.reached + 1);
                 return Err(Error::Stopped { name, position, reason });
             }
-            if let Some(lines) = folding.fold.lines(LINES) {
-                folding.hash(lines);
-            }
         }
         self.reached += self.page.len() as u64;
         self.page.clear();
@@ -84,29 +74,19 @@ impl Replay {
         self.fold()?;
         let mut found = BTreeMap::new();
         for mut folding in self.folds {
-            let mut changes = folding.fold.changes()?;
-            folding.hash(std::mem::take(&mut changes.journal));
+            let changes = folding.fold.changes()?;
             let mut rows: Vec<String> =
                 changes.upserts.iter().map(|row| format!("{row:?}")).collect();
             rows.sort_unstable();
-            let mut hash = folding.journal.clone();
+            let mut hash = Sha256::new();
             for row in &rows {
                 hash.update(row.as_bytes());
                 hash.update(b"\n");
             }
             let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            let rows = rows.len() as u64 + folding.lines;
+            let rows = rows.len() as u64;
             found.insert(folding.name.to_owned(), Replayed { rows, sha256 });
         }
         Ok((self.reached, found))
-    }
-}
-
-impl Folding {
-    fn hash(&mut self, lines: Vec<Vec<Cell>>) {
-        for line in lines {
-            self.lines += 1;
-            self.journal.update(format!("{line:?}\n").as_bytes());
-        }
     }
 }

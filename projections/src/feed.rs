@@ -11,6 +11,8 @@ use crate::Error;
 pub trait Feed: Send + Sync + 'static {
     /// Up to `limit` events after this position, in order, without a gap.
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error>;
+    /// One stream's events, in order; none when it does not exist.
+    async fn stream(&self, aggregate_type: &str, id: &str) -> Result<Vec<Recorded>, Error>;
     /// Position of the last event; 0 when there is none.
     async fn head(&self) -> Result<Position, Error>;
     /// Wakes when there may be more; polling is the net below it.
@@ -23,6 +25,10 @@ pub trait Feed: Send + Sync + 'static {
 impl Feed for Store {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
         self.feed(after, limit).await.map_err(|error| Error::Feed(error.into()))
+    }
+
+    async fn stream(&self, aggregate_type: &str, id: &str) -> Result<Vec<Recorded>, Error> {
+        self.load_stream(aggregate_type, id).await.map_err(|error| Error::Feed(error.into()))
     }
 
     async fn head(&self) -> Result<Position, Error> {

@@ -6,14 +6,13 @@ use proximity_eventstore::{Position, Recorded};
 
 use crate::Error;
 use crate::cell::Cell;
-use crate::projection::{At, Projection};
+use crate::projection::{At, Projection, read};
 
-/// What a fold has to write, in the order of the tables' columns.
+/// What a fold has to write, in the order of the table's columns.
 #[derive(Debug, Default)]
 pub struct Changes {
     pub upserts: Vec<Vec<Cell>>,
     pub deletes: Vec<String>,
-    pub journal: Vec<Vec<Cell>>,
 }
 
 /// How far a fold came.
@@ -35,11 +34,9 @@ pub trait AnyFold: Send + Sync {
     fn fold(&mut self, page: &[Recorded], after: Position) -> Folded;
     /// What changed since the last call; after a commit that failed, [`AnyFold::forget`].
     fn changes(&mut self) -> Result<Changes, Error>;
-    /// The journal's lines since the last call, when there are at least this many.
-    fn lines(&mut self, least: usize) -> Option<Vec<Vec<Cell>>>;
-    /// How many rows and lines are held in memory.
+    /// How many rows are held in memory.
     fn size(&self) -> usize;
-    /// How many rows and lines [`AnyFold::changes`] would give.
+    /// How many rows [`AnyFold::changes`] would give.
     fn unwritten(&self) -> usize;
     /// Drops everything in memory.
     fn forget(&mut self);
@@ -58,12 +55,11 @@ pub(crate) struct Fold<P: Projection> {
     rows: HashMap<String, Slot<P::Row>>,
     /// The keys of the rows that changed since they were last asked for.
     dirty: Vec<String>,
-    journal: Vec<Vec<Cell>>,
 }
 
 impl<P: Projection> Default for Fold<P> {
     fn default() -> Self {
-        Self { rows: HashMap::new(), dirty: Vec::new(), journal: Vec::new() }
+        Self { rows: HashMap::new(), dirty: Vec::new() }
     }
 }
 
@@ -78,14 +74,8 @@ impl<P: Projection> Fold<P> {
                 recorded.event_type, recorded.event_version
             ));
         }
-        let event: P::Event = serde_json::from_str(&recorded.payload)
-            .map_err(|error| format!("{} cannot be read: {error}", recorded.event_type))?;
-        let at = At {
-            id: &recorded.aggregate_id,
-            position: recorded.position,
-            sequence: recorded.sequence,
-            recorded_at: recorded.recorded_at,
-        };
+        let event: P::Event = read(recorded).map_err(|cannot| cannot.0)?;
+        let at = At::of(recorded);
         if !self.rows.contains_key(&recorded.aggregate_id) {
             let slot = Slot { row: None, dirty: false };
             self.rows.insert(recorded.aggregate_id.clone(), slot);
@@ -93,23 +83,17 @@ impl<P: Projection> Fold<P> {
         let Some(slot) = self.rows.get_mut(&recorded.aggregate_id) else {
             return Err("the row is not in memory".to_owned());
         };
-        let line = P::apply(&mut slot.row, event, at)
+        P::apply(&mut slot.row, event, at)
             .map_err(|cannot| format!("{}: {cannot}", recorded.event_type))?;
         if !std::mem::replace(&mut slot.dirty, true) {
             self.dirty.push(recorded.aggregate_id.clone());
-        }
-        if let Some(mut cells) = line {
-            let id = i64::try_from(recorded.position).map_err(|error| error.to_string())?;
-            cells.insert(0, Cell::Integer(id));
-            self.journal.push(cells);
         }
         Ok(())
     }
 
     /// What changed since the last call; of those rows, the ones that are not to be kept are let go.
     fn changes_keeping(&mut self, keeps: impl Fn(&P::Row) -> bool) -> Result<Changes, Error> {
-        let mut changes =
-            Changes { journal: std::mem::take(&mut self.journal), ..Changes::default() };
+        let mut changes = Changes::default();
         for key in std::mem::take(&mut self.dirty) {
             let Some(slot) = self.rows.get_mut(&key) else { continue };
             slot.dirty = false;
@@ -175,22 +159,17 @@ impl<P: Projection> AnyFold for Fold<P> {
         self.changes_keeping(|_| true)
     }
 
-    fn lines(&mut self, least: usize) -> Option<Vec<Vec<Cell>>> {
-        (self.journal.len() >= least).then(|| std::mem::take(&mut self.journal))
-    }
-
     fn size(&self) -> usize {
-        self.rows.len() + self.journal.len()
+        self.rows.len()
     }
 
     fn unwritten(&self) -> usize {
-        self.dirty.len() + self.journal.len()
+        self.dirty.len()
     }
 
     fn forget(&mut self) {
         self.rows.clear();
         self.dirty.clear();
-        self.journal.clear();
     }
 
     fn settle(&mut self) -> Result<Changes, Error> {
@@ -229,10 +208,6 @@ impl AnyFold for Absent {
 
     fn changes(&mut self) -> Result<Changes, Error> {
         Err(Error::Closed)
-    }
-
-    fn lines(&mut self, _: usize) -> Option<Vec<Vec<Cell>>> {
-        None
     }
 
     fn size(&self) -> usize {

@@ -139,7 +139,7 @@ impl Projection for Hosts {
     type Event = Event;
     type Row = Row;
 
-    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<Option<Vec<Cell>>, Cannot> {
+    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<(), Cannot> {
         let now = Moment(at.recorded_at);
         match (row.as_mut(), event) {
             (None, Event::Registered { connection, cluster, is_default }) => {
@@ -182,7 +182,7 @@ impl Projection for Hosts {
                 row.host.updated_at = now;
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn columns(row: &Row) -> Vec<Cell> {

@@ -41,11 +41,7 @@ impl Projection for Leases {
     type Event = Event;
     type Row = LeaseRow;
 
-    fn apply(
-        row: &mut Option<LeaseRow>,
-        event: Event,
-        at: At<'_>,
-    ) -> Result<Option<Vec<Cell>>, Cannot> {
+    fn apply(row: &mut Option<LeaseRow>, event: Event, at: At<'_>) -> Result<(), Cannot> {
         let taken = |state: &str, holder: Option<&Holder>, until, reason| {
             let key = at.id.to_owned();
             let holder = holder.map(holder_text);
@@ -59,7 +55,7 @@ impl Projection for Leases {
             Event::FoundForeign { reason } => taken("foreign", None, None, Some(reason)),
             Event::Released { holder: _ } | Event::Cleared => None,
         };
-        Ok(None)
+        Ok(())
     }
 
     fn columns(row: &LeaseRow) -> Vec<Cell> {

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use proximity_eventstore::Position;
+use proximity_eventstore::{Position, Recorded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +18,23 @@ pub struct At<'a> {
     pub sequence: u64,
     /// Microseconds since 1970.
     pub recorded_at: i64,
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn of(recorded: &'a Recorded) -> Self {
+        Self {
+            id: &recorded.aggregate_id,
+            position: recorded.position,
+            sequence: recorded.sequence,
+            recorded_at: recorded.recorded_at,
+        }
+    }
+}
+
+/// A stored event's payload.
+pub(crate) fn read<E: DeserializeOwned>(recorded: &Recorded) -> Result<E, Cannot> {
+    serde_json::from_str(&recorded.payload)
+        .map_err(|error| Cannot(format!("{} cannot be read: {error}", recorded.event_type)))
 }
 
 /// Why an event cannot be applied; the projection stops here, visibly.
@@ -36,8 +53,8 @@ pub trait Projection: Send + Sync + 'static {
     const STREAM: &'static str;
     /// Key `id` (text), the columns of [`Projection::columns`], and last `body`, the row as JSON.
     const TABLE: Table;
-    /// A second table that is only added to; its key `id` is the event's position.
-    const JOURNAL: Option<Table> = None;
+    /// Tables that earlier versions had beside it; they go where their generation goes.
+    const RETIRED: &'static [&'static str] = &[];
 
     /// What a payload is read as.
     type Event: DeserializeOwned;
@@ -45,12 +62,8 @@ pub trait Projection: Send + Sync + 'static {
     type Row: Serialize + DeserializeOwned + Send + Sync;
 
     /// Folds one event into the row of its stream (`None`: there is none); must leave the row as it
-    /// was when it fails. Returns the journal's columns after `id`, if the event is worth a line.
-    fn apply(
-        row: &mut Option<Self::Row>,
-        event: Self::Event,
-        at: At<'_>,
-    ) -> Result<Option<Vec<Cell>>, Cannot>;
+    /// was when it fails.
+    fn apply(row: &mut Option<Self::Row>, event: Self::Event, at: At<'_>) -> Result<(), Cannot>;
 
     /// The values of the columns between `id` and `body`.
     fn columns(row: &Self::Row) -> Vec<Cell>;
@@ -65,8 +78,9 @@ pub trait Projection: Send + Sync + 'static {
 pub trait AnyProjection: Send + Sync {
     fn name(&self) -> &'static str;
     fn version(&self) -> i32;
-    /// Its table, then its journal if it has one.
-    fn tables(&self) -> Vec<Table>;
+    fn table(&self) -> Table;
+    /// The names of tables that earlier versions had beside it.
+    fn retired(&self) -> &'static [&'static str];
     /// An empty fold.
     fn fold(&self) -> Box<dyn AnyFold>;
 }
@@ -82,8 +96,12 @@ impl<P: Projection> AnyProjection for Erased<P> {
         P::VERSION
     }
 
-    fn tables(&self) -> Vec<Table> {
-        std::iter::once(P::TABLE).chain(P::JOURNAL).collect()
+    fn table(&self) -> Table {
+        P::TABLE
+    }
+
+    fn retired(&self) -> &'static [&'static str] {
+        P::RETIRED
     }
 
     fn fold(&self) -> Box<dyn AnyFold> {

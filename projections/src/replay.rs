@@ -166,8 +166,7 @@ impl Reading {
 /// One read model that is folded along.
 struct Folding {
     name: &'static str,
-    /// Its table, then its journal if it has one.
-    tables: Vec<Table>,
+    table: Table,
     fold: Box<dyn AnyFold>,
     reached: Position,
     stopped: Option<String>,
@@ -177,7 +176,7 @@ impl Folding {
     fn of(projection: &dyn AnyProjection) -> Self {
         Self {
             name: projection.name(),
-            tables: projection.tables(),
+            table: projection.table(),
             fold: projection.fold(),
             reached: 0,
             stopped: None,
@@ -211,7 +210,6 @@ pub async fn state(
     while let Some(page) = reading.next().await? {
         for folding in &mut foldings {
             folding.take(&page).await?;
-            drop(folding.fold.lines(0));
             if folding.fold.size() > HELD {
                 drop(folding.fold.settle()?);
             }

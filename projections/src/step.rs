@@ -25,7 +25,7 @@ pub(crate) async fn load(
     if asked.is_empty() {
         return Ok(());
     }
-    let physical = slot.table(projection.tables()[0].name);
+    let physical = slot.table(projection.table().name);
     let found = session.load(&physical, asked.clone()).await?;
     fold.admit(asked, found)
 }
@@ -76,18 +76,13 @@ pub(crate) async fn write(
     changes: Changes,
     fresh: bool,
 ) -> Result<(), Error> {
-    let tables = projection.tables();
-    let rows = &tables[0];
+    let table = projection.table();
+    let physical = slot.table(table.name);
     if !changes.upserts.is_empty() {
-        session.write(rows, &slot.table(rows.name), changes.upserts, !fresh).await?;
+        session.write(&table, &physical, changes.upserts, !fresh).await?;
     }
     if !changes.deletes.is_empty() && !fresh {
-        session.delete(&slot.table(rows.name), changes.deletes).await?;
-    }
-    if let Some(journal) = tables.get(1)
-        && !changes.journal.is_empty()
-    {
-        session.write(journal, &slot.table(journal.name), changes.journal, false).await?;
+        session.delete(&physical, changes.deletes).await?;
     }
     Ok(())
 }

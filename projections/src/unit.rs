@@ -14,7 +14,7 @@ use crate::projection::AnyProjection;
 use crate::step::{changes, fold, load, settled, write};
 use crate::views::Inner;
 
-/// Rows and lines that are written at once.
+/// Rows that are written at once.
 const BATCH: usize = 10_000;
 /// Rows that are kept in memory when they are written; of more, all are read again when they change.
 const HELD: usize = 5_000;

@@ -280,7 +280,7 @@ impl Inner {
             let generation = Uuid::new_v4().simple().to_string();
             // Tables without a checkpoint are what an interrupted hand left behind.
             session.drop_tables(projection, Slot::Live).await?;
-            session.create_tables(projection, Slot::Live).await?;
+            session.create_table(projection, Slot::Live).await?;
             session.create_indexes(projection, Slot::Live, &generation).await?;
             session.plant(projection, Slot::Live, &generation, &incarnation).await?;
         }

@@ -60,7 +60,7 @@ impl Projection for Applications {
     type Event = Event;
     type Row = Row;
 
-    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<Option<Vec<Cell>>, Cannot> {
+    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<(), Cannot> {
         match (row.as_mut(), event) {
             (None, Event::Requested(requested)) => *row = Some(requested_row(&requested, at)),
             (Some(_), Event::Requested(_)) => {
@@ -73,7 +73,7 @@ impl Projection for Applications {
                 row.app.updated_at = Moment(at.recorded_at);
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn columns(row: &Row) -> Vec<Cell> {

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::fold::Applications;
 use super::{App, AppOperation};
 use crate::operations::Operations;
-use crate::projection::{At, Cannot, Projection};
+use crate::projection::{At, Cannot, Projection, read};
 
 /// The application after these events, its operations' among them; `None` when it was not there yet,
 /// or was gone. What only the present knows (addresses to open, figures) is left out.
@@ -39,15 +39,7 @@ where
     let stream =
         events.iter().filter(|event| event.aggregate_type == P::STREAM && event.aggregate_id == id);
     for recorded in stream {
-        let event = serde_json::from_str(&recorded.payload)
-            .map_err(|error| Cannot(format!("{} cannot be read: {error}", recorded.event_type)))?;
-        let at = At {
-            id,
-            position: recorded.position,
-            sequence: recorded.sequence,
-            recorded_at: recorded.recorded_at,
-        };
-        P::apply(&mut row, event, at)?;
+        P::apply(&mut row, read(recorded)?, At::of(recorded))?;
     }
     Ok(row)
 }

@@ -185,17 +185,15 @@ impl dyn Session + '_ {
         Ok(self.execute(sql, cells).await? == 1)
     }
 
-    /// Creates a projection's empty tables, without indexes but their keys.
-    pub async fn create_tables(
+    /// Creates a projection's empty table, without indexes but its key.
+    pub async fn create_table(
         &mut self,
         projection: &dyn AnyProjection,
         slot: Slot,
     ) -> Result<(), Error> {
-        for table in projection.tables() {
-            let sql = create(self.dialect(), &table, &slot.table(table.name));
-            self.execute(&sql, Vec::new()).await?;
-        }
-        Ok(())
+        let table = projection.table();
+        let sql = create(self.dialect(), &table, &slot.table(table.name));
+        self.execute(&sql, Vec::new()).await.map(drop)
     }
 
     /// Creates the indexes; filling a table before it has them is quicker.
@@ -207,25 +205,24 @@ impl dyn Session + '_ {
     ) -> Result<(), Error> {
         // An index keeps its name when its table is renamed, so the name holds the generation.
         let generation = generation.get(..8).unwrap_or(generation);
-        for table in projection.tables() {
-            let physical = slot.table(table.name);
-            for (number, columns) in table.indexes.iter().enumerate() {
-                let name = format!("{}_{number}_{generation}", table.name);
-                let sql = format!("create index {name} on {physical} ({columns})");
-                self.execute(&sql, Vec::new()).await?;
-            }
+        let table = projection.table();
+        let physical = slot.table(table.name);
+        for (number, columns) in table.indexes.iter().enumerate() {
+            let name = format!("{}_{number}_{generation}", table.name);
+            let sql = format!("create index {name} on {physical} ({columns})");
+            self.execute(&sql, Vec::new()).await?;
         }
         Ok(())
     }
 
-    /// Drops a projection's tables.
+    /// Drops a projection's table, and those that its earlier versions had beside it.
     pub async fn drop_tables(
         &mut self,
         projection: &dyn AnyProjection,
         slot: Slot,
     ) -> Result<(), Error> {
-        for table in projection.tables() {
-            let sql = format!("drop table if exists {}", slot.table(table.name));
+        for name in names(projection) {
+            let sql = format!("drop table if exists {}", slot.table(name));
             self.execute(&sql, Vec::new()).await?;
         }
         Ok(())
@@ -261,9 +258,9 @@ impl dyn Session + '_ {
         from: Slot,
         to: Slot,
     ) -> Result<(), Error> {
-        for table in projection.tables() {
-            let (old, new) = (from.table(table.name), to.table(table.name));
-            // Rows of an older version may lack a table.
+        for name in names(projection) {
+            let (old, new) = (from.table(name), to.table(name));
+            // Only rows of an earlier version have the ones that were retired.
             let sql = self.dialect().table_count();
             let found = self.select(sql, vec![old.as_str().into()], &[Kind::Integer]).await?;
             if found == [[Cell::Integer(1)]] {
@@ -290,14 +287,8 @@ impl dyn Session + '_ {
     }
 
     /// Makes rows that somebody brought forward one's own: under another generation, so that a build
-    /// that was not dead after all writes nothing any more. Lines of a journal beyond the checkpoint
-    /// are taken out.
-    pub async fn take_over(
-        &mut self,
-        projection: &dyn AnyProjection,
-        dead: &Mark,
-        generation: &str,
-    ) -> Result<(), Error> {
+    /// that was not dead after all writes nothing any more.
+    pub async fn take_over(&mut self, dead: &Mark, generation: &str) -> Result<(), Error> {
         let now = self.now().await?;
         let sql = "update checkpoints set generation = $1, updated_at = $2 \
                    where name = $3 and slot = $4 and generation = $5";
@@ -308,13 +299,13 @@ impl dyn Session + '_ {
             dead.slot.as_str().into(),
             dead.generation.as_str().into(),
         ];
-        self.execute(sql, cells).await?;
-        if let Some(journal) = projection.tables().get(1) {
-            let sql = format!("delete from {} where id > $1", dead.slot.table(journal.name));
-            self.execute(&sql, vec![number(dead.position)]).await?;
-        }
-        Ok(())
+        self.execute(sql, cells).await.map(drop)
     }
+}
+
+/// All tables that a generation of the projection can have.
+fn names(projection: &dyn AnyProjection) -> impl Iterator<Item = &'static str> {
+    std::iter::once(projection.table().name).chain(projection.retired().iter().copied())
 }
 
 fn create(dialect: Dialect, table: &Table, physical: &str) -> String {

@@ -39,7 +39,7 @@ impl Projection for BackupSchedules {
     type Event = Event;
     type Row = Row;
 
-    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<Option<Vec<Cell>>, Cannot> {
+    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<(), Cannot> {
         match (row.as_mut(), event) {
             (None, Event::Created(created)) => *row = Some(created_row(*created, at)?),
             (Some(_), Event::Created(_)) => {
@@ -48,7 +48,7 @@ impl Projection for BackupSchedules {
             (None, _) => return Err(Cannot(format!("schedule {} was never made", at.id))),
             (Some(row), event) => row.change(event, at),
         }
-        Ok(None)
+        Ok(())
     }
 
     fn columns(row: &Row) -> Vec<Cell> {

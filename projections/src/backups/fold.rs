@@ -43,7 +43,7 @@ impl Projection for Backups {
     type Event = Event;
     type Row = Row;
 
-    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<Option<Vec<Cell>>, Cannot> {
+    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<(), Cannot> {
         match (row.as_mut(), event) {
             (None, Event::Requested(requested)) => *row = Some(requested_row(&requested, at)?),
             (Some(_), Event::Requested(_)) => {
@@ -55,7 +55,7 @@ impl Projection for Backups {
                 row.backup.updated_at = Moment(at.recorded_at);
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn columns(row: &Row) -> Vec<Cell> {

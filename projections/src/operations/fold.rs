@@ -2,15 +2,16 @@
 
 use proximity_domain::operation::{Direction, Event, Finding};
 use proximity_domain::plan::Plan;
+use proximity_eventstore::Recorded;
 use serde::{Deserialize, Serialize};
 
 use super::log::{Line, line};
-use super::{Effort, Operation, Step};
+use super::{Effort, LogLine, Operation, Step};
 use crate::cell::{Cell, Column, Table};
-use crate::projection::{At, Cannot, Projection};
+use crate::projection::{At, Cannot, Projection, read};
 use crate::text::Moment;
 
-/// The projection `operations`, with the journal `app_logs`.
+/// The projection `operations`.
 pub struct Operations;
 
 /// The row: what the API shows, and what only the fold needs.
@@ -19,13 +20,16 @@ pub struct Row {
     pub operation: Operation,
     /// Position of its first event: the order of lists.
     born: u64,
+    /// Position of its last event: the order of an application's log.
+    #[serde(default)]
+    reached: u64,
     /// It goes backwards, or did before it got stuck.
     unwinding: bool,
 }
 
 impl Projection for Operations {
     const NAME: &'static str = "operations";
-    const VERSION: i32 = 1;
+    const VERSION: i32 = 2;
     const STREAM: &'static str = "operation";
     const TABLE: Table = Table {
         name: "operations",
@@ -38,48 +42,20 @@ impl Projection for Operations {
             Column::text("step"),
             Column::integer("attempt"),
             Column::integer("born"),
+            Column::integer("reached"),
+            Column::integer("events"),
             Column::text("body"),
         ],
         indexes: &["app, born desc", "owner, born desc", "state, born desc"],
     };
-    const JOURNAL: Option<Table> = Some(Table {
-        name: "app_logs",
-        key: Column::integer("id"),
-        columns: &[
-            Column::text("app"),
-            Column::integer("told_at"),
-            Column::text("level"),
-            Column::text("message"),
-            Column::text("step"),
-        ],
-        indexes: &["app, id desc"],
-    });
+    // The lines of logs, which are told from the log itself now.
+    const RETIRED: &'static [&'static str] = &["app_logs"];
 
     type Event = Event;
     type Row = Row;
 
-    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<Option<Vec<Cell>>, Cannot> {
-        match (row.as_mut(), &event) {
-            (None, Event::Planned { .. }) => *row = planned(&event, at),
-            (Some(_), Event::Planned { .. }) => {
-                return Err(Cannot(format!("operation {} was planned twice", at.id)));
-            }
-            (None, _) => return Err(Cannot(format!("operation {} was never planned", at.id))),
-            (Some(row), event) => {
-                row.change(event, at)?;
-                row.operation.version = at.sequence;
-                row.operation.updated_at = Moment(at.recorded_at);
-            }
-        }
-        let Some(row) = row.as_ref() else { return Ok(None) };
-        let Line { level, message, step } = line(&row.operation, &event);
-        Ok(Some(vec![
-            row.operation.app.as_str().into(),
-            at.recorded_at.into(),
-            level.into(),
-            message.into(),
-            step.into(),
-        ]))
+    fn apply(row: &mut Option<Row>, event: Event, at: At<'_>) -> Result<(), Cannot> {
+        take(row, &event, at)
     }
 
     fn columns(row: &Row) -> Vec<Cell> {
@@ -92,12 +68,51 @@ impl Projection for Operations {
             operation.step.as_deref().into(),
             i64::from(operation.attempt).into(),
             i64::try_from(row.born).unwrap_or(i64::MAX).into(),
+            i64::try_from(row.reached).unwrap_or(i64::MAX).into(),
+            i64::try_from(operation.version).unwrap_or(i64::MAX).into(),
         ]
     }
 
     fn is_final(row: &Row) -> bool {
         row.operation.finished_at.is_some()
     }
+}
+
+fn take(row: &mut Option<Row>, event: &Event, at: At<'_>) -> Result<(), Cannot> {
+    match (row.as_mut(), event) {
+        (None, Event::Planned { .. }) => *row = planned(event, at),
+        (Some(_), Event::Planned { .. }) => {
+            return Err(Cannot(format!("operation {} was planned twice", at.id)));
+        }
+        (None, _) => return Err(Cannot(format!("operation {} was never planned", at.id))),
+        (Some(row), event) => {
+            row.change(event, at)?;
+            row.operation.version = at.sequence;
+            row.operation.updated_at = Moment(at.recorded_at);
+            row.reached = at.position;
+        }
+    }
+    Ok(())
+}
+
+/// What an operation's events tell its application's owner, a line each, in order.
+pub(super) fn lines(events: &[Recorded]) -> Result<Vec<LogLine>, Cannot> {
+    let mut row = None;
+    let mut lines = Vec::with_capacity(events.len());
+    for recorded in events {
+        let event: Event = read(recorded)?;
+        take(&mut row, &event, At::of(recorded))?;
+        let Some(Row { operation, .. }) = &row else { continue };
+        let Line { level, message, step } = line(operation, &event);
+        lines.push(LogLine {
+            id: i64::try_from(recorded.position).unwrap_or(i64::MAX),
+            timestamp: Moment(recorded.recorded_at),
+            level: level.to_owned(),
+            message,
+            step,
+        });
+    }
+    Ok(lines)
 }
 
 fn planned(event: &Event, at: At<'_>) -> Option<Row> {
@@ -130,7 +145,7 @@ fn planned(event: &Event, at: At<'_>) -> Option<Row> {
         version: at.sequence,
     };
     aim(&mut operation, plan);
-    Some(Row { operation, born: at.position, unwinding: false })
+    Some(Row { operation, born: at.position, reached: at.position, unwinding: false })
 }
 
 /// Shows where the plan leads.

@@ -1,10 +1,10 @@
 //! What is asked about operations and their log lines.
 
-use super::fold::Row;
-use super::{LogLine, Operation};
+use super::fold::{Row, lines};
+use super::{LogLine, Operation, Operations};
 use crate::cell::{Cell, Kind};
 use crate::error::Error;
-use crate::text::Moment;
+use crate::projection::{Cannot, Projection as _};
 use crate::views::{Page, Views, count, parse};
 
 /// Which operations a list holds.
@@ -16,8 +16,7 @@ pub struct OperationFilter {
     pub app: Option<String>,
 }
 
-const LOG_KINDS: [Kind; 6] =
-    [Kind::Integer, Kind::Integer, Kind::Text, Kind::Text, Kind::Text, Kind::Integer];
+const LOG_KINDS: [Kind; 3] = [Kind::Text, Kind::Integer, Kind::Integer];
 
 impl Views {
     /// A page of operations, newest first; `page` counts from 1.
@@ -68,24 +67,41 @@ impl Views {
         Ok(rows.into_iter().next().map(|row| row.operation))
     }
 
-    /// The newest lines about an application, newest first, and how many there are in all.
+    /// The newest lines about an application, newest first, and how many there are in all: what the
+    /// events say that its operations' rows hold, one line each.
     pub async fn app_logs(&self, app: &str, limit: u32) -> Result<Page<LogLine>, Error> {
-        let sql = "select id, told_at, level, message, step, \
-                     (select count(*) from app_logs where app = $1) \
-                   from app_logs where app = $1 order by id desc limit $2";
-        let cells = vec![app.into(), Cell::Integer(limit.into())];
-        let rows = self.select(sql, cells, &LOG_KINDS).await?;
-        let total = rows.first().and_then(|row| row.last()).map(count).unwrap_or_default();
-        let items = rows.into_iter().filter_map(|row| {
-            let [id, at, level, message, step, _] = <[Cell; 6]>::try_from(row).ok()?;
-            Some(LogLine {
-                id: id.integer()?,
-                timestamp: Moment(at.integer()?),
-                level: level.text()?,
-                message: message.text()?,
-                step: step.text(),
+        let sql = "select id, events, reached from operations where app = $1 order by reached desc";
+        let rows = self.select(sql, vec![app.into()], &LOG_KINDS).await?;
+        let rows: Vec<(String, u64, i64)> = rows
+            .into_iter()
+            .filter_map(|row| {
+                let [id, events, reached] = <[Cell; 3]>::try_from(row).ok()?;
+                Some((id.text()?, count(&events), reached.integer()?))
             })
-        });
-        Ok(Page { items: items.collect(), total })
+            .collect();
+        let total = rows.iter().map(|(_, events, _)| events).sum();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut items: Vec<LogLine> = Vec::new();
+        for (id, events, reached) in rows {
+            // Those that ended before the oldest line that is wanted have nothing newer.
+            if limit
+                .checked_sub(1)
+                .and_then(|last| items.get(last))
+                .is_some_and(|line| line.id > reached)
+            {
+                break;
+            }
+            let mut stream = self.inner.feed.stream(Operations::STREAM, &id).await?;
+            // The log may be ahead of the rows.
+            stream.truncate(usize::try_from(events).unwrap_or(usize::MAX));
+            let told = lines(&stream).map_err(|Cannot(reason)| Error::Row {
+                table: Operations::TABLE.name.to_owned(),
+                reason,
+            })?;
+            items.extend(told);
+            items.sort_unstable_by_key(|line| std::cmp::Reverse(line.id));
+            items.truncate(limit);
+        }
+        Ok(Page { items, total })
     }
 }

@@ -18,8 +18,6 @@ use crate::views::Inner;
 
 /// Live rows read at once.
 const BATCH: i64 = 5_000;
-/// Lines of a journal that are compared at once.
-const LINES: usize = 5_000;
 /// How long rows that went back behind what was folded may take to come up again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,8 +40,6 @@ struct One {
     /// It is folded up to here; the live rows go at least as far.
     target: Position,
     prints: HashMap<String, Print>,
-    /// The journal is compared up to this line.
-    told: i64,
     rows: u64,
 }
 
@@ -71,7 +67,6 @@ impl Comparison {
                 target: mark.position,
                 folding: Folding::of(projection.as_ref()),
                 prints: HashMap::new(),
-                told: 0,
                 rows: 0,
             });
         }
@@ -79,28 +74,13 @@ impl Comparison {
         Ok(Self { inner, printer: Printer::default(), each, findings: Findings::default() })
     }
 
-    /// Folds a page as far as the live rows go, and compares lines, which nothing will change.
+    /// Folds a page as far as the live rows go.
     pub async fn take(&mut self, page: &Arc<Vec<Recorded>>) -> Result<(), Error> {
         for one in &mut self.each {
             one.fold(page).await?;
-            let mut lines = one.folding.fold.lines(LINES).unwrap_or_default();
             if one.folding.fold.size() > HELD {
-                lines.append(&mut one.settle(&self.printer)?);
+                one.settle(&self.printer)?;
             }
-            let Some(last) = lines.last().map(|line| number_of(line)) else { continue };
-            let Some(journal) = one.folding.tables.get(1).copied() else { continue };
-            let mut live = Vec::new();
-            let mut after = one.told;
-            loop {
-                let (sql, kinds) = select(&journal, "id > $1 and id <= $2", 3);
-                let cells = vec![after.into(), last.into(), BATCH.into()];
-                let some = self.inner.backend.select(&sql, cells, &kinds).await?;
-                let Some(end) = some.last().map(|line| number_of(line)) else { break };
-                after = end;
-                live.extend(some);
-            }
-            one.hold(&journal, lines, live, &mut self.findings);
-            one.told = last;
         }
         Ok(())
     }
@@ -176,9 +156,8 @@ impl One {
         self.folding.take(&Arc::new(within)).await
     }
 
-    /// Lets rows go that nothing will change, and keeps what stands for those that did change;
-    /// returns the journal's lines.
-    fn settle(&mut self, printer: &Printer) -> Result<Vec<Vec<Cell>>, Error> {
+    /// Lets rows go that nothing will change, and keeps what stands for those that did change.
+    fn settle(&mut self, printer: &Printer) -> Result<(), Error> {
         let changes = self.folding.fold.settle()?;
         for row in changes.upserts {
             self.prints.insert(key_of(&row), printer.of(&row));
@@ -186,57 +165,18 @@ impl One {
         for key in changes.deletes {
             self.prints.remove(&key);
         }
-        Ok(changes.journal)
+        Ok(())
     }
 
-    /// Holds lines of the journal against the live ones, both in order.
-    fn hold(
-        &mut self,
-        table: &Table,
-        lines: Vec<Vec<Cell>>,
-        live: Vec<Vec<Cell>>,
-        findings: &mut Findings,
-    ) {
-        let mut live = live.into_iter().peekable();
-        for line in lines {
-            self.rows += 1;
-            let number = number_of(&line);
-            while let Some(extra) = live.next_if(|row| number_of(row) < number) {
-                note(findings, table, &key_of(&extra), EXTRA);
-            }
-            match live.next_if(|row| number_of(row) == number) {
-                Some(row) if row == line => {}
-                Some(_) => note(findings, table, &key_of(&line), DIFFERS),
-                None => note(findings, table, &key_of(&line), MISSING),
-            }
-        }
-        for extra in live {
-            note(findings, table, &key_of(&extra), EXTRA);
-        }
-    }
-
-    /// Holds all rows, and the lines that are left, against the live ones.
+    /// Holds all rows against the live ones.
     async fn compare(
         &mut self,
         session: &mut dyn Session,
         printer: &Printer,
         findings: &mut Findings,
     ) -> Result<(), Error> {
-        let lines = self.settle(printer)?;
-        let tables = self.folding.tables.clone();
-        if let Some(journal) = tables.get(1) {
-            let mut live = Vec::new();
-            let mut after = self.told;
-            loop {
-                let (sql, kinds) = select(journal, "id > $1", 2);
-                let some = session.select(&sql, vec![after.into(), BATCH.into()], &kinds).await?;
-                let Some(end) = some.last().map(|line| number_of(line)) else { break };
-                after = end;
-                live.extend(some);
-            }
-            self.hold(journal, lines, live, findings);
-        }
-        let Some(table) = tables.first() else { return Ok(()) };
+        self.settle(printer)?;
+        let table = self.folding.table;
         let mut last: Option<Cell> = None;
         loop {
             let (filter, mut cells) = match last.take() {
@@ -244,7 +184,7 @@ impl One {
                 None => ("id is not null", Vec::new()),
             };
             cells.push(BATCH.into());
-            let (sql, kinds) = select(table, filter, cells.len());
+            let (sql, kinds) = select(&table, filter, cells.len());
             let live = session.select(&sql, cells, &kinds).await?;
             last = live.last().and_then(|row| row.first()).cloned();
             if last.is_none() {
@@ -255,8 +195,8 @@ impl One {
                 let key = key_of(&row);
                 match self.prints.remove(&key) {
                     Some(print) if print == printer.of(&row) => {}
-                    Some(_) => note(findings, table, &key, DIFFERS),
-                    None => note(findings, table, &key, EXTRA),
+                    Some(_) => note(findings, &table, &key, DIFFERS),
+                    None => note(findings, &table, &key, EXTRA),
                 }
             }
         }
@@ -264,7 +204,7 @@ impl One {
         missing.sort();
         for key in missing {
             self.rows += 1;
-            note(findings, table, &key, MISSING);
+            note(findings, &table, &key, MISSING);
         }
         Ok(())
     }
@@ -283,10 +223,6 @@ fn select(table: &Table, filter: &str, limit: usize) -> (String, Vec<Kind>) {
     let (columns, name) = (table.column_list(), table.name);
     let kinds = table.all_columns().map(|column| column.kind).collect();
     (format!("select {columns} from {name} where {filter} order by id limit ${limit}"), kinds)
-}
-
-fn number_of(row: &[Cell]) -> i64 {
-    row.first().and_then(Cell::integer).unwrap_or_default()
 }
 
 fn key_of(row: &[Cell]) -> String {

@@ -41,7 +41,7 @@ on_both! {
         assert_eq!(counts(&site).await, (12_200, 301, 12_200));
         let verdict = views.verify("counter", silent()).await.unwrap();
         assert_eq!(verdict.differences, []);
-        assert_eq!(verdict.rows_compared, 301 + 12_200);
+        assert_eq!(verdict.rows_compared, 301);
         let seen = seen.lock().unwrap().clone();
         let last = seen.last().unwrap();
         println!("figure: {:?}: rebuilt {} events in {took:?} beside a live runner, {:.0} events/s folded; rows different: {}",
@@ -137,6 +137,8 @@ on_both! {
         let runner = views.follow();
         let head = fill(&site, 1_000).await;
         caught_up(&views, head).await;
+        // An earlier version had this table too.
+        site.tamper("create table counted (id integer)").await;
         runner.stop().await;
         views.close().await;
 
@@ -155,6 +157,9 @@ on_both! {
         until("this process sees it", || async { views.position() == head }).await;
         let position = site.append(vec![added("c001", 1)]).await;
         caught_up(&views, position).await;
+        // It went where the old rows are, and its name is free.
+        site.tamper("insert into counted__previous values (1)").await;
+        site.tamper("create table counted (id integer)").await;
         // Version 2 counts twice as fast.
         assert_eq!(counts(&site).await, (2_002, 163, 1_001));
         assert_eq!(status(&views, "counter").await.state, State::Running);

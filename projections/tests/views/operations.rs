@@ -120,6 +120,34 @@ on_both! {
 }
 
 on_both! {
+    the_lines_of_operations_that_overlap_stand_in_the_order_of_the_log(site) {
+        let views = site.views().await;
+        let runner = views.follow();
+        let (sample, other) = (Sample::new(7), Sample::new(8));
+        let mut planned = other.planned();
+        let Operation::Planned { application, .. } = &mut planned else { unreachable!() };
+        *application = sample.application();
+        let again = |attempt| intended(STEPS[0], Direction::Act, attempt);
+        site.append(vec![sample.op(&[sample.planned(), again(1)])]).await;
+        site.append(vec![other.op(&[planned, again(3)])]).await;
+        let position = site.append(vec![sample.op(&[again(2)])]).await;
+        caught_up(&views, position).await;
+        let all = views.app_logs(&sample.id(), 10).await.unwrap();
+        let ids: Vec<i64> = all.items.iter().map(|line| line.id).collect();
+        assert_eq!((all.total, ids), (5, vec![5, 4, 3, 2, 1]));
+        for limit in 0..5 {
+            let some = views.app_logs(&sample.id(), limit).await.unwrap();
+            assert_eq!((some.total, some.items.as_slice()), (5, &all.items[..limit as usize]));
+        }
+        runner.stop().await;
+        // What the rows do not hold yet is not told.
+        site.append(vec![sample.op(&[again(4)])]).await;
+        assert_eq!(views.app_logs(&sample.id(), 10).await.unwrap(), all);
+        views.close().await;
+    }
+}
+
+on_both! {
     operations_are_listed_by_owner_state_and_application(site) {
         let views = site.views().await;
         let runner = views.follow();

@@ -95,6 +95,12 @@ impl Feed for Listed {
         Ok(self.0.iter().filter(|event| event.position > after).take(limit).cloned().collect())
     }
 
+    async fn stream(&self, aggregate_type: &str, id: &str) -> Result<Vec<Recorded>, Error> {
+        let its =
+            |event: &&Recorded| event.aggregate_type == aggregate_type && event.aggregate_id == id;
+        Ok(self.0.iter().filter(its).cloned().collect())
+    }
+
     async fn head(&self) -> Result<Position, Error> {
         Ok(self.0.last().map_or(0, |last| last.position))
     }
@@ -289,8 +295,6 @@ on_both! {
             ("update operations set step = 'x' where app = 'nginx-00000003'", "operations 00000000"),
             ("insert into leases (id, state, holder, body) values ('hostname/ghost', 'held', 'x', '{}')", "leases hostname/ghost"),
             ("delete from leases where id = 'hostname/web-1'", "leases hostname/web-1"),
-            ("delete from app_logs where id = (select min(id) from app_logs)", "app_logs "),
-            ("update app_logs set message = 'x' where id = (select max(id) from app_logs)", "app_logs "),
         ];
         for (plant, subject) in plants {
             site.tamper(plant).await;
@@ -299,9 +303,9 @@ on_both! {
             assert!(report.findings.first.iter().any(found), "{plant}: {report:#?}");
         }
         let report = views.check(silent()).await.unwrap();
-        println!("figure: {:?}: planted 7 differences in {clean} live rows, found {}", site.kind, report.findings.total);
+        println!("figure: {:?}: planted 5 differences in {clean} live rows, found {}", site.kind, report.findings.total);
         // Two operations are about the application that was removed.
-        assert_eq!(report.findings.total, 8);
+        assert_eq!(report.findings.total, 6);
         runner.stop().await;
         views.close().await;
     }

@@ -170,6 +170,8 @@ pub enum CounterEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterRow {
     pub count: i64,
+    /// Events that it was counted from.
+    pub events: i64,
 }
 
 impl<const V: i32, const KNOWS_RESET: bool> Projection for Counter<V, KNOWS_RESET> {
@@ -179,40 +181,29 @@ impl<const V: i32, const KNOWS_RESET: bool> Projection for Counter<V, KNOWS_RESE
     const TABLE: Table = Table {
         name: "counter",
         key: Column::text("id"),
-        columns: &[Column::integer("count"), Column::text("body")],
+        columns: &[Column::integer("count"), Column::integer("events"), Column::text("body")],
         indexes: &["count"],
     };
-    const JOURNAL: Option<Table> = Some(Table {
-        name: "counted",
-        key: Column::integer("id"),
-        columns: &[Column::text("counter"), Column::integer("added")],
-        indexes: &["counter, id desc"],
-    });
+    const RETIRED: &'static [&'static str] = &["counted"];
     type Event = CounterEvent;
     type Row = CounterRow;
 
-    fn apply(
-        row: &mut Option<CounterRow>,
-        event: CounterEvent,
-        at: At<'_>,
-    ) -> Result<Option<Vec<Cell>>, Cannot> {
+    fn apply(row: &mut Option<CounterRow>, event: CounterEvent, _: At<'_>) -> Result<(), Cannot> {
         match event {
             CounterEvent::Added(number) => {
                 // Version 2 counts twice as fast, so that its rows can be told apart.
-                let row = row.get_or_insert(CounterRow { count: 0 });
+                let row = row.get_or_insert(CounterRow { count: 0, events: 0 });
                 row.count += number * i64::from(V);
-                Ok(Some(vec![at.id.into(), number.into()]))
+                row.events += 1;
             }
-            CounterEvent::Reset if KNOWS_RESET => {
-                *row = None;
-                Ok(None)
-            }
-            CounterEvent::Reset => Err(Cannot("nobody said what a reset is".to_owned())),
+            CounterEvent::Reset if KNOWS_RESET => *row = None,
+            CounterEvent::Reset => return Err(Cannot("nobody said what a reset is".to_owned())),
         }
+        Ok(())
     }
 
     fn columns(row: &CounterRow) -> Vec<Cell> {
-        vec![row.count.into()]
+        vec![row.count.into(), row.events.into()]
     }
 }
 
@@ -228,10 +219,10 @@ pub fn reset(id: &str) -> StreamAppend {
     raw("counter", id, "counter.reset", "\"reset\"")
 }
 
-/// The counters and the journal's length, read past the query layer.
+/// The counters' sum, their number, and the events that they were counted from, read past the query layer.
 pub async fn counts(site: &Site) -> (i64, i64, i64) {
     const SQL: &str = "select (select cast(coalesce(sum(count), 0) as bigint) from counter), \
-                       (select count(*) from counter), (select count(*) from counted)";
+                       (select count(*) from counter), (select cast(coalesce(sum(events), 0) as bigint) from counter)";
     match &site.location {
         Location::Sqlite { dir } => {
             let views = rusqlite::Connection::open(dir.join("views.db")).unwrap();
@@ -316,6 +307,10 @@ impl Feed for Fault {
         let page = self.log.page(after, self.small_pages.unwrap_or(limit).min(limit)).await?;
         self.read.fetch_add(page.len() as u64, Ordering::Relaxed);
         Ok(page)
+    }
+
+    async fn stream(&self, aggregate_type: &str, id: &str) -> Result<Vec<Recorded>, Error> {
+        self.log.stream(aggregate_type, id).await
     }
 
     async fn head(&self) -> Result<Position, Error> {

@@ -13,23 +13,22 @@ on_both! {
         let head = site.store.head().await.unwrap();
         caught_up(&views, head).await;
         let clean = views.verify("counter", silent()).await.unwrap();
-        assert_eq!((clean.position, clean.rows_compared, clean.rows_different), (head, 100, 0));
-        for (plant, table, key) in [
-            ("update counter set count = count + 1 where id = 'c07'", "counter", "c07"),
-            ("update counter set body = '{\"count\":9}' where id = 'c08'", "counter", "c08"),
-            ("delete from counter where id = 'c09'", "counter", "c09"),
-            ("insert into counter (id, count, body) values ('ghost', 1, '{}')", "counter", "ghost"),
-            ("update counted set added = 7 where id = 3", "counted", "3"),
-            ("delete from counted where id = 50", "counted", "50"),
+        assert_eq!((clean.position, clean.rows_compared, clean.rows_different), (head, 50, 0));
+        for (plant, key) in [
+            ("update counter set count = count + 1 where id = 'c07'", "c07"),
+            ("update counter set body = '{\"count\":9}' where id = 'c08'", "c08"),
+            ("delete from counter where id = 'c09'", "c09"),
+            ("update counter set events = null where id = 'c10'", "c10"),
+            ("insert into counter (id, count, body) values ('ghost', 1, '{}')", "ghost"),
         ] {
             site.tamper(plant).await;
             let verdict = views.verify("counter", silent()).await.unwrap();
-            let found = verdict.differences.iter().find(|d| d.table == table && d.key == key);
+            let found = verdict.differences.iter().find(|d| d.table == "counter" && d.key == key);
             assert!(found.is_some(), "{plant}: {:?}", verdict.differences);
         }
         let verdict = views.verify("counter", silent()).await.unwrap();
-        println!("figure: {:?}: planted 6 differences, found {}", site.kind, verdict.rows_different);
-        assert_eq!(verdict.rows_different, 6);
+        println!("figure: {:?}: planted 5 differences, found {}", site.kind, verdict.rows_different);
+        assert_eq!(verdict.rows_different, 5);
         views.rebuild(&["counter"], silent()).await.unwrap();
         assert_eq!(views.verify("counter", silent()).await.unwrap().rows_different, 0);
         runner.stop().await;
