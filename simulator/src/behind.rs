@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::handle::SimulatorHandle;
 use crate::sim::Sim;
 use crate::world::container::Container;
-use crate::world::storage::{Volume, print_size};
+use crate::world::storage::{Archive, Volume, print_size, split_volid};
 
 /// A container of somebody else.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -97,6 +97,32 @@ impl SimulatorHandle {
         Ok(())
     }
 
+    /// Stores an archive of a container as it is, under this volume id and with these notes.
+    ///
+    /// # Errors
+    /// `Unknown` if the container, or the volume's storage on its node, is not there.
+    pub fn plant_archive(&self, vmid: u32, volid: &str, notes: &str) -> Result<(), Error> {
+        let mut world = self.sim.world();
+        let container = world
+            .containers
+            .get(&vmid)
+            .ok_or_else(|| Error::Unknown { kind: "container", name: vmid.to_string() })?;
+        let (node, archive) = (container.node.clone(), Archive::of(container));
+        let (storage, file) = split_volid(volid).unwrap_or_default();
+        let format = file.split_once(".").map_or("tar", |(_, format)| format);
+        let volume = Volume {
+            notes: Some(notes.to_owned()),
+            ..Volume::backup(vmid, format, self.sim.now(), archive)
+        };
+        let stores = world.nodes.get_mut(&node).map(|node| &mut node.stores);
+        stores
+            .and_then(|stores| stores.get_mut(storage))
+            .ok_or_else(|| Error::Unknown { kind: "storage", name: storage.to_owned() })?
+            .volumes
+            .insert(volid.to_owned(), volume);
+        Ok(())
+    }
+
     /// Removes a volume, such as an archive, from every storage that has it.
     ///
     /// # Errors
@@ -135,7 +161,7 @@ impl SimulatorHandle {
         let (from, volumes) =
             (std::mem::replace(&mut container.node, node.to_owned()), container.volumes());
         for volid in volumes {
-            let Some((storage, _)) = crate::world::storage::split_volid(&volid) else { continue };
+            let Some((storage, _)) = split_volid(&volid) else { continue };
             let taken = world
                 .nodes
                 .get_mut(&from)

@@ -1,22 +1,22 @@
 //! Logs that were written once and are read for ever: how they are made, kept, cut off, and gone on with.
 
-use std::collections::BTreeMap;
+mod scheduled;
+mod world;
+
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proximity_commands::marker::Marker;
-use proximity_domain::application::{self, Origin};
-use proximity_domain::operation::{Direction, Event as Op};
-use proximity_domain::plan::{CloneWay, GuestRef, Kind, Plan, Source};
-use proximity_domain::{ApplicationId, OperationId};
+use proximity_domain::OperationId;
+use proximity_domain::plan::{CloneWay, Kind, RestoreWay};
 use proximity_eventstore::{Append, Expected, Lane, NewEvent, Recorded, StreamAppend};
-use proximity_simulator::{Fault, FaultRule, Foreign};
+use proximity_simulator::{Fault, FaultRule};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::matrix::Saga;
-use crate::rig::{HOST, Rig, quick, snapshot_of};
+use crate::rig::{Rig, quick, snapshot_of};
+use world::{build, stranger};
 
 /// Within which any operation of these logs ends.
 const SOON: Duration = Duration::from_secs(60);
@@ -24,8 +24,18 @@ const SOON: Duration = Duration::from_secs(60);
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 /// The kinds of logs; each is one file.
-pub const LOGS: &[&str] =
-    &["life", "undone", "adopted", "cloned", "backed_up", "image", "cloned_down"];
+pub const LOGS: &[&str] = &[
+    "life",
+    "undone",
+    "adopted",
+    "cloned",
+    "backed_up",
+    "image",
+    "cloned_down",
+    "restored",
+    "restored_over",
+    "scheduled",
+];
 
 /// The folder of one version of the program.
 pub fn folder(version: &str) -> PathBuf {
@@ -129,28 +139,20 @@ pub async fn happen(name: &str) -> Vec<Recorded> {
             let removal = rig.delete_backup(&application).await;
             assert_eq!(rig.ended(removal, SOON).await, "done");
         }
+        "restored" | "restored_over" => {
+            let backup = rig.back_up(&application).await;
+            assert_eq!(rig.ended(backup, SOON).await, "done");
+            let way = if name == "restored" { RestoreWay::Swap } else { RestoreWay::InPlace };
+            let restore = rig.restore(&application, way, |_| {}).await;
+            assert_eq!(rig.ended(restore, SOON).await, "done");
+            let removal = rig.begin(&application, Kind::Delete).await;
+            assert_eq!(rig.ended(removal, SOON).await, "done");
+        }
+        "scheduled" => scheduled::happen(&rig, &application).await,
         _ => {}
     }
     runner.stop().await;
     rig.events().await
-}
-
-/// The container that is adopted; its configuration has the digest that the log names.
-fn stranger(description: Option<String>, running: bool) -> Foreign {
-    let notes = "kept since 2019\n\nask Ada before stopping it".to_owned();
-    let description = match description {
-        None => notes,
-        Some(marker) => format!("{notes}\n{marker}"),
-    };
-    Foreign {
-        vmid: Some(104),
-        hostname: Some("cell".to_owned()),
-        description: Some(description),
-        config: [("net0".to_owned(), "name=eth0,bridge=vmbr0,ip=dhcp".to_owned())].into(),
-        image: "debian-12".to_owned(),
-        running,
-        ..Foreign::default()
-    }
 }
 
 /// The operations that are open at the end of these events, oldest first.
@@ -165,6 +167,26 @@ pub fn open(events: &[Recorded]) -> Vec<OperationId> {
         }
     }
     open
+}
+
+/// Where the log can have ended while something was under way: after each append to an operation or to
+/// a schedule's run that left one open.
+pub fn cuts(events: &[Recorded]) -> Vec<usize> {
+    let (mut touched, mut cuts) = (false, Vec::new());
+    for (index, event) in events.iter().enumerate() {
+        touched |= ["operation", "backup_run"].contains(&event.aggregate_type.as_str());
+        // One append shares its metadata and the moment.
+        let goes_on = events.get(index + 1).is_some_and(|next| {
+            (&next.metadata, next.recorded_at) == (&event.metadata, event.recorded_at)
+        });
+        if !goes_on && std::mem::take(&mut touched) {
+            let part = &events[..=index];
+            if !open(part).is_empty() || scheduled::is_running(part) {
+                cuts.push(part.len());
+            }
+        }
+    }
+    cuts
 }
 
 /// Puts these events into the rig's empty log, as they are.
@@ -196,155 +218,9 @@ pub async fn load(rig: &Rig, events: &[Recorded]) {
     }
 }
 
-#[derive(Clone)]
-struct Planted {
-    application: ApplicationId,
-    operation: OperationId,
-    hostname: String,
-    adopted: bool,
-    marked: bool,
-    running: bool,
-}
-
-/// Makes on the simulator what these events say exists. `effect`: that of the last intent, if that is
-/// where they end, happened.
-pub async fn build(rig: &Rig, events: &[Recorded], effect: bool) {
-    let mut guests: BTreeMap<u32, Planted> = BTreeMap::new();
-    let mut requested: BTreeMap<ApplicationId, application::Requested> = BTreeMap::new();
-    let mut plans: BTreeMap<String, (ApplicationId, Plan)> = BTreeMap::new();
-    let (mut template, mut image, mut snapshot) = (None, None, None);
-    for (index, event) in events.iter().enumerate() {
-        if event.event_type == "application.requested" {
-            let application: ApplicationId = event.aggregate_id.parse().unwrap();
-            let application::Event::Requested(asked) =
-                serde_json::from_str(&event.payload).unwrap()
-            else {
-                panic!("a request is no request");
-            };
-            if asked.origin == Origin::Adopted {
-                let planted = planted(&application, &asked, false);
-                guests.insert(asked.guest.vmid.get(), Planted { running: true, ..planted });
-            }
-            requested.insert(application, *asked);
-        }
-        if event.aggregate_type != "operation" {
-            continue;
-        }
-        let last = index + 1 == events.len();
-        let (step, direction) = match serde_json::from_str(&event.payload).unwrap() {
-            Op::Planned { application, plan, .. } => {
-                if let Plan::Deploy(plan) = &plan
-                    && let Source::Oci { image: reference, .. } = &plan.source
-                {
-                    image = Some(reference.clone());
-                }
-                plans.insert(event.aggregate_id.clone(), (application, plan));
-                continue;
-            }
-            Op::StepSucceeded { step, direction, found, .. } => {
-                if let Some(proximity_domain::operation::Finding::Archive { volume, .. }) = found {
-                    template = Some(volume);
-                }
-                (step, direction)
-            }
-            Op::StepIntended { step, direction, .. } if last && effect => (step, direction),
-            _ => continue,
-        };
-        let (application, plan) = &plans[&event.aggregate_id];
-        let guest: Option<&GuestRef> = plan.guest();
-        let Some(vmid) = guest.map(|guest| guest.vmid.get()) else { continue };
-        match (step.as_str(), direction) {
-            ("create_container" | "clone_container", Direction::Act) => {
-                guests.insert(vmid, planted(application, &requested[application], true));
-            }
-            ("create_container" | "clone_container", Direction::Undo)
-            | ("destroy", Direction::Act) => {
-                guests.remove(&vmid);
-            }
-            ("snapshot_source", Direction::Act) => {
-                if let Plan::Clone(plan) = plan
-                    && let CloneWay::Snapshot { name } = &plan.way
-                {
-                    snapshot = Some((plan.source_guest.clone(), name.clone()));
-                }
-            }
-            ("stop_source" | "start_source", _) => {
-                let Plan::Clone(plan) = plan else { panic!("{step} without a clone") };
-                let source = guests.get_mut(&plan.source_guest.vmid.get()).unwrap();
-                source.running = (step == "start_source") == matches!(direction, Direction::Act);
-            }
-            ("remove_snapshot", Direction::Act) | ("snapshot_source", Direction::Undo) => {
-                snapshot = None;
-            }
-            (step, direction) => {
-                let Some(planted) = guests.get_mut(&vmid) else { continue };
-                match (step, direction) {
-                    ("start", Direction::Act) => planted.running = true,
-                    ("stop", Direction::Act) | ("start", Direction::Undo) => {
-                        planted.running = false;
-                    }
-                    ("mark_container", Direction::Act) => planted.marked = true,
-                    ("mark_container", Direction::Undo) | ("unmark_container", _) => {
-                        planted.marked = false;
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-    for (vmid, planted) in guests {
-        plant(rig, vmid, planted).await;
-    }
-    let hypervisor = rig.env.hypervisors.of(HOST).await.unwrap();
-    let node = "pve1".parse().unwrap();
-    if let Some(name) = template.as_ref().and_then(|volume| volume.rsplit('/').next()) {
-        let task = match &image {
-            None => hypervisor.download_appliance(&node, "local", name).await,
-            Some(image) => {
-                let name = name.trim_end_matches(".tar");
-                hypervisor.pull_oci_image(&node, "local", image, name).await
-            }
-        };
-        drop(task.unwrap());
-        rig.simulator.idle().await;
-    }
-    if let Some((guest, name)) = snapshot {
-        hypervisor.create_snapshot(&guest.node, guest.vmid, &name).await.unwrap();
-        rig.simulator.idle().await;
-    }
-}
-
-fn planted(application: &ApplicationId, asked: &application::Requested, marked: bool) -> Planted {
-    Planted {
-        application: application.clone(),
-        operation: asked.operation,
-        hostname: asked.holdings.hostname.to_string(),
-        adopted: asked.origin == Origin::Adopted,
-        marked,
-        running: false,
-    }
-}
-
-async fn plant(rig: &Rig, vmid: u32, planted: Planted) {
-    let marker = Marker { application: planted.application, operation: planted.operation };
-    let number = i64::from(vmid).try_into().unwrap();
-    let description =
-        rig.env.markers.describe(&marker, &crate::rig::CLUSTER.parse().unwrap(), number);
-    let foreign = if planted.adopted {
-        stranger(planted.marked.then_some(description), planted.running)
-    } else {
-        let mut foreign = stranger(None, planted.running);
-        foreign.description = Some(description);
-        foreign.hostname = Some(planted.hostname);
-        foreign.image = "alpine-3.22".to_owned();
-        foreign.config.insert("protection".to_owned(), "1".to_owned());
-        foreign
-    };
-    rig.simulator.plant_container(Foreign { vmid: Some(vmid), ..foreign }).await.unwrap();
-}
-
-/// A rig with a log that ends in the middle of an operation, and the world that fits it; gone on with
-/// until nothing is open. Returns what is wrong, and how the open operations ended.
+/// A rig with a log that ends in the middle of something, and the world that fits it; gone on with
+/// until nothing is open. Returns what is wrong, and how the open operations ended, and all that a
+/// schedule's run began.
 pub async fn go_on(events: &[Recorded], effect: bool) -> (Vec<String>, Vec<&'static str>) {
     let data = tempfile::tempdir().unwrap();
     let rig = Rig::new(data.path(), quick()).await;
@@ -354,6 +230,10 @@ pub async fn go_on(events: &[Recorded], effect: bool) -> (Vec<String>, Vec<&'sta
     let mut ends = Vec::new();
     for operation in open(events) {
         ends.push(rig.ended(operation, SOON).await);
+    }
+    let runs = events.iter().any(|event| event.aggregate_type == "backup_schedule");
+    if runs {
+        ends.append(&mut scheduled::go_on(&rig, events).await);
     }
     runner.stop().await;
     let found = crate::checker::check(&rig.events().await, &rig.guests());
@@ -366,6 +246,8 @@ pub async fn go_on(events: &[Recorded], effect: bool) -> (Vec<String>, Vec<&'sta
         .map(|guest| format!("guest {}/{} exists", crate::rig::CLUSTER, guest.vmid))
         .collect();
     let is_released = |anomaly: &String| released.iter().any(|guest| anomaly.starts_with(guest));
-    let wrong = found.anomalies.iter().filter(|anomaly| !is_released(anomaly)).cloned().collect();
+    let mut wrong: Vec<String> =
+        found.anomalies.iter().filter(|anomaly| !is_released(anomaly)).cloned().collect();
+    wrong.append(&mut world::archives_wrong(&rig).await);
     (wrong, ends)
 }

@@ -189,11 +189,7 @@ fn begin(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Failure> {
 fn store_archive(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Failure> {
     let mut world = task.sim.world();
     let container = existing(&world, &job.node, vmid)?;
-    let archive = Archive {
-        config: container.config.clone(),
-        image: container.image.clone(),
-        disk_size: container.disk_size(),
-    };
+    let archive = Archive::of(container);
     let name = container.name();
     let notes = job.notes.as_ref().map(|template| {
         template
@@ -216,24 +212,17 @@ fn store_archive(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Fai
         now += 1;
         volid = self::volid(&job.storage, vmid, now, job.extension);
     }
-    let size = 1_088_283 + u64::from(vmid);
-    if store.avail() < size {
+    let volume = Volume {
+        notes,
+        protected: job.protected,
+        ..Volume::backup(vmid, job.extension, now, archive)
+    };
+    if store.avail() < volume.size {
         let tar = "set -o pipefail && lxc-usernsexec -- tar cpf - --totals --sparse | zstd";
         return Err(Failure::Error(format!(
             "command '{tar}' failed: exit code 70: No space left on device"
         )));
     }
-    let volume = Volume {
-        content: "backup",
-        format: job.extension.to_owned(),
-        size,
-        used: size,
-        ctime: now,
-        vmid: Some(vmid),
-        notes,
-        protected: job.protected,
-        archive: Some(Box::new(archive)),
-    };
     store.volumes.insert(volid.clone(), volume);
     task.sim.record(&mut world, &job.auth, &job.node, "backup.created", Some(vmid), Some(&volid));
     Ok(volid)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::StorageConfig;
-use crate::world::container::Config;
+use crate::world::container::{Config, Container};
 
 /// A storage as one node sees it.
 pub(crate) struct Store {
@@ -33,6 +33,17 @@ pub(crate) struct Archive {
     pub(crate) config: Config,
     pub(crate) image: String,
     pub(crate) disk_size: u64,
+}
+
+impl Archive {
+    /// Of a container as it is.
+    pub(crate) fn of(container: &Container) -> Self {
+        Self {
+            config: container.config.clone(),
+            image: container.image.clone(),
+            disk_size: container.disk_size(),
+        }
+    }
 }
 
 /// A template that the appliance index offers.
@@ -146,6 +157,21 @@ impl Volume {
             notes: None,
             protected: false,
             archive: None,
+        }
+    }
+
+    pub(crate) fn backup(vmid: u32, format: &str, now: i64, archive: Archive) -> Self {
+        let size = 1_088_283 + u64::from(vmid);
+        Self {
+            content: "backup",
+            format: format.to_owned(),
+            size,
+            used: size,
+            ctime: now,
+            vmid: Some(vmid),
+            notes: None,
+            protected: false,
+            archive: Some(Box::new(archive)),
         }
     }
 
