@@ -87,6 +87,9 @@ pub(crate) type Rows = Vec<Vec<Cell>>;
 pub(crate) trait Backend: Send + Sync {
     /// One reading statement; parameters are written `$1`, `$2`, ….
     async fn select(&self, sql: &str, cells: Vec<Cell>, kinds: &[Kind]) -> Result<Rows, Error>;
+    /// Key and body of those of these rows that exist, as committed.
+    async fn load(&self, physical: &str, keys: Vec<String>)
+    -> Result<Vec<(String, String)>, Error>;
     /// A transaction that writes; ends in a rollback unless committed.
     async fn begin(&self) -> Result<Box<dyn Session>, Error>;
     /// A transaction that reads one state of everything.

@@ -42,6 +42,9 @@ pub trait AnyFold: Send + Sync {
     fn forget(&mut self);
     /// What changed since the last call; lets go what no event will change any more.
     fn settle(&mut self) -> Result<Changes, Error>;
+    /// The same for a caller that writes what this gives before the next call's: lets go also what has
+    /// not changed since the last call, and is in the table.
+    fn flush(&mut self) -> Result<Changes, Error>;
     /// Key and body, as the API shows it, of each row in memory.
     fn held(&self) -> Result<Vec<(String, serde_json::Value)>, Error>;
 }
@@ -180,6 +183,12 @@ impl<P: Projection> AnyFold for Fold<P> {
         Ok(changes)
     }
 
+    fn flush(&mut self) -> Result<Changes, Error> {
+        // A row that is deleted now stays as well: until that is written, the table still has it.
+        self.rows.retain(|_, slot| slot.dirty);
+        self.changes_keeping(|row| !P::is_final(row))
+    }
+
     fn held(&self) -> Result<Vec<(String, serde_json::Value)>, Error> {
         let rows = self.rows.iter().filter_map(|(key, slot)| Some((key, slot.row.as_ref()?)));
         rows.map(|(key, row)| {
@@ -221,6 +230,10 @@ impl AnyFold for Absent {
     fn forget(&mut self) {}
 
     fn settle(&mut self) -> Result<Changes, Error> {
+        Err(Error::Closed)
+    }
+
+    fn flush(&mut self) -> Result<Changes, Error> {
         Err(Error::Closed)
     }
 

@@ -48,9 +48,9 @@ pub(crate) async fn changes(fold: &mut Box<dyn AnyFold>) -> Result<Changes, Erro
     elsewhere(fold, |fold| fold.changes()).await?
 }
 
-/// The same, and lets go what no event will change any more.
-pub(crate) async fn settled(fold: &mut Box<dyn AnyFold>) -> Result<Changes, Error> {
-    elsewhere(fold, |fold| fold.settle()).await?
+/// The same, and lets go what is not needed to go on; see [`AnyFold::flush`].
+pub(crate) async fn flushed(fold: &mut Box<dyn AnyFold>) -> Result<Changes, Error> {
+    elsewhere(fold, |fold| fold.flush()).await?
 }
 
 /// Works on a fold off the async threads.

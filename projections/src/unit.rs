@@ -11,13 +11,11 @@ use crate::backend::{Mark, Session};
 use crate::error::Error;
 use crate::fold::{AnyFold, Changes};
 use crate::projection::AnyProjection;
-use crate::step::{changes, fold, load, settled, write};
+use crate::step::{changes, flushed, fold, load, write};
 use crate::views::Inner;
 
-/// Rows that are written at once.
-const BATCH: usize = 10_000;
-/// Rows that are kept in memory when they are written; of more, all are read again when they change.
-const HELD: usize = 5_000;
+/// Rows that are written at once; what was changed since the batch before stays in memory.
+const BATCH: usize = 5_000;
 
 /// Held by the one that writes.
 pub(crate) type Turn = Arc<Mutex<()>>;
@@ -72,14 +70,14 @@ impl Unit {
         let (fold_of, after) = (self.fold.as_mut(), self.reached);
         match session {
             Some(session) => load(session, projection, slot, fold_of, page, after).await?,
-            None if fold_of.missing(page, after).is_empty() => {}
             None => {
-                // What was written and let go is to be found there.
-                self.written().await?;
-                let (projection, fold_of) = (self.projection(inner), self.fold.as_mut());
-                let mut session = inner.backend.begin().await?;
-                load(session.as_mut(), projection, slot, fold_of, page, after).await?;
-                session.rollback().await?;
+                let asked = fold_of.missing(page, after);
+                if !asked.is_empty() {
+                    // Whatever was let go is committed: only what is on its way was kept.
+                    let physical = slot.table(projection.table().name);
+                    let found = inner.backend.load(&physical, asked.clone()).await?;
+                    fold_of.admit(asked, found)?;
+                }
             }
         }
         let folded = fold(&mut self.fold, page, after).await?;
@@ -102,10 +100,7 @@ impl Unit {
     /// Sends off to the tables what changed, together with the checkpoint; in turn with others, so that
     /// a database that serves readers meanwhile writes for one of them only.
     pub async fn send(&mut self, inner: &Arc<Inner>, turn: &Turn) -> Result<(), Error> {
-        let changes = settled(&mut self.fold).await?;
-        if self.fold.size() > HELD {
-            self.fold.forget();
-        }
+        let changes = flushed(&mut self.fold).await?;
         self.written().await?;
         let (inner, mark, index) = (Arc::clone(inner), self.mark.clone(), self.index);
         let turn = Arc::clone(turn);

@@ -82,11 +82,28 @@ fn integer(row: &PgRow, index: usize) -> Result<Option<i64>, sqlx::Error> {
         .or_else(|_| Ok(row.try_get::<Option<i32>, _>(index)?.map(i64::from)))
 }
 
+async fn load<'c>(
+    database: impl sqlx::PgExecutor<'c>,
+    physical: &str,
+    keys: Vec<String>,
+) -> Result<Vec<(String, String)>, Error> {
+    let sql = format!("select id, body from {physical} where id = any($1)");
+    Ok(sqlx::query_as(&sql).bind(keys).fetch_all(database).await?)
+}
+
 #[async_trait]
 impl Backend for Postgres {
     async fn select(&self, sql: &str, args: Vec<Cell>, kinds: &[Kind]) -> Result<Rows, Error> {
         let rows = prepared(sql, args).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(|row| cells(row, kinds)).collect::<Result<_, _>>()?)
+    }
+
+    async fn load(
+        &self,
+        physical: &str,
+        keys: Vec<String>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        load(&self.pool, physical, keys).await
     }
 
     async fn begin(&self) -> Result<Box<dyn Session>, Error> {
@@ -212,8 +229,7 @@ impl Session for Transaction {
         physical: &str,
         keys: Vec<String>,
     ) -> Result<Vec<(String, String)>, Error> {
-        let sql = format!("select id, body from {physical} where id = any($1)");
-        Ok(sqlx::query_as(&sql).bind(keys).fetch_all(&mut *self.connection).await?)
+        load(&mut *self.connection, physical, keys).await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), Error> {

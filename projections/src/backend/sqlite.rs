@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -16,6 +17,12 @@ use crate::error::Error;
 
 /// Reading connections; a list is quick, so a few serve many callers.
 const READERS: usize = 3;
+/// Rows written since the last checkpoint after which one is made beside the writing.
+const CHECKPOINT_ROWS: usize = 1_000;
+/// Pages of the write-ahead log after which the writer makes one itself, and waits for it; 256 MiB.
+const MOST_PAGES: u32 = 65_536;
+/// What is left of the write-ahead log's file after a checkpoint.
+const WAL_BYTES: u32 = 16 << 20;
 /// Keys looked up in one statement.
 const LOOKUP: usize = 500;
 
@@ -23,6 +30,39 @@ pub(crate) struct Sqlite {
     path: PathBuf,
     readers: Workers,
     writer: Arc<Mutex<Workers>>,
+    checkpoints: Arc<Checkpoints>,
+}
+
+/// Brings the write-ahead log into the database while others write: each checkpoint is flushed to the
+/// disk, and a writer that made it in its commit would wait for that.
+struct Checkpoints {
+    workers: Workers,
+    /// Written since the last one was asked for.
+    rows: AtomicUsize,
+    /// One is asked for and not made yet.
+    is_due: AtomicBool,
+}
+
+impl Checkpoints {
+    fn committed(self: &Arc<Self>, rows: usize) {
+        let since = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        if since < CHECKPOINT_ROWS || self.is_due.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.rows.store(0, Ordering::Relaxed);
+        let this = Arc::clone(self);
+        let sent = self.workers.send(move |connection| {
+            let made = connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()));
+            this.is_due.store(false, Ordering::Release);
+            if let Err(error) = made {
+                // The writer makes one itself before the log is too long.
+                tracing::debug!(%error, "no checkpoint of views.db");
+            }
+        });
+        if let Err(error) = sent {
+            tracing::debug!(%error, "no checkpoint of a closed views.db");
+        }
+    }
 }
 
 impl Sqlite {
@@ -48,10 +88,16 @@ impl Sqlite {
             other => other,
         }?;
         let readers = (0..READERS).map(|_| connect(&path)).collect::<Result<_, _>>()?;
+        let checkpoints = Checkpoints {
+            workers: Workers::start("views-checkpoint", vec![connect(&path)?])?,
+            rows: AtomicUsize::new(0),
+            is_due: AtomicBool::new(false),
+        };
         Ok(Self {
             path,
             readers: Workers::start("views-read", readers)?,
             writer: Arc::new(Mutex::new(Workers::start("views-write", vec![writer])?)),
+            checkpoints: Arc::new(checkpoints),
         })
     }
 }
@@ -63,6 +109,8 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     // Consistent after a power cut; a lost tail is projected again.
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "cache_size", -32_768)?;
+    connection.pragma_update(None, "wal_autocheckpoint", MOST_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     connection.set_prepared_statement_cache_capacity(128);
     // The first read of the file shows whether it is a database at all.
     connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
@@ -110,6 +158,25 @@ fn query(
     Ok(rows.collect::<rusqlite::Result<Rows>>()?)
 }
 
+fn load(
+    connection: &Connection,
+    physical: &str,
+    keys: &[String],
+) -> Result<Vec<(String, String)>, Error> {
+    let mut found = Vec::new();
+    for keys in keys.chunks(LOOKUP) {
+        let marks = vec!["?"; keys.len()].join(", ");
+        let sql = format!("select id, body from {physical} where id in ({marks})");
+        let mut statement = connection.prepare(&sql)?;
+        let rows =
+            statement.query_map(params_from_iter(keys), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for row in rows {
+            found.push(row?);
+        }
+    }
+    Ok(found)
+}
+
 #[async_trait]
 impl Backend for Sqlite {
     async fn select(&self, sql: &str, cells: Vec<Cell>, kinds: &[Kind]) -> Result<Rows, Error> {
@@ -117,10 +184,20 @@ impl Backend for Sqlite {
         self.readers.run(move |connection| query(connection, &sql, &cells, &kinds)).await
     }
 
+    async fn load(
+        &self,
+        physical: &str,
+        keys: Vec<String>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let physical = physical.to_owned();
+        self.readers.run(move |connection| load(connection, &physical, &keys)).await
+    }
+
     async fn begin(&self) -> Result<Box<dyn Session>, Error> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
         // Made first: a caller that goes away while it begins leaves a rollback behind.
-        let transaction = Transaction { workers: Owner::Shared(writer), open: true };
+        let owner = Owner::Shared(writer, Arc::clone(&self.checkpoints));
+        let transaction = Transaction { workers: owner, open: true, rows: 0 };
         let begin = |connection: &mut Connection| Ok(connection.execute_batch("begin immediate")?);
         transaction.workers().run(begin).await?;
         Ok(Box::new(transaction))
@@ -136,29 +213,32 @@ impl Backend for Sqlite {
         });
         let connection = opened.await.map_err(|_| Error::Closed)??;
         let workers = Workers::start("views-snapshot", vec![connection])?;
-        Ok(Box::new(Transaction { workers: Owner::Own(workers), open: true }))
+        Ok(Box::new(Transaction { workers: Owner::Own(workers), open: true, rows: 0 }))
     }
 
     async fn close(&self) {
         self.readers.close().await;
+        self.checkpoints.workers.close().await;
         self.writer.lock().await.close().await;
     }
 }
 
 enum Owner {
-    Shared(OwnedMutexGuard<Workers>),
+    Shared(OwnedMutexGuard<Workers>, Arc<Checkpoints>),
     Own(Workers),
 }
 
 struct Transaction {
     workers: Owner,
     open: bool,
+    /// Written and deleted so far.
+    rows: usize,
 }
 
 impl Transaction {
     fn workers(&self) -> &Workers {
         match &self.workers {
-            Owner::Shared(workers) => workers,
+            Owner::Shared(workers, _) => workers,
             Owner::Own(workers) => workers,
         }
     }
@@ -235,6 +315,7 @@ impl Session for Transaction {
         let columns = table.column_list();
         let marks = vec!["?"; table.all_columns().count()].join(", ");
         let sql = format!("{verb} into {physical} ({columns}) values ({marks})");
+        self.rows += rows.len();
         self.workers()
             .run(move |connection| {
                 // One prepared statement a row is what SQLite does fastest.
@@ -249,6 +330,7 @@ impl Session for Transaction {
 
     async fn delete(&mut self, physical: &str, keys: Vec<String>) -> Result<(), Error> {
         let sql = format!("delete from {physical} where id = ?");
+        self.rows += keys.len();
         self.workers()
             .run(move |connection| {
                 let mut statement = connection.prepare_cached(&sql)?;
@@ -266,26 +348,15 @@ impl Session for Transaction {
         keys: Vec<String>,
     ) -> Result<Vec<(String, String)>, Error> {
         let physical = physical.to_owned();
-        self.workers()
-            .run(move |connection| {
-                let mut found = Vec::new();
-                for keys in keys.chunks(LOOKUP) {
-                    let marks = vec!["?"; keys.len()].join(", ");
-                    let sql = format!("select id, body from {physical} where id in ({marks})");
-                    let mut statement = connection.prepare(&sql)?;
-                    let rows = statement
-                        .query_map(params_from_iter(keys), |row| Ok((row.get(0)?, row.get(1)?)))?;
-                    for row in rows {
-                        found.push(row?);
-                    }
-                }
-                Ok(found)
-            })
-            .await
+        self.workers().run(move |connection| load(connection, &physical, &keys)).await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), Error> {
-        self.end("commit").await
+        self.end("commit").await?;
+        if let Owner::Shared(_, checkpoints) = &self.workers {
+            checkpoints.committed(self.rows);
+        }
+        Ok(())
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<(), Error> {
