@@ -1,8 +1,9 @@
 //! What the runner and a build do with a page: read the rows it needs, fold it, write what changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use proximity_eventstore::{Position, Recorded};
+use tokio::sync::Semaphore;
 
 use crate::backend::{Session, Slot};
 use crate::error::Error;
@@ -11,6 +12,12 @@ use crate::projection::AnyProjection;
 
 /// Pages larger than this are folded off the async threads.
 const INLINE: usize = 256;
+
+/// Work on folds at a time: one core is left to those who read meanwhile.
+static CORES: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new(cores.saturating_sub(1).max(1))
+});
 
 /// Reads the rows that a page needs and that are not in memory.
 pub(crate) async fn load(
@@ -58,8 +65,10 @@ async fn elsewhere<T: Send + 'static>(
     fold: &mut Box<dyn AnyFold>,
     work: impl FnOnce(&mut dyn AnyFold) -> T + Send + 'static,
 ) -> Result<T, Error> {
+    let core = CORES.acquire().await.map_err(|_| Error::Closed)?;
     let mut taken = std::mem::replace(fold, Box::new(Absent));
     let working = tokio::task::spawn_blocking(move || {
+        let _core = core;
         let result = work(taken.as_mut());
         (taken, result)
     });
