@@ -3,15 +3,15 @@
 //!
 //! Each write carries a checkpoint, so that what a killed process had built is gone on with.
 
+mod pass;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::Position;
 use serde::Serialize;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -75,10 +75,6 @@ pub struct Rebuilt {
     pub from: Position,
 }
 
-/// How long a build goes on without a checkpoint.
-const CHECKPOINT: Duration = Duration::from_secs(5);
-/// Pages that a projection may be behind the reading.
-const AHEAD: usize = 2;
 /// How often a build says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// After this long without a sign, a build counts as dead.
@@ -148,9 +144,11 @@ pub(crate) async fn build(
         return Ok(Vec::new());
     }
     let pulse = Pulse::of(inner, &units);
-    let from: Vec<Position> = units.iter().map(|unit| unit.reached).collect();
+    let from: HashMap<usize, Position> =
+        units.iter().map(|unit| (unit.index, unit.reached)).collect();
     let turn = Turn::default();
-    let (mut units, mut built) = run(inner, units, &cause.options(), &turn, on_progress).await;
+    let (mut units, mut built) =
+        pass::run(inner, units, &cause.options(), &turn, on_progress).await;
     if built.is_ok() {
         // One transaction each: two switches in one could wait for a reader that waits for both.
         let finished = join_all(units.iter_mut().map(|unit| finish(inner, unit, &turn))).await;
@@ -168,13 +166,14 @@ pub(crate) async fn build(
         }
         return Err(error);
     }
-    let rebuilt = |(unit, from): (&Unit, Position)| Rebuilt {
+    units.sort_by_key(|unit| chosen.iter().position(|index| *index == unit.index));
+    let rebuilt = |unit: &Unit| Rebuilt {
         name: unit.mark.name.clone(),
         version: unit.mark.version,
         position: unit.reached,
-        from,
+        from: from.get(&unit.index).copied().unwrap_or_default(),
     };
-    Ok(units.iter().zip(from).map(rebuilt).collect())
+    Ok(units.iter().map(rebuilt).collect())
 }
 
 /// Claims the builds; of one that seems dead, whoever asked waits until it surely is.
@@ -257,120 +256,6 @@ async fn claim(inner: &Inner, chosen: &[usize], cause: &Cause) -> Result<Claimed
     }
     session.commit().await?;
     Ok(Claimed::All(units))
-}
-
-/// Reads the log once for all of them, up to its head; each folds and writes in a task of its own.
-async fn run(
-    inner: &Arc<Inner>,
-    units: Vec<Unit>,
-    options: &Rebuild,
-    turn: &Turn,
-    on_progress: &OnProgress,
-) -> (Vec<Unit>, Result<(), Error>) {
-    let events_before = units.iter().map(|unit| unit.reached).min().unwrap_or_default();
-    let reached = units.iter().map(|unit| Arc::new(AtomicU64::new(unit.reached))).collect();
-    let (last, started) = (AtomicU64::new(events_before), Instant::now());
-    let told = Told { reached, events_before, last, on_progress, started };
-    let mut senders = Vec::new();
-    let mut tasks = Vec::new();
-    for (unit, reached) in units.into_iter().zip(&told.reached) {
-        let (sender, pages) = mpsc::channel(AHEAD);
-        let (inner, turn, reached) = (Arc::clone(inner), Arc::clone(turn), Arc::clone(reached));
-        senders.push(sender);
-        tasks.push(tokio::spawn(follow(inner, unit, pages, options.checkpoint, turn, reached)));
-    }
-    let mut result = read(inner, senders, &told).await;
-    let mut units = Vec::new();
-    for task in tasks {
-        let Ok((unit, followed)) = task.await else {
-            result = Err(Error::Closed);
-            continue;
-        };
-        units.push(unit);
-        // Why one ended says more than that nobody took its pages any more.
-        if followed.is_err() {
-            result = followed;
-        }
-    }
-    told.tell(told.least());
-    (units, result)
-}
-
-/// What is told of how far the slowest one is.
-struct Told<'a> {
-    reached: Vec<Arc<AtomicU64>>,
-    events_before: u64,
-    last: AtomicU64,
-    on_progress: &'a OnProgress,
-    started: Instant,
-}
-
-impl Told<'_> {
-    fn least(&self) -> Position {
-        self.reached.iter().map(|one| one.load(Relaxed)).min().unwrap_or_default()
-    }
-
-    /// Says how far they are, if they got on since it was said last.
-    fn tell(&self, events_total: u64) {
-        let (events_done, elapsed) = (self.least(), self.started.elapsed());
-        if self.last.swap(events_done, Relaxed) == events_done {
-            return;
-        }
-        let events_before = self.events_before;
-        (self.on_progress)(BuildProgress { events_done, events_total, events_before, elapsed });
-    }
-}
-
-/// Hands the log on page by page until it is read to its head, or somebody takes no more.
-async fn read(
-    inner: &Inner,
-    senders: Vec<mpsc::Sender<Arc<Vec<Recorded>>>>,
-    told: &Told<'_>,
-) -> Result<(), Error> {
-    let mut pages = Pages::new(&inner.feed);
-    let mut read = told.events_before;
-    loop {
-        let head = inner.feed.head().await?;
-        while read < head {
-            let page = Arc::new(pages.next(read, head).await?);
-            read += page.len() as u64;
-            for sender in &senders {
-                sender.send(Arc::clone(&page)).await.map_err(|_| Error::Closed)?;
-            }
-            told.tell(head);
-        }
-        if inner.feed.head().await? <= head {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Folds the pages into one projection's rows, and sends those off as they become many.
-async fn follow(
-    inner: Arc<Inner>,
-    mut unit: Unit,
-    mut pages: mpsc::Receiver<Arc<Vec<Recorded>>>,
-    checkpoint: u64,
-    turn: Turn,
-    reached: Arc<AtomicU64>,
-) -> (Unit, Result<(), Error>) {
-    let mut kept = (unit.reached, Instant::now());
-    while let Some(page) = pages.recv().await {
-        let due = unit.reached - kept.0 >= checkpoint || kept.1.elapsed() > CHECKPOINT;
-        let taken = async {
-            unit.take(&inner, None, &page).await?;
-            if due || unit.is_due() { unit.send(&inner, &turn).await } else { Ok(()) }
-        };
-        if let Err(error) = taken.await {
-            return (unit, Err(error));
-        }
-        if due {
-            kept = (unit.reached, Instant::now());
-        }
-        reached.store(unit.reached, Relaxed);
-    }
-    (unit, Ok(()))
 }
 
 /// The rest of the rows, the indexes and the switch, in one transaction.

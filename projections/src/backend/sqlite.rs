@@ -40,20 +40,20 @@ struct Checkpoints {
     /// Written since the last one was asked for.
     rows: AtomicUsize,
     /// One is asked for and not made yet.
-    is_due: AtomicBool,
+    is_due: Arc<AtomicBool>,
 }
 
 impl Checkpoints {
-    fn committed(self: &Arc<Self>, rows: usize) {
+    fn committed(&self, rows: usize) {
         let since = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
         if since < CHECKPOINT_ROWS || self.is_due.swap(true, Ordering::AcqRel) {
             return;
         }
         self.rows.store(0, Ordering::Relaxed);
-        let this = Arc::clone(self);
+        let is_due = Arc::clone(&self.is_due);
         let sent = self.workers.send(move |connection| {
             let made = connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()));
-            this.is_due.store(false, Ordering::Release);
+            is_due.store(false, Ordering::Release);
             if let Err(error) = made {
                 // The writer makes one itself before the log is too long.
                 tracing::debug!(%error, "no checkpoint of views.db");
@@ -91,7 +91,7 @@ impl Sqlite {
         let checkpoints = Checkpoints {
             workers: Workers::start("views-checkpoint", vec![connect(&path)?])?,
             rows: AtomicUsize::new(0),
-            is_due: AtomicBool::new(false),
+            is_due: Arc::default(),
         };
         Ok(Self {
             path,
