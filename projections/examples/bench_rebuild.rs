@@ -18,6 +18,10 @@ use support::{Kind, Site, silent};
 
 const PAGE: usize = 5_000;
 
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() {
     let events = std::env::args().nth(1).map_or(200_000, |text| text.parse().expect("a number"));

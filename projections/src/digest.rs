@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proximity_eventstore::Recorded;
+use proximity_eventstore::{Page, Stored};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
@@ -15,7 +15,7 @@ const PAGE: usize = 5_000;
 /// Folds every event into every read model; all rows are in memory meanwhile.
 pub struct Replay {
     folds: Vec<Folding>,
-    page: Vec<Recorded>,
+    page: Page,
     reached: u64,
 }
 
@@ -38,13 +38,13 @@ impl Default for Replay {
             fold: projection.fold(),
         };
         let folds = standard().into_iter().map(folding).collect();
-        Self { folds, page: Vec::new(), reached: 0 }
+        Self { folds, page: Page::default(), reached: 0 }
     }
 }
 
 impl Replay {
     /// Takes the next event; one that is out of turn or cannot be applied is an error.
-    pub fn take(&mut self, event: Recorded) -> Result<(), Error> {
+    pub fn take(&mut self, event: Stored<'_>) -> Result<(), Error> {
         let after = self.reached + self.page.len() as u64;
         if event.position != after + 1 {
             return Err(Error::Gap { after, found: event.position });
@@ -65,7 +65,7 @@ impl Replay {
             }
         }
         self.reached += self.page.len() as u64;
-        self.page.clear();
+        self.page.truncate(0);
         Ok(())
     }
 

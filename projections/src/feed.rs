@@ -1,7 +1,7 @@
 //! The log as read models see it: pages after a position, a head, and a sign that it moved.
 
 use async_trait::async_trait;
-use proximity_eventstore::{Position, Recorded, Store};
+use proximity_eventstore::{Page, Position, Recorded, Store};
 use tokio::sync::watch;
 
 use crate::Error;
@@ -10,7 +10,11 @@ use crate::Error;
 #[async_trait]
 pub trait Feed: Send + Sync + 'static {
     /// Up to `limit` events after this position, in order, without a gap.
-    async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error>;
+    async fn events(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error>;
+    /// The same without what no read model is made of.
+    async fn page(&self, after: Position, limit: usize) -> Result<Page, Error> {
+        Ok(self.events(after, limit).await?.iter().collect())
+    }
     /// One stream's events, in order; none when it does not exist.
     async fn stream(&self, aggregate_type: &str, id: &str) -> Result<Vec<Recorded>, Error>;
     /// Position of the last event; 0 when there is none.
@@ -23,8 +27,12 @@ pub trait Feed: Send + Sync + 'static {
 
 #[async_trait]
 impl Feed for Store {
-    async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
+    async fn events(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
         self.feed(after, limit).await.map_err(|error| Error::Feed(error.into()))
+    }
+
+    async fn page(&self, after: Position, limit: usize) -> Result<Page, Error> {
+        Self::page(self, after, limit).await.map_err(|error| Error::Feed(error.into()))
     }
 
     async fn stream(&self, aggregate_type: &str, id: &str) -> Result<Vec<Recorded>, Error> {
@@ -45,9 +53,9 @@ impl Feed for Store {
 }
 
 /// Refuses a page that skips: the log is dense, so a gap means that events were lost on the way.
-pub(crate) fn check_dense(after: Position, page: &[Recorded]) -> Result<(), Error> {
+pub(crate) fn check_dense(after: Position, page: &Page) -> Result<(), Error> {
     let mut last = after;
-    for recorded in page {
+    for recorded in page.iter() {
         if recorded.position != last + 1 {
             return Err(Error::Gap { after: last, found: recorded.position });
         }

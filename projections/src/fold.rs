@@ -1,8 +1,8 @@
 //! Rows in memory while events are folded into them, and what has to be written of them.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Page, Position, Stored};
 
 use crate::Error;
 use crate::cell::Cell;
@@ -27,11 +27,11 @@ pub struct Folded {
 /// A fold without its types.
 pub trait AnyFold: Send + Sync {
     /// The rows that a page needs and that are not in memory.
-    fn missing(&self, page: &[Recorded], after: Position) -> Vec<String>;
+    fn missing(&self, page: &Page, after: Position) -> Vec<String>;
     /// Takes loaded rows (key, body); those asked for and not there do not exist.
     fn admit(&mut self, asked: Vec<String>, found: Vec<(String, String)>) -> Result<(), Error>;
     /// Applies a page's events after this position, up to one that cannot be applied.
-    fn fold(&mut self, page: &[Recorded], after: Position) -> Folded;
+    fn fold(&mut self, page: &Page, after: Position) -> Folded;
     /// What changed since the last call; after a commit that failed, [`AnyFold::forget`].
     fn changes(&mut self) -> Result<Changes, Error>;
     /// How many rows are held in memory.
@@ -70,26 +70,23 @@ impl<P: Projection> Default for Fold<P> {
 const READABLE: &str = "1";
 
 impl<P: Projection> Fold<P> {
-    fn apply(&mut self, recorded: &Recorded) -> Result<(), String> {
-        if recorded.event_version != READABLE {
+    fn apply(&mut self, stored: Stored<'_>) -> Result<(), String> {
+        if stored.event_version != READABLE {
             return Err(format!(
                 "{} has version {}, which is not known",
-                recorded.event_type, recorded.event_version
+                stored.event_type, stored.event_version
             ));
         }
-        let event: P::Event = read(recorded).map_err(|cannot| cannot.0)?;
-        let at = At::of(recorded);
-        if !self.rows.contains_key(&recorded.aggregate_id) {
-            let slot = Slot { row: None, dirty: false };
-            self.rows.insert(recorded.aggregate_id.clone(), slot);
-        }
-        let Some(slot) = self.rows.get_mut(&recorded.aggregate_id) else {
-            return Err("the row is not in memory".to_owned());
-        };
+        let event: P::Event = read(stored).map_err(|cannot| cannot.0)?;
+        let at = At::of(stored);
+        let slot = self
+            .rows
+            .entry_ref(stored.aggregate_id)
+            .or_insert_with(|| Slot { row: None, dirty: false });
         P::apply(&mut slot.row, event, at)
-            .map_err(|cannot| format!("{}: {cannot}", recorded.event_type))?;
+            .map_err(|cannot| format!("{}: {cannot}", stored.event_type))?;
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.dirty.push(recorded.aggregate_id.clone());
+            self.dirty.push(stored.aggregate_id.to_owned());
         }
         Ok(())
     }
@@ -97,15 +94,20 @@ impl<P: Projection> Fold<P> {
     /// What changed since the last call; of those rows, the ones that are not to be kept are let go.
     fn changes_keeping(&mut self, keeps: impl Fn(&P::Row) -> bool) -> Result<Changes, Error> {
         let mut changes = Changes::default();
-        for key in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        // Neighbours in the index of keys are written together.
+        dirty.sort_unstable();
+        for key in dirty {
             let Some(slot) = self.rows.get_mut(&key) else { continue };
             slot.dirty = false;
             let Some(row) = &slot.row else {
                 changes.deletes.push(key);
                 continue;
             };
-            let mut cells = P::columns(row);
-            cells.insert(0, Cell::from(key.as_str()));
+            let mut columns = P::columns(row);
+            let mut cells = Vec::with_capacity(columns.len() + 2);
+            cells.push(Cell::from(key.as_str()));
+            cells.append(&mut columns);
             let body = serde_json::to_string(row).map_err(|error| Self::unreadable(&error))?;
             cells.push(Cell::Text(body));
             changes.upserts.push(cells);
@@ -122,16 +124,22 @@ impl<P: Projection> Fold<P> {
 }
 
 impl<P: Projection> AnyFold for Fold<P> {
-    fn missing(&self, page: &[Recorded], after: Position) -> Vec<String> {
+    fn missing(&self, page: &Page, after: Position) -> Vec<String> {
         let mut seen = HashSet::new();
-        page.iter()
-            .filter(|recorded| recorded.position > after && recorded.aggregate_type == P::STREAM)
-            .filter(|recorded| !self.rows.contains_key(&recorded.aggregate_id))
+        let mut last = "";
+        let mut asked = Vec::new();
+        for stored in page.of(P::STREAM, after) {
+            let id = stored.aggregate_id;
+            // Events of a stream often come in a row.
+            if std::mem::replace(&mut last, id) == id {
+                continue;
+            }
             // A stream's first event on this page decides: if it is its first ever, there is no row.
-            .filter(|recorded| seen.insert(recorded.aggregate_id.as_str()))
-            .filter(|recorded| recorded.sequence > 1)
-            .map(|recorded| recorded.aggregate_id.clone())
-            .collect()
+            if !self.rows.contains_key(id) && seen.insert(id) && stored.sequence > 1 {
+                asked.push(id.to_owned());
+            }
+        }
+        asked
     }
 
     fn admit(&mut self, asked: Vec<String>, found: Vec<(String, String)>) -> Result<(), Error> {
@@ -145,17 +153,13 @@ impl<P: Projection> AnyFold for Fold<P> {
         Ok(())
     }
 
-    fn fold(&mut self, page: &[Recorded], after: Position) -> Folded {
-        let mut reached = after;
-        for recorded in page.iter().filter(|recorded| recorded.position > after) {
-            if recorded.aggregate_type == P::STREAM
-                && let Err(reason) = self.apply(recorded)
-            {
-                return Folded { reached, stopped: Some(reason) };
+    fn fold(&mut self, page: &Page, after: Position) -> Folded {
+        for stored in page.of(P::STREAM, after) {
+            if let Err(reason) = self.apply(stored) {
+                return Folded { reached: stored.position - 1, stopped: Some(reason) };
             }
-            reached = recorded.position;
         }
-        Folded { reached, stopped: None }
+        Folded { reached: page.last().unwrap_or(after).max(after), stopped: None }
     }
 
     fn changes(&mut self) -> Result<Changes, Error> {
@@ -203,7 +207,7 @@ impl<P: Projection> AnyFold for Fold<P> {
 pub(crate) struct Absent;
 
 impl AnyFold for Absent {
-    fn missing(&self, _: &[Recorded], _: Position) -> Vec<String> {
+    fn missing(&self, _: &Page, _: Position) -> Vec<String> {
         Vec::new()
     }
 
@@ -211,7 +215,7 @@ impl AnyFold for Absent {
         Err(Error::Closed)
     }
 
-    fn fold(&mut self, _: &[Recorded], after: Position) -> Folded {
+    fn fold(&mut self, _: &Page, after: Position) -> Folded {
         Folded { reached: after, stopped: Some("the fold is elsewhere".to_owned()) }
     }
 

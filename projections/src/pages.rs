@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Page, Position};
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
@@ -11,7 +11,7 @@ use crate::feed::{Feed, check_dense};
 /// Events read and committed at once.
 pub(crate) const PAGE: usize = 5_000;
 
-type Reading = JoinHandle<Result<Vec<Recorded>, Error>>;
+type Reading = JoinHandle<Result<Page, Error>>;
 
 /// A reader that fetches ahead.
 pub(crate) struct Pages {
@@ -25,19 +25,19 @@ impl Pages {
     }
 
     /// The events after a position that there are now; fetches on when the page is full.
-    pub async fn poll(&mut self, after: Position) -> Result<Vec<Recorded>, Error> {
+    pub async fn poll(&mut self, after: Position) -> Result<Page, Error> {
         let page = self.take(after).await?;
         if let Some(last) = page.last().filter(|_| page.len() == PAGE) {
-            self.fetch(last.position);
+            self.fetch(last);
         }
         Ok(page)
     }
 
     /// The events after a position, at most up to `to`; never empty before it.
-    pub async fn next(&mut self, after: Position, to: Position) -> Result<Vec<Recorded>, Error> {
+    pub async fn next(&mut self, after: Position, to: Position) -> Result<Page, Error> {
         let mut page = self.take(after).await?;
-        page.retain(|recorded| recorded.position <= to);
-        let Some(last) = page.last().map(|recorded| recorded.position) else {
+        page.truncate(to);
+        let Some(last) = page.last() else {
             return Err(Error::Short { reached: after, head: to });
         };
         if last < to {
@@ -46,7 +46,7 @@ impl Pages {
         Ok(page)
     }
 
-    async fn take(&mut self, after: Position) -> Result<Vec<Recorded>, Error> {
+    async fn take(&mut self, after: Position) -> Result<Page, Error> {
         let page = match self.ahead.take() {
             Some((position, reading)) if position == after => {
                 reading.await.map_err(|_| Error::Closed)??

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Position, Stored};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,20 +21,20 @@ pub struct At<'a> {
 }
 
 impl<'a> At<'a> {
-    pub(crate) fn of(recorded: &'a Recorded) -> Self {
+    pub(crate) fn of(stored: Stored<'a>) -> Self {
         Self {
-            id: &recorded.aggregate_id,
-            position: recorded.position,
-            sequence: recorded.sequence,
-            recorded_at: recorded.recorded_at,
+            id: stored.aggregate_id,
+            position: stored.position,
+            sequence: stored.sequence,
+            recorded_at: stored.recorded_at,
         }
     }
 }
 
 /// A stored event's payload.
-pub(crate) fn read<E: DeserializeOwned>(recorded: &Recorded) -> Result<E, Cannot> {
-    serde_json::from_str(&recorded.payload)
-        .map_err(|error| Cannot(format!("{} cannot be read: {error}", recorded.event_type)))
+pub(crate) fn read<E: DeserializeOwned>(stored: Stored<'_>) -> Result<E, Cannot> {
+    serde_json::from_str(stored.payload)
+        .map_err(|error| Cannot(format!("{} cannot be read: {error}", stored.event_type)))
 }
 
 /// Why an event cannot be applied; the projection stops here, visibly.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Page, Position, Recorded};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -120,12 +120,12 @@ impl Reading {
             Some((position, page)) if position == self.after => {
                 page.await.map_err(|_| Error::Closed)??
             }
-            _ => self.feed.page(self.after, PAGE).await?,
+            _ => self.feed.events(self.after, PAGE).await?,
         };
         let full = page.len() == PAGE;
         if let Some(last) = page.last().map(|last| last.position).filter(|_| full) {
             let feed = Arc::clone(&self.feed);
-            self.ahead = Some((last, tokio::spawn(async move { feed.page(last, PAGE).await })));
+            self.ahead = Some((last, tokio::spawn(async move { feed.events(last, PAGE).await })));
         }
         let end = page.iter().position(|event| self.ends_before(event));
         page.truncate(end.unwrap_or(page.len()));
@@ -184,7 +184,7 @@ impl Folding {
     }
 
     /// Folds a page; one that stops stays where it is.
-    async fn take(&mut self, page: &Arc<Vec<Recorded>>) -> Result<(), Error> {
+    async fn take(&mut self, page: &Arc<Page>) -> Result<(), Error> {
         if self.stopped.is_some() {
             return Ok(());
         }
@@ -208,8 +208,9 @@ pub async fn state(
         standard().iter().map(|one| Folding::of(one.as_ref())).collect();
     let mut reading = Reading::begin(&feed, until, false, on_progress).await?;
     while let Some(page) = reading.next().await? {
+        let folded: Arc<Page> = Arc::new(page.iter().collect());
         for folding in &mut foldings {
-            folding.take(&page).await?;
+            folding.take(&folded).await?;
             if folding.fold.size() > HELD {
                 drop(folding.fold.settle()?);
             }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proximity_eventstore::Recorded;
+use proximity_eventstore::Page;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -146,7 +146,7 @@ impl Follower {
     }
 
     /// Rows and checkpoints of all running projections, in one transaction.
-    async fn commit(&mut self, page: Arc<Vec<Recorded>>) -> Result<(), Error> {
+    async fn commit(&mut self, page: Arc<Page>) -> Result<(), Error> {
         let mut session = self.inner.backend.begin().await?;
         let marks = session.marks(Slot::Live, true).await?;
         if self.adopt(&marks) {
@@ -186,7 +186,7 @@ impl Follower {
     async fn apply(
         &mut self,
         session: &mut dyn Session,
-        page: &Arc<Vec<Recorded>>,
+        page: &Arc<Page>,
     ) -> Result<Vec<Option<Folded>>, Error> {
         let mut results = Vec::with_capacity(self.units.len());
         for unit in &mut self.units {

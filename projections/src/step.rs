@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Page, Position};
 use tokio::sync::Semaphore;
 
 use crate::backend::{Session, Slot};
@@ -25,7 +25,7 @@ pub(crate) async fn load(
     projection: &dyn AnyProjection,
     slot: Slot,
     fold: &mut dyn AnyFold,
-    page: &[Recorded],
+    page: &Page,
     after: Position,
 ) -> Result<(), Error> {
     let asked = fold.missing(page, after);
@@ -40,7 +40,7 @@ pub(crate) async fn load(
 /// Folds a page; a long one off the async threads.
 pub(crate) async fn fold(
     fold: &mut Box<dyn AnyFold>,
-    page: &Arc<Vec<Recorded>>,
+    page: &Arc<Page>,
     after: Position,
 ) -> Result<Folded, Error> {
     if page.len() <= INLINE {

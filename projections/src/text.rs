@@ -14,14 +14,25 @@ use time::format_description::well_known::Rfc3339;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub i64);
 
+/// Bytes that a moment takes as RFC 3339, at most.
+const LONGEST: usize = 40;
+
+impl Moment {
+    /// As RFC 3339; `None` outside the years 0 to 9999.
+    fn rfc3339(self, text: &mut [u8; LONGEST]) -> Option<&str> {
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000).ok()?;
+        let mut rest = text.as_mut_slice();
+        moment.format_into(&mut rest, &Rfc3339).ok()?;
+        let length = LONGEST - rest.len();
+        std::str::from_utf8(text.get(..length)?).ok()
+    }
+}
+
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
-            .ok()
-            .and_then(|moment| moment.format(&Rfc3339).ok());
-        match text {
-            Some(text) => f.write_str(&text),
-            // Outside the years 0 to 9999: shown as it is rather than as another moment.
+        match self.rfc3339(&mut [0; LONGEST]) {
+            Some(text) => f.write_str(text),
+            // Shown as it is rather than as another moment.
             None => self.0.fmt(f),
         }
     }
@@ -29,7 +40,10 @@ impl fmt::Display for Moment {
 
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match self.rfc3339(&mut [0; LONGEST]) {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.collect_str(&self.0),
+        }
     }
 }
 
@@ -57,4 +71,31 @@ pub(crate) fn contains(term: &str) -> String {
     }
     pattern.push('%');
     pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_moment_is_read_as_it_was_written() {
+        let days = [-62_167_219_200, -1, 0, 951_827_696, 1_780_000_000, 253_402_300_799];
+        let fractions = (0..6).flat_map(|digits| [1, 9, 10].map(|n| n * 10_i64.pow(digits)));
+        for micros in fractions.chain([0, 123_456, 120_000]).filter(|micros| *micros < 1_000_000) {
+            for seconds in days {
+                let moment = Moment(seconds * 1_000_000 + micros);
+                let text = serde_json::to_string(&moment).unwrap();
+                assert_eq!(text, format!("\"{moment}\""));
+                assert!(text.ends_with("Z\""), "{text}");
+                assert_eq!(serde_json::from_str::<Moment>(&text).unwrap(), moment, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_moment_beyond_the_calendar_is_kept_as_a_number() {
+        let text = serde_json::to_string(&Moment(i64::MAX)).unwrap();
+        assert_eq!(text, format!("\"{}\"", i64::MAX));
+        assert_eq!(serde_json::from_str::<Moment>(&text).unwrap(), Moment(i64::MAX));
+    }
 }

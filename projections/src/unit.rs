@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Page, Position};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -15,7 +15,7 @@ use crate::step::{changes, flushed, fold, load, write};
 use crate::views::Inner;
 
 /// Rows that are written at once; what was changed since the batch before stays in memory.
-const BATCH: usize = 5_000;
+const BATCH: usize = 2_500;
 
 /// Held by the one that writes.
 pub(crate) type Turn = Arc<Mutex<()>>;
@@ -60,9 +60,9 @@ impl Unit {
         &mut self,
         inner: &Inner,
         session: Option<&mut dyn Session>,
-        page: &Arc<Vec<Recorded>>,
+        page: &Arc<Page>,
     ) -> Result<(), Error> {
-        let Some(last) = page.last().map(|event| event.position) else { return Ok(()) };
+        let Some(last) = page.last() else { return Ok(()) };
         if last <= self.reached {
             return Ok(());
         }

@@ -15,3 +15,7 @@ mod setup;
 pub mod stores;
 pub mod trace;
 mod undumped;
+
+/// What all programs that contain the server allocate with; see `docs/adr/0023-jemalloc-and-sqlite.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -36,7 +36,7 @@ fn every_event_of_every_version_is_known_and_replays() {
         for event in golden::read(&path) {
             let known = proximity_domain::known::is_known(&event.event_type, &event.event_version);
             assert!(known, "{}: {}", path.display(), event.event_type);
-            replay.take(event).unwrap();
+            replay.take(event.stored()).unwrap();
             events += 1;
         }
         replay.finish().unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{PgPool, Row as _};
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use crate::append::{Position, Recorded};
 use crate::claim::KeptAnswer;
 use crate::error::Error;
+use crate::page::{Page, Stored};
 use crate::rights::Rights;
 use crate::seal::{Leaf, Link, Seal, Sealable, leaf};
 use crate::search::Statement;
@@ -19,6 +21,9 @@ use crate::task::advance;
 
 const FEED: &str = "select position, aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload::text, metadata::text, recorded_at \
+    from events where position > $1 order by position limit $2";
+const PAGE: &str = "select position, aggregate_type, aggregate_id, sequence, event_type, \
+    event_version, payload::text, recorded_at \
     from events where position > $1 order by position limit $2";
 const STREAM: &str = "select position, aggregate_type, aggregate_id, sequence, event_type, \
     event_version, payload::text, metadata::text, recorded_at \
@@ -61,6 +66,25 @@ impl Reader {
         let rows =
             sqlx::query(FEED).bind(after).bind(limit_of(limit)).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(recorded).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn page(&self, after: Position, limit: usize) -> Result<Page, Error> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let mut rows = sqlx::query(PAGE).bind(after).bind(limit_of(limit)).fetch(&self.pool);
+        let mut page = Page::default();
+        while let Some(row) = rows.try_next().await? {
+            page.push(Stored {
+                position: row.try_get::<i64, _>(0)?.unsigned_abs(),
+                aggregate_type: row.try_get(1)?,
+                aggregate_id: row.try_get(2)?,
+                sequence: row.try_get::<i64, _>(3)?.unsigned_abs(),
+                event_type: row.try_get(4)?,
+                event_version: row.try_get(5)?,
+                payload: row.try_get(6)?,
+                recorded_at: row.try_get(7)?,
+            });
+        }
+        Ok(page)
     }
 
     pub async fn stream(

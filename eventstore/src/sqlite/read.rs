@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::append::{Position, Recorded};
 use crate::claim::KeptAnswer;
 use crate::error::Error;
+use crate::page::{Page, Stored};
 use crate::seal::{Leaf, Link, Seal, Sealable, leaf};
 use crate::search::Statement;
 use crate::side::{ColumnType, Row, Table, Value};
@@ -82,6 +83,35 @@ impl Readers {
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map((after, limit_of(limit)), recorded)?;
             Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    pub async fn page(&self, after: Position, limit: usize) -> Result<Page, Error> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "select position, aggregate_type, aggregate_id, sequence, event_type, \
+                 event_version, payload, recorded_at \
+                 from events where position > ?1 order by position limit ?2",
+            )?;
+            let mut rows = statement.query((after, limit_of(limit)))?;
+            let mut page = Page::default();
+            while let Some(row) = rows.next()? {
+                let text =
+                    |index| -> Result<&str, rusqlite::Error> { Ok(row.get_ref(index)?.as_str()?) };
+                page.push(Stored {
+                    position: row.get(0)?,
+                    aggregate_type: text(1)?,
+                    aggregate_id: text(2)?,
+                    sequence: row.get(3)?,
+                    event_type: text(4)?,
+                    event_version: text(5)?,
+                    payload: text(6)?,
+                    recorded_at: row.get(7)?,
+                });
+            }
+            Ok(page)
         })
         .await
     }

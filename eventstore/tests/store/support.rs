@@ -149,6 +149,10 @@ pub async fn whole_log(store: &Store, page: usize) -> Vec<Recorded> {
     loop {
         let after = log.last().map_or(0, |recorded| recorded.position);
         let mut next = store.feed(after, page).await.unwrap();
+        // In one piece of memory it is the same; more may have come meanwhile.
+        let mut whole = store.page(after, page).await.unwrap();
+        whole.truncate(after + next.len() as u64);
+        assert!(whole.iter().eq(next.iter().map(Recorded::stored)), "a page after {after} differs");
         if next.is_empty() {
             return log;
         }

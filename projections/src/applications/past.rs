@@ -39,7 +39,7 @@ where
     let stream =
         events.iter().filter(|event| event.aggregate_type == P::STREAM && event.aggregate_id == id);
     for recorded in stream {
-        P::apply(&mut row, read(recorded)?, At::of(recorded))?;
+        P::apply(&mut row, read(recorded.stored())?, At::of(recorded.stored()))?;
     }
     Ok(row)
 }

@@ -18,9 +18,14 @@ use crate::error::Error;
 /// Reading connections; a list is quick, so a few serve many callers.
 const READERS: usize = 3;
 /// Rows written since the last checkpoint after which one is made beside the writing.
-const CHECKPOINT_ROWS: usize = 1_000;
+const CHECKPOINT_ROWS: usize = 10_000;
+/// Bytes of a page of a new file: rows of a kilobyte or two fill it better than SQLite's own 4 KiB, and
+/// a rebuild writes them in three quarters of the time. A file that is there keeps what it has.
+const PAGE_SIZE: u32 = 16 << 10;
 /// Pages of the write-ahead log after which the writer makes one itself, and waits for it; 256 MiB.
-const MOST_PAGES: u32 = 65_536;
+const MOST_PAGES: u32 = (256 << 20) / PAGE_SIZE;
+/// KiB of pages that a connection keeps.
+const CACHE_KIB: i32 = 16 << 10;
 /// What is left of the write-ahead log's file after a checkpoint.
 const WAL_BYTES: u32 = 16 << 20;
 /// Keys looked up in one statement.
@@ -105,10 +110,11 @@ impl Sqlite {
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(10))?;
+    connection.pragma_update(None, "page_size", PAGE_SIZE)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     // Consistent after a power cut; a lost tail is projected again.
     connection.pragma_update(None, "synchronous", "normal")?;
-    connection.pragma_update(None, "cache_size", -32_768)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", MOST_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     connection.set_prepared_statement_cache_capacity(128);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackupSchedule, ScheduleResult, ScheduledBackup};
 use crate::cell::{Cell, Column, Table};
-use crate::projection::{At, Cannot, Projection};
+use crate::projection::{At, Cannot, Projection, read};
 use crate::text::Moment;
 
 /// The projection `backup_schedules`.
@@ -183,15 +183,8 @@ fn result(due: i64, outcomes: Vec<Outcome>, finished_at: Moment) -> ScheduleResu
 pub fn after(id: &str, events: &[Recorded]) -> Result<Option<BackupSchedule>, Cannot> {
     let mut row = None;
     for recorded in events {
-        let event = serde_json::from_str(&recorded.payload)
-            .map_err(|error| Cannot(format!("{} cannot be read: {error}", recorded.event_type)))?;
-        let at = At {
-            id,
-            position: recorded.position,
-            sequence: recorded.sequence,
-            recorded_at: recorded.recorded_at,
-        };
-        BackupSchedules::apply(&mut row, event, at)?;
+        let stored = recorded.stored();
+        BackupSchedules::apply(&mut row, read(stored)?, At { id, ..At::of(stored) })?;
     }
     Ok(row.filter(|row: &Row| !row.removed).map(|row| row.schedule))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Page, Position};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -87,7 +87,7 @@ impl Told<'_> {
 /// Hands the log on page by page until it is read to its head, or somebody takes no more.
 async fn read(
     inner: &Inner,
-    senders: Vec<mpsc::Sender<Arc<Vec<Recorded>>>>,
+    senders: Vec<mpsc::Sender<Arc<Page>>>,
     told: &Told<'_>,
 ) -> Result<(), Error> {
     let mut pages = Pages::new(&inner.feed);
@@ -113,7 +113,7 @@ async fn read(
 async fn follow(
     inner: Arc<Inner>,
     mut unit: Unit,
-    mut pages: mpsc::Receiver<Arc<Vec<Recorded>>>,
+    mut pages: mpsc::Receiver<Arc<Page>>,
     checkpoint: u64,
     turn: Turn,
     reached: Arc<AtomicU64>,

@@ -100,8 +100,8 @@ pub(super) fn lines(events: &[Recorded]) -> Result<Vec<LogLine>, Cannot> {
     let mut row = None;
     let mut lines = Vec::with_capacity(events.len());
     for recorded in events {
-        let event: Event = read(recorded)?;
-        take(&mut row, &event, At::of(recorded))?;
+        let event: Event = read(recorded.stored())?;
+        take(&mut row, &event, At::of(recorded.stored()))?;
         let Some(Row { operation, .. }) = &row else { continue };
         let Line { level, message, step } = line(operation, &event);
         lines.push(LogLine {

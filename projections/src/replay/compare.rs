@@ -6,7 +6,7 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Page, Position, Recorded};
 
 use super::judge::Findings;
 use super::{Folding, HELD};
@@ -75,9 +75,10 @@ impl Comparison {
     }
 
     /// Folds a page as far as the live rows go.
-    pub async fn take(&mut self, page: &Arc<Vec<Recorded>>) -> Result<(), Error> {
+    pub async fn take(&mut self, page: &[Recorded]) -> Result<(), Error> {
+        let page = Arc::new(page.iter().collect());
         for one in &mut self.each {
-            one.fold(page).await?;
+            one.fold(&page).await?;
             if one.folding.fold.size() > HELD {
                 one.settle(&self.printer)?;
             }
@@ -114,7 +115,7 @@ impl Comparison {
         while after < most {
             let page = Arc::new(self.inner.feed.page(after, PAGE).await?);
             let Some(last) = page.last() else { break };
-            after = last.position;
+            after = last;
             for one in &mut self.each {
                 one.fold(&page).await?;
             }
@@ -148,11 +149,12 @@ fn mark_of<'m>(marks: &'m [Mark], name: &str) -> Result<&'m Mark, Error> {
 
 impl One {
     /// Folds a page up to the target.
-    async fn fold(&mut self, page: &Arc<Vec<Recorded>>) -> Result<(), Error> {
-        if page.last().is_none_or(|last| last.position <= self.target) {
+    async fn fold(&mut self, page: &Arc<Page>) -> Result<(), Error> {
+        if page.last().is_none_or(|last| last <= self.target) {
             return self.folding.take(page).await;
         }
-        let within = page.iter().filter(|event| event.position <= self.target).cloned().collect();
+        let mut within = Page::clone(page);
+        within.truncate(self.target);
         self.folding.take(&Arc::new(within)).await
     }
 

@@ -91,7 +91,7 @@ struct Listed(Vec<Recorded>);
 
 #[async_trait]
 impl Feed for Listed {
-    async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
+    async fn events(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
         Ok(self.0.iter().filter(|event| event.position > after).take(limit).cloned().collect())
     }
 

@@ -293,7 +293,7 @@ impl Fault {
 
 #[async_trait]
 impl Feed for Fault {
-    async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
+    async fn events(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, Error> {
         let mut open = self.open.clone();
         if !*open.borrow() {
             open.wait_for(|open| *open).await.map_err(|error| Error::Feed(error.into()))?;
@@ -304,7 +304,7 @@ impl Feed for Fault {
         if self.end_after.is_some_and(|end| after >= end) {
             return Ok(Vec::new());
         }
-        let page = self.log.page(after, self.small_pages.unwrap_or(limit).min(limit)).await?;
+        let page = self.log.events(after, self.small_pages.unwrap_or(limit).min(limit)).await?;
         self.read.fetch_add(page.len() as u64, Ordering::Relaxed);
         Ok(page)
     }

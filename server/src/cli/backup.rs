@@ -72,7 +72,7 @@ impl Sink for Replaying {
 
     fn item(&mut self, item: &Item) -> Result<(), proximity_eventstore::Error> {
         if let Item::Event(event) = item {
-            self.replay.take(event.clone()).map_err(|error| {
+            self.replay.take(event.stored()).map_err(|error| {
                 let what = crate::http::problem::chain(&error);
                 proximity_eventstore::Error::Malformed { what }
             })?;
@@ -106,7 +106,7 @@ fn read(path: &Path) -> anyhow::Result<(Header, Trailer)> {
     let mut replay = Replay::default();
     while let Some(item) = reader.next_item()? {
         if let Item::Event(event) = item {
-            replay.take(event)?;
+            replay.take(event.stored())?;
         }
     }
     let header = reader.header().clone();
@@ -192,10 +192,11 @@ async fn replay_store(config: &Settings, to: u64) -> Result<Digests, Failure> {
     let mut replay = Replay::default();
     let mut reached = 0;
     while reached < to {
-        let page = store.feed(reached, 5_000).await.map_err(anyhow::Error::from)?;
+        let mut page = store.page(reached, 5_000).await.map_err(anyhow::Error::from)?;
+        page.truncate(to);
         let Some(last) = page.last() else { break };
-        reached = last.position;
-        for event in page.into_iter().filter(|event| event.position <= to) {
+        reached = last;
+        for event in page.iter() {
             replay.take(event).map_err(anyhow::Error::from)?;
         }
     }
