@@ -19,6 +19,8 @@ use crate::error::Error;
 const READERS: usize = 3;
 /// Rows written since the last checkpoint after which one is made beside the writing.
 const CHECKPOINT_ROWS: usize = 10_000;
+/// What a commit counts as at least: it writes whole pages of a table and its indexes, however few rows.
+const COMMIT_ROWS: usize = 100;
 /// Bytes of a page of a new file: rows of a kilobyte or two fill it better than SQLite's own 4 KiB, and
 /// a rebuild writes them in three quarters of the time. A file that is there keeps what it has.
 const PAGE_SIZE: u32 = 16 << 10;
@@ -360,7 +362,7 @@ impl Session for Transaction {
     async fn commit(mut self: Box<Self>) -> Result<(), Error> {
         self.end("commit").await?;
         if let Owner::Shared(_, checkpoints) = &self.workers {
-            checkpoints.committed(self.rows);
+            checkpoints.committed(self.rows.max(COMMIT_ROWS));
         }
         Ok(())
     }
