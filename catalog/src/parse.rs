@@ -64,8 +64,12 @@ pub fn parse(text: &str) -> Result<CatalogApp, Invalid> {
     })?;
     check_identity(&app)?;
     check_install(&app)?;
-    for name in app.environment.keys() {
-        check_variable(&format!("environment.{name}"), name)?;
+    for (name, constant) in &app.environment {
+        let field = format!("environment.{name}");
+        check_variable(&field, name)?;
+        if matches!(app.install, Install::Oci { .. }) && !is_one_line(constant) {
+            return Err(Invalid::new(field, "a value is one line"));
+        }
     }
     check_params(&app.params)?;
     check_endpoints(&app)?;
@@ -157,6 +161,12 @@ fn check_install(app: &CatalogApp) -> Checked {
 
 fn has_control(text: &str) -> bool {
     text.chars().any(char::is_control)
+}
+
+/// Whether a text can be a variable's value. Proxmox keeps each variable as a line of the container's
+/// configuration, where a line break would begin a line of its own, and between NULs.
+pub(crate) fn is_one_line(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() && c != '\t')
 }
 
 /// An environment variable's name: wider than POSIX, since images ask for names like `discovery.type`.

@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::app::{CatalogApp, Install, Param, ParamDefault, ParamKind, Protocol, patience};
-use crate::parse::{compile, is_variable};
+use crate::parse::{compile, is_one_line, is_variable};
 
-/// The longest value in bytes; a certificate chain fits.
+/// The longest value in bytes.
 const MAX_VALUE: usize = 32 << 10;
 /// The most values that can be sent in one request.
 const MAX_VALUES: usize = 200;
@@ -365,9 +365,8 @@ fn scalar(value: &Value) -> Result<String, Refusal> {
             format!("a value has at most {MAX_VALUE} bytes"),
         ));
     }
-    // A NUL separates variables where Proxmox keeps them, so it would start another one.
-    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-        return refuse("a value has no control characters");
+    if !is_one_line(&text) {
+        return refuse("a value is one line without control characters; a tab may be in it");
     }
     Ok(text)
 }

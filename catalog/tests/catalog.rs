@@ -350,6 +350,24 @@ fn every_wrong_value_is_named_and_none_is_repeated() {
 }
 
 #[test]
+fn no_value_has_a_second_line_and_a_tab_is_none() {
+    let app = with_params(json!([{"name": "T", "label": "T", "type": "text"}]));
+    for broken in ["x\nlxc.mount.entry: /etc", "x\r", "x\r\ny", "x\u{b}y", "x\u{c}", "x\u{85}y"] {
+        let wrong = resolve(&app, json!({"T": broken}), json!({"EVIL": broken})).unwrap_err();
+        let code = "environment.value_invalid";
+        let named = ["/config/T", "/environment/EVIL"].map(|pointer| (pointer.to_owned(), code));
+        assert_eq!(wrong, named, "{broken:?}");
+    }
+    let values = resolve(&app, json!({"T": "a\tb"}), json!({"X": "a\tb"})).unwrap();
+    assert_eq!((values["T"].1.as_str(), values["X"].1.as_str()), ("a\tb", "a\tb"));
+    let entry = json!({
+        "install": {"kind": "oci", "image": "docker.io/library/ghost:5"},
+        "environment": {"MOTD": "two\nlines"}
+    });
+    assert_eq!(parse(&file(entry)).unwrap_err().field, "environment.MOTD");
+}
+
+#[test]
 fn a_constant_secret_of_the_old_schema_is_replaced_by_a_generated_one() {
     let app = app(json!({
         "install": {"kind": "oci", "image": "docker.io/library/ghost:5"},

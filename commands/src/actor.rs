@@ -201,6 +201,19 @@ impl Metadata {
         self
     }
 
+    /// Says that it is about this user's thing, on whose behalf an admin or a schedule acts then.
+    #[must_use]
+    pub fn about(mut self, owner: UserId) -> Self {
+        self.owner = Some(owner);
+        self.on_behalf_of = match self.actor.identity {
+            Identity::User { id, .. } => (id != owner).then_some(owner),
+            Identity::Schedule { .. } => Some(owner),
+            Identity::Anonymous => None,
+            Identity::System(_) => self.on_behalf_of.map(|_| owner),
+        };
+        self
+    }
+
     /// Says which endeavour it belongs to.
     #[must_use]
     pub fn correlated(mut self, id: impl ToString) -> Self {

@@ -2,13 +2,17 @@
 
 use cqrs_es::DomainEvent as _;
 use proximity_domain::admin_action::{Event, STREAM};
-use proximity_eventstore::{Append, Expected, Lane, NewEvent, Store, StreamAppend};
+use proximity_eventstore::{
+    Append, AppendError, Expected, Lane, NewEvent, Outcome, Store, StreamAppend,
+};
 use uuid::Uuid;
 
+use crate::once::is_refusal;
 use crate::policy::Admin;
 use crate::{Actor, Error};
 
-/// Stores one action, by the route and the path that was called.
+/// Stores one action, by the route and the path that was called; with an idempotency key, once for
+/// all requests of that key.
 pub async fn note(
     store: &Store,
     admin: &Admin,
@@ -20,10 +24,12 @@ pub async fn note(
     let payload = serde_json::to_string(&event)
         .map_err(|error| Error::internal("an event cannot be written", error))?;
     let id = Uuid::now_v7();
-    let append = Append {
+    let key = actor.once.as_ref();
+    let mut append = Append {
         id,
         lane: Lane::User(actor.lane()),
         streams: vec![StreamAppend {
+            metadata: None,
             aggregate_type: STREAM.to_owned(),
             aggregate_id: actor.request.clone().unwrap_or_else(|| id.to_string()),
             expected: Expected::Any,
@@ -37,8 +43,22 @@ pub async fn note(
         side: vec![],
         metadata: actor.metadata(call).to_json(),
         fence: None,
-        idempotency: None,
+        idempotency: key.and_then(|once| once.mark(actor)),
     };
+    match store.append(append.clone()).await {
+        Ok(Outcome::Stored(_)) => {
+            if let Some(once) = key {
+                once.take();
+            }
+            return Ok(());
+        }
+        // Another request of the key, at another server, was carried out and stored at the same time.
+        Ok(Outcome::Replayed { answer, .. }) if !is_refusal(answer.as_deref()) => return Ok(()),
+        // It has been refused, or taken for something else, meanwhile: this was done all the same.
+        Ok(Outcome::Replayed { .. }) | Err(AppendError::KeyReused) => {}
+        Err(error) => return Err(error.into()),
+    }
+    append.idempotency = None;
     store.append(append).await?;
     Ok(())
 }

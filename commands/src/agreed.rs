@@ -11,6 +11,8 @@ use proximity_domain::{HostId, NodeName, Port, Vmid};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::Actor;
+use crate::applications::Applications;
 use crate::error::Error;
 use crate::preview::Draft;
 
@@ -89,6 +91,34 @@ pub fn changed() -> Error {
     }
 }
 
+impl Applications {
+    /// Asks Proxmox once more for a number that was agreed on: what is known of its guests is some
+    /// seconds old. Whoever takes it later than that lets the operation fail.
+    pub(crate) async fn confirm(
+        &self,
+        actor: &Actor,
+        host: HostId,
+        vmid: Vmid,
+    ) -> Result<(), Error> {
+        if actor.agreed.is_none() {
+            return Ok(());
+        }
+        let asked = match self.hypervisors.of(host).await {
+            Ok(hypervisor) => hypervisor.vmid_is_free(vmid).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(false) => Err(changed()),
+            Ok(true) => Ok(()),
+            Err(error) => {
+                // The operation asks again before it does anything.
+                tracing::debug!(%error, %host, "Proxmox cannot be asked about an agreed number");
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Hexadecimal SHA-256 of a decision: all its events, without what is made up anew each time (ids) and
 /// without the time until which it has to be done.
 pub fn digest(draft: &Draft) -> String {
@@ -129,12 +159,16 @@ pub fn digest(draft: &Draft) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A payload without the ids of secrets, which are new each time, and without its deadline.
+/// A payload without the ids of secrets, which are new each time, without its deadline, and without
+/// saying that it was agreed on: a plan that is seen for the first time cannot have been.
 fn without(mut payload: serde_json::Value) -> String {
     fn walk(value: &mut serde_json::Value) {
         match value {
             serde_json::Value::Object(fields) => {
                 fields.remove("deadline");
+                if fields.get("agreed") == Some(&serde_json::Value::Bool(true)) {
+                    fields.remove("agreed");
+                }
                 if let Some(secret) = fields.get_mut("secret") {
                     *secret = serde_json::Value::Null;
                 }

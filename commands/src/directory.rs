@@ -15,6 +15,7 @@ use crate::ports::{
 };
 use crate::rows::{Columns, text, unreadable};
 use crate::secret::Secret;
+use crate::secret_uses::By;
 use crate::secrets::{SecretOwner, Secrets};
 
 /// The table and column that a host's credential is bound to.
@@ -72,8 +73,9 @@ impl HostDirectory {
         &self,
         host: HostId,
         connection: &Connection,
+        by: &By,
     ) -> Result<Secret, Error> {
-        self.secrets.unseal(connection.credential, &credential_of(host)).await
+        self.secrets.unseal_by(connection.credential, &credential_of(host), by).await
     }
 
     /// The registered connections: host, record, and whether it is active and not suspended.
@@ -104,7 +106,7 @@ impl HostDirectory {
         if let Some(known) = known.get(&host).filter(|known| known.updated_at == row.updated_at) {
             return Ok(Arc::clone(&known.adapter));
         }
-        let secret = self.secret(host, &row.connection).await.map_err(away)?;
+        let secret = self.secret(host, &row.connection, &By::program()).await.map_err(away)?;
         let adapter = self.connector.connect(&spec(&row.connection, secret)).await?;
         let entry = Known { updated_at: row.updated_at, adapter: Arc::clone(&adapter) };
         known.insert(host, entry);

@@ -26,7 +26,7 @@ use rand::Rng as _;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::actor::{Identity, Metadata};
+use crate::actor::Metadata;
 use crate::error::Error;
 use crate::once;
 use crate::preview::Draft;
@@ -211,12 +211,15 @@ impl<'s> Unit<'s> {
     /// Says whose thing it is about, once that is known; an admin or a schedule acts on that user's
     /// behalf.
     pub fn owned_by(&mut self, owner: UserId) {
-        self.metadata.owner = Some(owner);
-        self.metadata.on_behalf_of = match self.metadata.actor.identity {
-            Identity::User { id, .. } => (id != owner).then_some(owner),
-            Identity::Schedule { .. } => Some(owner),
-            Identity::Anonymous | Identity::System(_) => None,
-        };
+        self.metadata = self.metadata.clone().about(owner);
+    }
+
+    /// What stands beside events of this stream, if it is the application of somebody else than the
+    /// rest is about: to its owner, whatever happens to it has to be there.
+    fn own_metadata(&self, stream: &Stream) -> Option<String> {
+        let owner = stream.state.downcast_ref::<Application>()?.live()?.requested.owner;
+        let is_others = self.metadata.owner.is_some_and(|other| other != owner);
+        is_others.then(|| self.metadata.clone().about(owner).to_json())
     }
 
     /// Says which endeavour it belongs to, once that is known.
@@ -278,9 +281,14 @@ impl<'s> Unit<'s> {
         if let Some((seen, changed)) = self.compared() {
             not_overtaken(self.store, seen, changed).await?;
         }
+        let id = Uuid::now_v7();
+        if self.metadata.correlation.is_none() && self.metadata.actor.request.is_none() {
+            // Nothing else belongs to it, which is worth knowing too.
+            self.metadata.correlation = Some(id.to_string());
+        }
         let mut streams = Vec::new();
         let mut assertions = Vec::new();
-        for ((aggregate_type, aggregate_id), stream) in self.streams {
+        for ((aggregate_type, aggregate_id), stream) in std::mem::take(&mut self.streams) {
             if stream.events.is_empty() {
                 assertions.push(Assertion {
                     aggregate_type: aggregate_type.to_owned(),
@@ -289,17 +297,13 @@ impl<'s> Unit<'s> {
                 });
             } else {
                 streams.push(StreamAppend {
+                    metadata: self.own_metadata(&stream),
                     aggregate_type: aggregate_type.to_owned(),
                     aggregate_id,
                     expected: Expected::At(stream.sequence),
                     events: stream.events,
                 });
             }
-        }
-        let id = Uuid::now_v7();
-        if self.metadata.correlation.is_none() && self.metadata.actor.request.is_none() {
-            // Nothing else belongs to it, which is worth knowing too.
-            self.metadata.correlation = Some(id.to_string());
         }
         let seen = self.metadata.actor.seen.clone();
         let key = self.metadata.actor.once.clone();

@@ -6,6 +6,7 @@ use proximity_domain::ValueError;
 use proximity_eventstore::AppendError;
 
 use crate::ports::HypervisorError;
+use crate::redact::without_secrets;
 
 /// The one error of this crate. Codes are stable and dotted; `Display` is a sentence for the caller
 /// except for [`Error::Internal`], whose cause belongs in the log only.
@@ -42,7 +43,10 @@ pub enum Error {
     #[error("{detail}")]
     Upstream {
         code: &'static str,
+        /// In words of our own.
         detail: String,
+        /// What Proxmox answered, if it did: for the log, and for administrators.
+        said: Option<String>,
         /// It did not answer in time.
         timeout: bool,
     },
@@ -152,8 +156,9 @@ impl From<AppendError> for Error {
                 detail: "too many changes to the same thing at once; try again".into(),
                 retry_after: CONTENDED_RETRY,
             },
+            // Its body is not the one that the key stands for.
             AppendError::KeyReused => Self::invalid(
-                "Idempotency-Key",
+                "",
                 "idempotency_key.reused",
                 "this Idempotency-Key was used with another request",
             ),
@@ -183,13 +188,17 @@ impl From<AppendError> for Error {
     }
 }
 
-/// For calls that wait for Proxmox; texts come from the typed error, never from a reply's body.
+/// For calls that wait for Proxmox; what a reply said is kept apart from what everybody is told.
 impl From<HypervisorError> for Error {
     fn from(error: HypervisorError) -> Self {
+        let answered = error.answered();
         let (code, timeout) = match &error {
-            HypervisorError::Retryable { .. } | HypervisorError::Unknown { .. } => {
-                ("proxmox.unreachable", true)
-            }
+            HypervisorError::Retryable { .. }
+            | HypervisorError::Unreachable { .. }
+            | HypervisorError::Unknown { .. } => match answered {
+                Some(_) => ("proxmox.refused", false),
+                None => ("proxmox.unreachable", true),
+            },
             HypervisorError::Unauthorized { .. } => ("proxmox.unauthorized", false),
             HypervisorError::Certificate { .. } => ("proxmox.certificate", false),
             HypervisorError::Malformed { .. } => ("proxmox.malformed", false),
@@ -200,7 +209,14 @@ impl From<HypervisorError> for Error {
             | HypervisorError::DigestMismatch { .. }
             | HypervisorError::NoGuest { .. } => ("proxmox.refused", false),
         };
-        Self::Upstream { code, detail: error.to_string(), timeout }
+        let (detail, said) = match answered {
+            None => (error.to_string(), None),
+            Some(call) => {
+                let detail = format!("{call}: Proxmox answered with an error");
+                (detail, Some(without_secrets(&error.to_string())))
+            }
+        };
+        Self::Upstream { code, detail, said, timeout }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::policy::Admin;
 use crate::ports::{ClusterIdentity, Hypervisor};
 use crate::rows::{optional, text};
 use crate::secret::Secret;
+use crate::secret_uses::By;
 use crate::secrets::Secrets;
 
 /// Everything that commands on hosts need.
@@ -123,9 +124,9 @@ impl Hosts {
         let shown = match &secret {
             Some(secret) => Some(secret.clone()),
             // Leaving a suspended host active releases it: only if it is itself again.
-            None if old.suspended.is_some() && is_active => {
-                Some(self.directory.secret(host, &old.connection).await?)
-            }
+            None if old.suspended.is_some() && is_active => Some(
+                self.directory.secret(host, &old.connection, &By::caller(admin.actor())).await?,
+            ),
             None => None,
         };
         if let Some(secret) = shown {
@@ -228,8 +229,8 @@ impl Hosts {
     }
 
     /// Connects with the stored credential; a sentence about what answered.
-    pub async fn test(&self, _admin: &Admin, host: HostId) -> Result<String, Error> {
-        let hypervisor = self.stored(host).await?;
+    pub async fn test(&self, admin: &Admin, host: HostId) -> Result<String, Error> {
+        let hypervisor = self.stored(host, &By::caller(admin.actor())).await?;
         let version = hypervisor.version().await?;
         let identity = hypervisor.identity().await?;
         same_cluster(&identity, &self.registered(host).await?)?;
@@ -247,7 +248,7 @@ impl Hosts {
         admin: &Admin,
         host: HostId,
     ) -> Result<(usize, Option<Position>), Error> {
-        let hypervisor = self.stored(host).await?;
+        let hypervisor = self.stored(host, &By::caller(admin.actor())).await?;
         same_cluster(&hypervisor.identity().await?, &self.registered(host).await?)?;
         let nodes = watch::observe(&*hypervisor).await?;
         let count = nodes.len();
@@ -261,9 +262,9 @@ impl Hosts {
     }
 
     /// An adapter made now, so that a test tries the stored credential and not an old ticket.
-    async fn stored(&self, host: HostId) -> Result<Arc<dyn Hypervisor>, Error> {
+    async fn stored(&self, host: HostId, by: &By) -> Result<Arc<dyn Hypervisor>, Error> {
         let connection = self.registered(host).await?.connection;
-        let secret = self.directory.secret(host, &connection).await?;
+        let secret = self.directory.secret(host, &connection, by).await?;
         self.connect(&connection, secret).await
     }
 

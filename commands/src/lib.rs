@@ -26,6 +26,7 @@ pub mod pools;
 pub mod ports;
 pub mod preview;
 pub mod reconcile;
+pub mod redact;
 pub mod refusals;
 pub mod restored;
 mod retry;

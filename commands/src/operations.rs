@@ -18,6 +18,7 @@ use crate::once::Done;
 use crate::policy::{Admin, Owned};
 use crate::rows::text;
 use crate::saga;
+use crate::secrets::Secrets;
 
 /// Stands in events for the operator's shell, which is no user.
 const SHELL: UserId = UserId(0);
@@ -199,6 +200,7 @@ impl Operations {
             filter: vec![("application", text(&progress.application))],
             guard: Guard::None,
         });
+        unit.write(Secrets::forget_all(&progress.application));
         release(unit, guest.vmid_lease(), self.quarantined(progress)).await?;
         let holder = Holder::Application(progress.application.clone());
         for key in holdings.map(|held| held.leases(&guest.cluster)).unwrap_or_default() {

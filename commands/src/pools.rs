@@ -60,6 +60,8 @@ pub struct Picked {
     pub public_port: Port,
     pub internal_port: Port,
     pub address: Option<std::net::IpAddr>,
+    /// A plan that was agreed on had picked it before.
+    pub agreed: bool,
     /// Keeps the values from other picks.
     _flights: Vec<Flight>,
 }
@@ -125,7 +127,8 @@ impl Pools {
             }
             None => None,
         };
-        Ok(Picked { vmid, public_port, internal_port, address, _flights: flights })
+        let agreed = false;
+        Ok(Picked { vmid, public_port, internal_port, address, agreed, _flights: flights })
     }
 
     /// A free VMID of the cluster; or that of a plan that was agreed on.
@@ -179,7 +182,8 @@ impl Pools {
             }
             flights.push(self.in_flight.reserve(key)?);
         }
-        Some(Picked { vmid, public_port, internal_port, address, _flights: flights })
+        let agreed = true;
+        Some(Picked { vmid, public_port, internal_port, address, agreed, _flights: flights })
     }
 
     fn vmid(

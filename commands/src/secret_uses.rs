@@ -1,15 +1,16 @@
-//! Secrets that were opened, counted together: a minute of one record's uses is one event, so that
-//! what is opened again and again does not fill the log.
+//! Secrets that were opened, counted together: what one actor opens of one record for one endeavour in
+//! a minute is one event, so that what is opened again and again does not fill the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cqrs_es::DomainEvent as _;
 use proximity_domain::secret_use::{Counted, Event, STREAM};
-use proximity_domain::{ApplicationId, UserId};
+use proximity_domain::{ApplicationId, OperationId, UserId};
 use proximity_eventstore::{Append, Expected, Lane, NewEvent, Store, StreamAppend, tables};
 use uuid::Uuid;
 
+use crate::actor::Identity;
 use crate::clock::{Micros, SECOND};
 use crate::policy::Ownable as _;
 use crate::rows::{Columns, text, unreadable};
@@ -22,6 +23,40 @@ const MAX_RECORDS: usize = 10_000;
 /// Names of secrets in one event.
 const MAX_NAMES: usize = 20;
 
+/// Who opens a secret, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    actor: Actor,
+    /// Whose thing it is opened for, if that is known.
+    owner: Option<UserId>,
+    operation: Option<OperationId>,
+}
+
+impl By {
+    /// A part of the program, for no single endeavour.
+    pub fn program() -> Self {
+        Self { actor: Actor::system("secrets"), owner: None, operation: None }
+    }
+
+    /// Whoever asked for something.
+    pub fn caller(actor: &Actor) -> Self {
+        let actor = Actor::new(actor.identity.clone(), actor.source, actor.request.clone());
+        Self { actor, owner: None, operation: None }
+    }
+
+    /// What carries an operation out for its owner.
+    pub fn operation(operation: OperationId, owner: UserId) -> Self {
+        let actor = Actor::system("operations");
+        Self { actor, owner: Some(owner), operation: Some(operation) }
+    }
+
+    /// For an operation that is begun with it.
+    #[must_use]
+    pub fn within(self, operation: OperationId) -> Self {
+        Self { operation: Some(operation), ..self }
+    }
+}
+
 /// Counts in memory until it is flushed.
 #[derive(Default)]
 pub struct SecretUses(Mutex<BTreeMap<Key, Count>>);
@@ -32,29 +67,40 @@ struct Key {
     record: String,
     /// Minutes since 1970.
     minute: i64,
+    actor: String,
+    operation: Option<Uuid>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Count {
     times: u64,
     names: BTreeSet<String>,
+    /// The last one, with the request that it came with.
+    last: By,
     first_at: Micros,
     last_at: Micros,
 }
 
 impl SecretUses {
     /// Counts one.
-    pub(crate) fn note(&self, owner: &SecretOwner, now: Micros) {
+    pub(crate) fn note(&self, owner: &SecretOwner, by: &By, now: Micros) {
         let mut counts = self.lock();
         let (table, minute) = (owner.table, now.div_euclid(MINUTE));
-        let mut key = Key { table, record: owner.record.clone(), minute };
+        let operation = by.operation.map(|operation| operation.0);
+        let actor = by.actor.name();
+        let mut key = Key { table, record: owner.record.clone(), minute, actor, operation };
         if counts.len() >= MAX_RECORDS && !counts.contains_key(&key) {
-            key.record = "others".to_owned();
+            (key.record, key.operation) = ("others".to_owned(), None);
         }
-        let count =
-            counts.entry(key).or_insert_with(|| Count { first_at: now, ..Count::default() });
+        let count = counts.entry(key).or_insert_with(|| Count {
+            times: 0,
+            names: BTreeSet::new(),
+            last: by.clone(),
+            first_at: now,
+            last_at: now,
+        });
         count.times += 1;
-        count.last_at = now;
+        (count.last, count.last_at) = (by.clone(), now);
         if count.names.len() < MAX_NAMES {
             count.names.insert(owner.column.clone());
         }
@@ -91,29 +137,29 @@ impl SecretUses {
     }
 }
 
-/// One append for each record: its owner, if it has one, may read of it.
+/// One append for each count: the record's owner, if it has one, may read of it.
 async fn store_one(store: &Store, key: &Key, count: &Count) -> Result<(), Error> {
     let event = Event::Counted(Counted {
         table: key.table.to_owned(),
         record: key.record.clone(),
         names: count.names.iter().cloned().collect(),
         times: count.times,
+        actors: vec![key.actor.clone()],
         first_at: count.first_at,
         last_at: count.last_at,
     });
     let payload = serde_json::to_string(&event)
         .map_err(|error| Error::internal("an event cannot be written", error))?;
     let id = Uuid::now_v7();
-    let owner = owner(store, key).await?;
-    let metadata = Metadata {
-        owner,
-        on_behalf_of: owner,
-        ..Actor::system("secrets").metadata("secret.open").correlated(id)
+    let owner = match count.last.owner {
+        None => owner(store, key).await?,
+        known => known,
     };
     let append = Append {
         id,
         lane: Lane::User("secrets".to_owned()),
         streams: vec![StreamAppend {
+            metadata: None,
             aggregate_type: STREAM.to_owned(),
             aggregate_id: format!("{}/{}/{}", key.table, key.record, key.minute),
             expected: Expected::Any,
@@ -125,12 +171,29 @@ async fn store_one(store: &Store, key: &Key, count: &Count) -> Result<(), Error>
         }],
         assertions: vec![],
         side: vec![],
-        metadata: metadata.to_json(),
+        metadata: metadata(owner, key, &count.last.actor, id).to_json(),
         fence: None,
         idempotency: None,
     };
     store.append(append).await?;
     Ok(())
+}
+
+/// What is opened for an operation belongs to it, and is found with its application.
+fn metadata(owner: Option<UserId>, key: &Key, last: &Actor, id: Uuid) -> Metadata {
+    let mut metadata = last.metadata("secret.open");
+    if let Some(owner) = owner {
+        let is_program = matches!(last.identity, Identity::System(_));
+        metadata.on_behalf_of = is_program.then_some(owner);
+        metadata = metadata.about(owner);
+    }
+    if let Some(operation) = key.operation {
+        metadata = metadata.correlated(OperationId(operation));
+        metadata.causation = Some(format!("operation/{}", OperationId(operation)));
+    } else if last.request.is_none() {
+        metadata = metadata.correlated(id);
+    }
+    metadata
 }
 
 /// Whose application it is, unless it is gone by now or is none.

@@ -3,6 +3,7 @@
 //! The associated data of both is table, record, column, version and master key id, so a ciphertext
 //! that was moved to another row, or is given back in another version, does not decrypt.
 
+mod reseal;
 mod rotation;
 #[cfg(test)]
 mod rotation_tests;
@@ -27,7 +28,7 @@ use crate::clock::{Clock as _, Micros, SystemClock};
 use crate::keys::{KeyBytes, KeyError, Keyring, MasterKeys, fill};
 use crate::ports::SecretReader;
 use crate::rows::{Columns, text, unreadable};
-use crate::secret_uses::SecretUses;
+use crate::secret_uses::{By, SecretUses};
 use crate::{Error, Secret};
 
 /// What a secret belongs to; it opens for nothing else.
@@ -48,6 +49,9 @@ pub struct Secrets {
     ring: Keyring,
     uses: Arc<SecretUses>,
 }
+
+/// The `table` of what belongs to an application.
+const APPLICATIONS: &str = "applications";
 
 /// A sentinel is this text, sealed: opening it shows that the key is the right one.
 const SENTINEL: &[u8] = b"this installation's master key";
@@ -153,9 +157,19 @@ impl Secrets {
 
     /// Opens a secret for the record that it must belong to.
     pub async fn unseal(&self, id: SecretId, owner: &SecretOwner) -> Result<Secret, Error> {
+        self.unseal_by(id, owner, &By::program()).await
+    }
+
+    /// The same by whoever asks for it.
+    pub async fn unseal_by(
+        &self,
+        id: SecretId,
+        owner: &SecretOwner,
+        by: &By,
+    ) -> Result<Secret, Error> {
         let row = self.row(id).await?;
         self.hold(row.text("key_id")?).await?;
-        self.unseal_row(&row, owner)
+        self.unseal_row(&row, owner, by)
     }
 
     /// Sees to it that a key is held: another server may have begun to seal with a new one.
@@ -167,13 +181,13 @@ impl Secrets {
     }
 
     /// The owner is the one that the caller expects, not the one that the row claims.
-    fn unseal_row(&self, row: &Columns, owner: &SecretOwner) -> Result<Secret, Error> {
+    fn unseal_row(&self, row: &Columns, owner: &SecretOwner, by: &By) -> Result<Secret, Error> {
         let key_id = row.text("key_id")?;
         let version = row.integer("version")?;
         let bound = bound_to(owner.table, &owner.record, &owner.column, version, key_id);
         let plain = self.unwrap(row, key_id, &bound)?;
         let plain = std::str::from_utf8(&plain).map_err(|_| does_not_open())?;
-        self.uses.note(owner, SystemClock.now());
+        self.uses.note(owner, by, SystemClock.now());
         Ok(Secret::new(plain.to_owned()))
     }
 
@@ -201,6 +215,16 @@ impl Secrets {
         SideWrite::Delete {
             table: &tables::SECRETS,
             filter: vec![("id", text(id))],
+            guard: Guard::None,
+        }
+    }
+
+    /// Deletes all secrets of an application, which belongs into the append that ends it: from then on
+    /// only backups of the database have them, for as long as their key generation exists.
+    pub fn forget_all(application: &ApplicationId) -> SideWrite {
+        SideWrite::Delete {
+            table: &tables::SECRETS,
+            filter: vec![("record_table", text(APPLICATIONS)), ("record_id", text(application))],
             guard: Guard::None,
         }
     }
@@ -283,17 +307,22 @@ impl Secrets {
 /// The owner of a value of an application's environment.
 pub fn of_application(application: &ApplicationId, name: &str) -> SecretOwner {
     let record = application.to_string();
-    SecretOwner { table: "applications", record, column: name.to_owned() }
+    SecretOwner { table: APPLICATIONS, record, column: name.to_owned() }
 }
 
 #[async_trait]
 impl SecretReader for Secrets {
     /// The name of the value is the row's: any value of this application may be opened.
-    async fn open(&self, id: SecretId, application: &ApplicationId) -> Result<Secret, Error> {
+    async fn open(
+        &self,
+        id: SecretId,
+        application: &ApplicationId,
+        by: &By,
+    ) -> Result<Secret, Error> {
         let row = self.row(id).await?;
         self.hold(row.text("key_id")?).await?;
         let owner = of_application(application, row.text("column_name")?);
-        self.unseal_row(&row, &owner)
+        self.unseal_row(&row, &owner, by)
     }
 }
 

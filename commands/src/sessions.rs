@@ -84,19 +84,20 @@ impl Sessions {
         Self { store, clock, lifetimes }
     }
 
-    /// Who shows this access token; `None` when it is not good (any more). One look-up says whether
-    /// the session lives, the user is enabled and which role the user has now.
+    /// Who shows this access token, and until when it is good at most; `None` when it is not (any
+    /// more). One look-up says whether the session lives, the user is enabled and which role the user
+    /// has now.
     pub async fn authenticate(
         &self,
         access: &Secret,
         source: Option<IpAddr>,
         request: Option<String>,
-    ) -> Result<Option<Actor>, Error> {
+    ) -> Result<Option<(Actor, Micros)>, Error> {
         let filter = vec![("access_hash", hash(access))];
         let rows = self.store.rows(&tables::SESSION_USERS, filter, 1).await.map_err(unreadable)?;
         let Some(row) = rows.into_iter().next().map(Columns) else { return Ok(None) };
-        let now = self.clock.now();
-        if row.integer("access_expires_at")? <= now || row.boolean("disabled")? {
+        let (now, until) = (self.clock.now(), row.integer("access_expires_at")?);
+        if until <= now || row.boolean("disabled")? {
             return Ok(None);
         }
         let session: SessionId = row.parsed("id")?;
@@ -108,7 +109,7 @@ impl Sessions {
             role: role(row.text("role")?)?,
             credential: CredentialUsed::Session(session),
         };
-        Ok(Some(Actor::new(identity, source, request)))
+        Ok(Some((Actor::new(identity, source, request), until)))
     }
 
     /// Exchanges a refresh token. One that was exchanged before has leaked: its session ends.

@@ -86,20 +86,20 @@ impl ApiTokens {
         token.expose().starts_with(PREFIX)
     }
 
-    /// Who shows this token; `None` when it is not good (any more). Without the scope `admin` even
-    /// an administrator's token is a plain user's.
+    /// Who shows this token, and until when it is good at most; `None` when it is not (any more).
+    /// Without the scope `admin` even an administrator's token is a plain user's.
     pub async fn authenticate(
         &self,
         token: &Secret,
         source: Option<IpAddr>,
         request: Option<String>,
-    ) -> Result<Option<Actor>, Error> {
+    ) -> Result<Option<(Actor, Micros)>, Error> {
         let filter = vec![("hash", hash(token))];
         let rows =
             self.store.rows(&tables::API_TOKEN_USERS, filter, 1).await.map_err(unreadable)?;
         let Some(row) = rows.into_iter().next().map(Columns) else { return Ok(None) };
-        let now = self.clock.now();
-        if row.integer("expires_at")? <= now || row.boolean("disabled")? {
+        let (now, until) = (self.clock.now(), row.integer("expires_at")?);
+        if until <= now || row.boolean("disabled")? {
             return Ok(None);
         }
         let id: Uuid = row.parsed("id")?;
@@ -113,7 +113,7 @@ impl ApiTokens {
         }
         let credential = CredentialUsed::ApiToken { id, may };
         let identity = Identity::User { id: row.parsed("user_id")?, role, credential };
-        Ok(Some(Actor::new(identity, source, request)))
+        Ok(Some((Actor::new(identity, source, request), until)))
     }
 
     /// Makes a token for the caller, who has to have signed in: a token cannot beget another one.

@@ -198,6 +198,9 @@ pub struct DeployPlan {
     /// Proxmox `features`, e.g. `nesting=1`.
     pub features: Option<String>,
     pub health: Health,
+    /// A caller was shown this very number beforehand: the container gets no other one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agreed: bool,
 }
 
 /// Removes an application's container and gives back all that it holds.

@@ -1,4 +1,4 @@
-//! What was refused, counted: a minute of one caller's refusals with one code is one event.
+//! What was refused, counted: a minute of one caller's refusals with one code is a handful of events.
 //!
 //! There is no aggregate: nothing is decided by these streams, they are only read by the audit.
 
@@ -15,7 +15,7 @@ pub enum Event {
     Counted(Counted),
 }
 
-/// How often something was refused within a minute.
+/// How often something was refused within a minute, the first few times each by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
     /// `user/7`, `anonymous/192.0.2.7`, or `others` when there were too many to tell apart.
@@ -32,9 +32,12 @@ pub struct Counted {
     /// What was shown, the first few: `session/…`, `token/…`.
     #[serde(default)]
     pub credentials: Vec<String>,
-    /// The requests that were refused, the first few.
+    /// The request that was refused, the last one of several; up to version 2 the first few.
     #[serde(default)]
     pub requests: Vec<String>,
+    /// The paths that were called, the first few.
+    #[serde(default)]
+    pub paths: Vec<String>,
     /// µs since 1970.
     pub first_at: i64,
     /// µs since 1970.
@@ -50,8 +53,8 @@ impl DomainEvent for Event {
     }
 
     fn event_version(&self) -> String {
-        // The first version did not name credentials and requests.
-        "2".to_owned()
+        // The first version did not name credentials and requests, the second no paths.
+        "3".to_owned()
     }
 }
 
@@ -70,16 +73,21 @@ mod tests {
             source: Some("192.0.2.7".into()),
             credentials: vec![],
             requests: vec!["0197f3a2".into()],
+            paths: vec!["/api/apps/nginx-0a1b2c3d".into()],
             first_at: 1_700_000_000_000_000,
             last_at: 1_700_000_030_000_000,
         }));
     }
 
     #[test]
-    fn a_refusal_that_was_counted_before_it_named_requests_can_still_be_read() {
-        let Event::Counted(counted) =
-            serde_json::from_str(include_str!("../fixtures/events/refusal.counted.v1.json"))
-                .expect("the first version can be read");
-        assert_eq!((counted.times, counted.requests.len()), (3, 0));
+    fn a_refusal_that_was_counted_before_it_named_requests_or_paths_can_still_be_read() {
+        let v1 = include_str!("../fixtures/events/refusal.counted.v1.json");
+        let v2 = include_str!("../fixtures/events/refusal.counted.v2.json");
+        for (text, requests) in [(v1, 0), (v2, 1)] {
+            let Event::Counted(counted) =
+                serde_json::from_str(text).expect("an earlier version can be read");
+            assert_eq!((counted.times, counted.requests.len()), (3, requests));
+            assert!(counted.paths.is_empty());
+        }
     }
 }

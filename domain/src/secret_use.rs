@@ -1,4 +1,4 @@
-//! Which secrets were opened, counted: a minute of one record's uses is one event.
+//! Which secrets were opened, counted: a minute of one record's uses by one actor is one event.
 //!
 //! There is no aggregate: nothing is decided by these streams, they are only read by the audit.
 
@@ -25,6 +25,9 @@ pub struct Counted {
     /// Which of its secrets, the first few: `credential`, or names of environment variables.
     pub names: Vec<String>,
     pub times: u64,
+    /// Who opened them, e.g. `user/7`; not told before version 2.
+    #[serde(default)]
+    pub actors: Vec<String>,
     /// µs since 1970.
     pub first_at: i64,
     /// µs since 1970.
@@ -40,7 +43,8 @@ impl DomainEvent for Event {
     }
 
     fn event_version(&self) -> String {
-        "1".to_owned()
+        // The first version did not say who opened them.
+        "2".to_owned()
     }
 }
 
@@ -55,8 +59,17 @@ mod tests {
             record: "nginx-0a1b2c3d".into(),
             names: vec!["ADMIN_PASSWORD".into()],
             times: 2,
+            actors: vec!["user/7".into()],
             first_at: 1_700_000_000_000_000,
             last_at: 1_700_000_030_000_000,
         }));
+    }
+
+    #[test]
+    fn a_use_that_was_counted_before_it_said_who_can_still_be_read() {
+        let Event::Counted(counted) =
+            serde_json::from_str(include_str!("../fixtures/events/secret_use.counted.v1.json"))
+                .expect("the first version can be read");
+        assert_eq!((counted.times, counted.actors.len()), (2, 0));
     }
 }

@@ -36,6 +36,15 @@ pub struct StreamAppend {
     pub aggregate_id: String,
     pub expected: Expected,
     pub events: Vec<NewEvent>,
+    /// JSON object text stored with these events instead of the append's: for a stream that is another's.
+    pub metadata: Option<String>,
+}
+
+impl StreamAppend {
+    /// What is stored beside each of its events.
+    pub fn metadata_in<'a>(&'a self, append: &'a Append) -> &'a str {
+        self.metadata.as_deref().unwrap_or(&append.metadata)
+    }
 }
 
 /// A stream that is only read by the decision: it must still stand at `sequence` (0: must not exist).

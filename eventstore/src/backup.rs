@@ -148,6 +148,26 @@ static LEFT_OUT: &[&str] = &[
     "api_token_users",
 ];
 
+/// Refuses a database that holds something; its schema is brought up to date.
+pub async fn must_be_empty(location: &Location) -> Result<(), Error> {
+    let options = crate::Options::new(location.clone());
+    Store::migrate(options.clone()).await?;
+    let store = Store::open_read_only(options).await?;
+    let mut found = None;
+    for table in TABLES {
+        match store.count(table, Row::new()).await? {
+            0 => {}
+            rows => found = Some(format!("{} has {rows} rows", table.name)),
+        }
+    }
+    match store.head().await? {
+        0 => {}
+        head => found = Some(format!("events has {head} rows")),
+    }
+    store.close().await;
+    found.map_or(Ok(()), |what| Err(Error::NotEmpty { what }))
+}
+
 /// Puts a backup into an empty database, all of it or nothing, and begins a new life of the log.
 ///
 /// What was written is read again before it is committed, and has to be what the file says.

@@ -48,6 +48,12 @@ pub enum Error {
     /// The log was given another life while this process had it open.
     #[error("life {incarnation} of the log has ended: start this process anew")]
     Ended { incarnation: uuid::Uuid },
+    /// A restore is not signed for a log that is not what was sealed and published.
+    #[error(
+        "the log is not as it was sealed: {} at position {}: {} ({breaks} in all)",
+        first.kind.as_str(), first.position, first.detail
+    )]
+    NotAsSealed { first: Box<crate::verify::Fault>, breaks: u64 },
     /// Sealing was switched on before, or the store was opened for reading only.
     #[error("sealing cannot be switched on")]
     Sealing,

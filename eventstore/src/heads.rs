@@ -4,11 +4,12 @@
 //! restored log came to be, `keys/` which keys signed. No file is ever written over: the directory may
 //! be append-only, a mount of another host, or be copied elsewhere.
 
+mod read;
+
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,12 +17,14 @@ use crate::append::Position;
 use crate::error::Error;
 use crate::seal::Seal;
 use crate::signed::{Signed, Statement, Vouched};
+use crate::verify::Fault;
 use crate::{hex, signed};
+
+pub(crate) use read::{Read, Survey, lines};
+use read::{list, read_all};
 
 /// After this long a server goes on in a new file.
 const FILE_SPAN: i64 = 24 * 3_600 * 1_000_000;
-/// More than any line has.
-const LINE: u64 = 4_096;
 
 /// The head of the chain as published: enough to notice that the log was cut or written anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +60,8 @@ pub struct Life {
     pub incarnation: Uuid,
     /// The life that the backup was taken in.
     pub from: Uuid,
-    /// The last event of the backup.
+    /// The last event that it keeps of the life before; in statements without a proof, the last one of
+    /// the log when it was signed.
     pub position: Position,
     /// The last block of the backup, 0 when it has none; its hash in hexadecimal digits.
     pub block: u64,
@@ -68,6 +72,28 @@ pub struct Life {
     pub began_at: i64,
     /// What whoever restored it said.
     pub note: String,
+    /// Missing in statements that programs before it signed: those only name the last block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// What the log was when its new life was signed, after it had been verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// SHA-256 over the leaves of all events up to the statement's position, those included that no
+    /// block covered, in hexadecimal digits.
+    pub digest: String,
+    /// What did not fit, and was accepted by whoever signed; it is shown for ever.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<Fault>,
+}
+
+impl Life {
+    /// The last event of the life before that is in this one.
+    pub(crate) fn kept(&self) -> Position {
+        // Without a proof the log's own event of the restoration was counted in.
+        self.position - u64::from(self.proof.is_none()).min(self.position)
+    }
 }
 
 /// How far a life had come, by its heads.
@@ -110,32 +136,52 @@ impl HeadsDir {
         Ok(files)
     }
 
-    /// The newest head of a life, as far as its files can be read.
+    /// The newest head of a life, as far as its files can be read; lines that cannot are left out.
     pub fn latest(&self, incarnation: Uuid) -> Result<Option<Signed<Head>>, Error> {
         let mut latest: Option<Signed<Head>> = None;
         for path in self.files(incarnation)? {
-            let Some(head) = last_line(&path)? else { continue };
-            if latest.as_ref().is_none_or(|known| known.statement.block < head.statement.block) {
-                latest = Some(head);
+            for head in lines(&path)? {
+                let Some(head) = head? else { continue };
+                if latest.as_ref().is_none_or(|known| known.statement.block < head.statement.block)
+                {
+                    latest = Some(head);
+                }
             }
         }
         Ok(latest)
     }
 
+    /// The head on the first line that can be read.
+    pub(crate) fn earliest(&self, incarnation: Uuid) -> Result<Option<Signed<Head>>, Error> {
+        for path in self.files(incarnation)? {
+            for head in lines(&path)? {
+                if let Some(head) = head? {
+                    return Ok(Some(head));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// How restored lives began.
-    pub fn lives(&self) -> Result<Vec<Signed<Life>>, Error> {
+    pub(crate) fn lives(&self) -> Result<Read<Signed<Life>>, Error> {
         read_all(&self.dir.join("lives"))
     }
 
     /// The keys that have signed, each said by another one or by itself.
-    pub fn vouched(&self) -> Result<Vec<Signed<Vouched>>, Error> {
+    pub(crate) fn vouched(&self) -> Result<Read<Signed<Vouched>>, Error> {
         read_all(&self.dir.join("keys"))
     }
 
     /// Keeps how a life began.
     pub fn add_life(&self, life: &Signed<Life>) -> Result<(), Error> {
-        let name = format!("{}.json", life.statement.incarnation);
-        add_file(&self.dir.join("lives"), &name, life)
+        let dir = self.dir.join("lives");
+        let mut name = format!("{}.json", life.statement.incarnation);
+        // A file of this name that says something else must not stand in for it.
+        if dir.join(&name).exists() {
+            name = format!("{}-{}.json", life.statement.incarnation, Uuid::new_v4());
+        }
+        add_file(&dir, &name, life)
     }
 
     /// Says that `key` speaks for `others`, which signed before, and for itself.
@@ -171,19 +217,27 @@ impl HeadWriter {
         Self { dir, server, file: None }
     }
 
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     pub fn dir(&self) -> &HeadsDir {
         &self.dir
     }
 
-    /// Adds one line, on the disk when it returns.
+    /// Adds a line for each head, on the disk when it returns.
     ///
     /// A line that is cut short by a crash or a full disk is the last one of its file: the next head
     /// goes to a new one.
-    pub fn add(&mut self, head: &Signed<Head>) -> Result<(), Error> {
-        let mut line =
-            serde_json::to_vec(head).map_err(|error| Error::malformed(error.to_string()))?;
-        line.push(b'\n');
-        let Head { incarnation, sealed_at, .. } = head.statement;
+    pub fn add(&mut self, heads: &[Signed<Head>]) -> Result<(), Error> {
+        let Some(first) = heads.first() else { return Ok(()) };
+        let mut text = Vec::new();
+        for head in heads {
+            serde_json::to_writer(&mut text, head)
+                .map_err(|error| Error::malformed(error.to_string()))?;
+            text.push(b'\n');
+        }
+        let Head { incarnation, sealed_at, .. } = first.statement;
         let folder = self.dir.path().join(incarnation.to_string());
         let usable = self.file.take().filter(|(path, begun)| {
             sealed_at - begun < FILE_SPAN && path.starts_with(&folder) && path.exists()
@@ -198,7 +252,7 @@ impl HeadWriter {
         let mut open = File::options();
         let open = if is_new { open.create_new(true) } else { &mut open };
         let mut file = open.append(true).open(&path).map_err(Error::io(&path))?;
-        file.write_all(&line).and_then(|()| file.sync_data()).map_err(Error::io(&path))?;
+        file.write_all(&text).and_then(|()| file.sync_data()).map_err(Error::io(&path))?;
         if is_new {
             for dir in [folder.as_path(), self.dir.path()] {
                 sync(dir)?;
@@ -207,63 +261,6 @@ impl HeadWriter {
         self.file = Some((path, begun));
         Ok(())
     }
-}
-
-/// Heads one after another; `None` for a line that is none.
-pub(crate) type Lines = Box<dyn Iterator<Item = Result<Option<Signed<Head>>, Error>> + Send>;
-
-/// The whole lines of a file of heads; what stands behind the last line's end was never finished.
-pub(crate) fn lines(path: &Path) -> Result<Lines, Error> {
-    let mut reader = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    let path = path.to_owned();
-    Ok(Box::new(std::iter::from_fn(move || {
-        let mut line = Vec::new();
-        match (&mut reader).take(LINE).read_until(b'\n', &mut line) {
-            Err(error) => Some(Err(Error::io(&path)(error))),
-            Ok(_) if line.last() == Some(&b'\n') => Some(Ok(serde_json::from_slice(&line).ok())),
-            // Longer than any of ours: whatever follows is not read as heads.
-            Ok(_) if line.len() as u64 == LINE => match reader.seek(SeekFrom::End(0)) {
-                Ok(_) => Some(Ok(None)),
-                Err(error) => Some(Err(Error::io(&path)(error))),
-            },
-            Ok(_) => None,
-        }
-    })))
-}
-
-fn last_line(path: &Path) -> Result<Option<Signed<Head>>, Error> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
-    let length = file.metadata().map_err(Error::io(path))?.len();
-    let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(length.saturating_sub(2 * LINE)))
-        .and_then(|_| file.read_to_end(&mut tail))
-        .map_err(Error::io(path))?;
-    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
-    let whole = tail.get(..end).unwrap_or_default();
-    let line = whole.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok(serde_json::from_slice(line).ok())
-}
-
-/// The entries of a directory by name; none when it does not exist.
-fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(Error::io(dir))?,
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(Error::io(dir))?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn read_all<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>, Error> {
-    let mut found = Vec::new();
-    for path in list(dir)?.iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
-        let text = std::fs::read(path).map_err(Error::io(path))?;
-        let read = serde_json::from_slice(&text);
-        found.push(read.map_err(|_| Error::malformed(path.display().to_string()))?);
-    }
-    Ok(found)
 }
 
 /// Writes a file beside its place and links it there: never half, and never over another one.

@@ -51,6 +51,7 @@ pub(crate) static SQLITE: &[Migration] = migrations!("sqlite":
     22 "0022_events_searched",
     23 "0023_task_logs",
     24 "0024_refused_tries",
+    25 "0025_published",
 );
 
 pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
@@ -82,6 +83,7 @@ pub(crate) static POSTGRES: &[Migration] = migrations!("postgres":
     26 "0026_events_searched",
     27 "0027_task_logs",
     28 "0028_refused_tries",
+    29 "0029_published",
 );
 
 /// The newest version in a list.

@@ -105,10 +105,54 @@ impl Seal {
         hash.finalize().to_vec()
     }
 
+    /// The block that `head` was published of, made anew from events; `leaves` are those after the
+    /// block before.
+    pub(crate) fn of_head(head: &crate::heads::Head, first: Position, leaves: Vec<u8>) -> Self {
+        Self {
+            block: head.block,
+            incarnation: head.incarnation,
+            first,
+            last: head.position,
+            leaves,
+            hash: Vec::new(),
+            key_id: String::new(),
+            signature: Vec::new(),
+            sealed_at: head.sealed_at,
+        }
+    }
+
     /// Whether `key` signed its hash.
     pub(crate) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
         Signature::from_slice(&self.signature)
             .is_ok_and(|signature| key.verify(&self.hash, &signature).is_ok())
+    }
+}
+
+/// The leaves of a log one after another, as one digest for every position that is asked for.
+pub(crate) struct Digest {
+    hash: Sha256,
+    /// The last position that is in it.
+    pub to: Position,
+}
+
+impl Digest {
+    pub fn new() -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"proximity log 1");
+        Self { hash, to: 0 }
+    }
+
+    /// Takes the next event in; one that is not the next is left out, and so are all behind it.
+    pub fn take(&mut self, position: Position, leaf: &Leaf) {
+        if position == self.to + 1 {
+            self.hash.update(leaf);
+            self.to = position;
+        }
+    }
+
+    /// What it has come to, in hexadecimal digits.
+    pub fn now(&self) -> String {
+        crate::hex(&self.hash.clone().finalize())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The task that seals: at most `Sealing::every` behind, one block after another.
 
+mod publish;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,11 +11,16 @@ use tokio::sync::Mutex;
 
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::{Head, HeadWriter, HeadsDir};
+use crate::heads::{HeadWriter, HeadsDir};
 use crate::seal::{BLOCK, Seal};
-use crate::signed::Signed;
 use crate::store::Store;
 use crate::task::blocking;
+
+pub(crate) use publish::Published;
+use publish::Publisher;
+
+/// Answers the key that signs now, and those that signed before.
+pub type Renewed = Arc<dyn Fn() -> (SigningKey, Vec<VerifyingKey>) + Send + Sync>;
 
 /// What sealing needs; any number of servers may seal one log.
 #[derive(Clone)]
@@ -21,6 +28,8 @@ pub struct Sealing {
     pub key: SigningKey,
     /// Keys that signed before, for which `key` speaks.
     pub earlier: Vec<VerifyingKey>,
+    /// Asked before each round, so that a key that was replaced signs no longer.
+    pub renewed: Option<Renewed>,
     /// Where heads are published: a directory that the database's administrators do not share.
     pub heads: Option<PathBuf>,
     /// Tells this server's files there from those of others.
@@ -45,7 +54,6 @@ pub struct SealState {
 
 #[derive(Clone)]
 pub(crate) struct Sealer {
-    key: SigningKey,
     every: Duration,
     /// Held while sealing.
     work: Arc<Mutex<Work>>,
@@ -53,20 +61,24 @@ pub(crate) struct Sealer {
 }
 
 struct Work {
+    key: SigningKey,
+    earlier: Vec<VerifyingKey>,
+    renewed: Option<Renewed>,
+    /// Where heads are to be published, before the first round.
     heads: Option<HeadWriter>,
-    /// For which keys this one still has to speak there.
-    earlier: Option<Vec<VerifyingKey>>,
-    /// The newest head that is published; unknown before the first round.
-    published: Option<Option<Head>>,
+    publisher: Option<Publisher>,
+    /// Whether the key has spoken for the earlier ones there.
+    vouched: bool,
     ended: bool,
 }
 
 impl Sealer {
     pub fn new(sealing: Sealing) -> Self {
-        let Sealing { key, earlier, heads, server, every } = sealing;
+        let Sealing { key, earlier, renewed, heads, server, every } = sealing;
         let heads = heads.map(|dir| HeadWriter::new(HeadsDir::new(dir), server));
-        let work = Work { heads, earlier: Some(earlier), published: None, ended: false };
-        Self { key, every, work: Arc::new(Mutex::new(work)), state: Arc::default() }
+        let work =
+            Work { key, earlier, renewed, heads, publisher: None, vouched: false, ended: false };
+        Self { every, work: Arc::new(Mutex::new(work)), state: Arc::default() }
     }
 
     pub fn state(&self) -> SealState {
@@ -118,22 +130,26 @@ impl Sealer {
     /// cover up that somebody cut or rewrote it.
     async fn seal(&self, store: &Store, work: &mut Work) -> Result<Position, Error> {
         let incarnation = store.incarnation();
-        if let Some(dir) = work.heads.as_ref().map(|writer| writer.dir().clone())
-            && let Some(earlier) = work.earlier.clone()
-        {
-            let key = self.key.clone();
-            blocking(move || dir.vouch(&key, &earlier)).await?;
-            work.earlier = None;
+        work.renew();
+        if let Some(writer) = work.heads.take() {
+            let keys = work.earlier.iter().copied().chain([work.key.verifying_key()]).collect();
+            let (dir, server) = (writer.dir().clone(), writer.server().to_owned());
+            match Publisher::begin(store, writer, keys).await {
+                Ok(publisher) => work.publisher = Some(publisher),
+                Err(error) => {
+                    work.heads = Some(HeadWriter::new(dir, server));
+                    return Err(error);
+                }
+            }
         }
-        if work.published.is_none() {
-            let published = match work.heads.as_ref().map(|writer| writer.dir().clone()) {
-                Some(dir) => blocking(move || dir.latest(incarnation)).await?,
-                None => None,
-            };
-            work.published = Some(published.map(|head| head.statement));
+        if let Some(publisher) = work.publisher.as_ref().filter(|_| !work.vouched) {
+            let (dir, key, earlier) =
+                (publisher.dir().clone(), work.key.clone(), work.earlier.clone());
+            blocking(move || dir.vouch(&key, &earlier)).await?;
+            work.vouched = true;
         }
         let mut previous = store.last_seal().await?;
-        if let Some(Some(head)) = &work.published {
+        if let Some(head) = work.publisher.as_ref().and_then(Publisher::newest) {
             let known = store.links(head.block.saturating_sub(1), 1).await?;
             let same = |link: &crate::seal::Link| {
                 link.block == head.block && crate::hex(&link.hash) == head.hash
@@ -142,13 +158,14 @@ impl Sealer {
                 return Err(Error::Forked { block: head.block, position: head.position });
             }
         }
+        let before = previous.as_ref().map_or(0, |seal| seal.block);
         loop {
             let after = previous.as_ref().map_or(0, |seal| seal.last);
             let events = store.sealable(after, BLOCK).await?;
             if events.is_empty() {
                 break;
             }
-            let next = Seal::over(&events, previous.as_ref(), incarnation, &self.key, now_micros());
+            let next = Seal::over(&events, previous.as_ref(), incarnation, &work.key, now_micros());
             let next = next.ok_or(Error::Unsealable { after })?;
             previous = match store.insert_seal(next.clone()).await? {
                 true => Some(next),
@@ -163,21 +180,22 @@ impl Sealer {
             };
         }
         let Some(seal) = previous else { return Ok(0) };
-        let is_news = match &work.published {
-            Some(Some(head)) => head.block < seal.block,
-            Some(None) | None => true,
-        };
-        if is_news && let Some(mut writer) = work.heads.take() {
-            let head = Signed::new(Head::of(&seal), &self.key)?;
-            let (writer, added) = blocking(move || {
-                let added = writer.add(&head).map(|()| head.statement);
-                Ok((writer, added))
-            })
-            .await?;
-            work.heads = Some(writer);
-            work.published = Some(Some(added?));
+        let last_time = work.ended;
+        if let Some(publisher) = &mut work.publisher {
+            publisher.publish(store, &work.key, before, &seal).await?;
+            publisher.note(store, last_time).await?;
         }
         Ok(seal.last)
+    }
+}
+
+impl Work {
+    fn renew(&mut self) {
+        let Some((key, earlier)) = self.renewed.as_ref().map(|renewed| renewed()) else { return };
+        if key.verifying_key() != self.key.verifying_key() {
+            self.vouched = false;
+            (self.key, self.earlier) = (key, earlier);
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Search {
     /// This stream, and everything that shares a correlation with one of its events; `owner` then
     /// chooses among the latter only.
     pub around: Option<(String, String)>,
+    /// With `around`, a kind of streams that go on when that one has ended: those that share a
+    /// correlation with one of its events count as it does.
+    pub outliving: Option<String>,
     /// µs since 1970: not before this.
     pub from: Option<i64>,
     /// µs since 1970: before this.
@@ -49,9 +52,10 @@ pub struct Search {
 pub struct Found {
     /// In order of position.
     pub events: Vec<Recorded>,
-    /// For `after` of the next page.
+    /// For `after` of the next page, also when that is asked for with later bounds: no event that it
+    /// would skip lies beyond those of this search.
     pub next: Position,
-    /// Whether there is nothing more up to `next`, which is then the log's head as it was.
+    /// Whether there is nothing more within the bounds, or up to the log's head as it was.
     pub complete: bool,
 }
 
@@ -271,11 +275,18 @@ impl Search {
         sql.push("select position from events where aggregate_type = ").text(kind);
         sql.push(" and aggregate_id = ").text(id);
         sql.push(" union select position").events_by("events_correlation");
-        sql.push(
-            "where metadata ->> 'correlation' in \
-             (select metadata ->> 'correlation' from events where aggregate_type = ",
-        );
-        sql.text(kind).push(" and aggregate_id = ").text(id).push(")");
+        sql.push("where metadata ->> 'correlation' in (");
+        correlations(sql, kind, id);
+        if let Some(other) = &self.outliving {
+            sql.push(
+                " union select metadata ->> 'correlation' from events where aggregate_type = ",
+            );
+            sql.text(other).push(" and aggregate_id in (select aggregate_id");
+            sql.events_by("events_correlation").push("where metadata ->> 'correlation' in (");
+            correlations(sql, kind, id);
+            sql.push(") and aggregate_type = ").text(other).push(")");
+        }
+        sql.push(")");
         if let Some(owner) = &self.owner {
             sql.push(" and metadata ->> 'owner' = ").text(owner);
         }
@@ -305,8 +316,16 @@ pub(crate) async fn run(store: &Store, wanted: &Search, limit: usize) -> Result<
     let dialect = store.dialect();
     // Read first: what is stored from now on is for the next page.
     let head = store.head().await?;
-    let nothing = Found { events: Vec::new(), next: head.max(wanted.after), complete: true };
-    let Some(search) = pin(store, wanted, head).await? else { return Ok(nothing) };
+    let pinned = pin(store, wanted, head).await?;
+    // What was looked through: no further than to the bounds.
+    let end = match &pinned {
+        Some(search) => search.until.unwrap_or(head),
+        // Nothing is within the time as yet; what comes may be within another one.
+        None if wanted.to.is_some() => wanted.after,
+        None => wanted.until.unwrap_or(head).min(head),
+    };
+    let nothing = Found { events: Vec::new(), next: end.max(wanted.after), complete: true };
+    let Some(search) = pinned else { return Ok(nothing) };
     if search.correlations.as_ref().is_some_and(Vec::is_empty) {
         return Ok(nothing);
     }
@@ -376,6 +395,12 @@ async fn choose(
         }
     }
     Ok(rarest.1)
+}
+
+/// What the events of a stream belong to.
+fn correlations(sql: &mut Sql, kind: &str, id: &str) {
+    sql.push("select metadata ->> 'correlation' from events where aggregate_type = ");
+    sql.text(kind).push(" and aggregate_id = ").text(id);
 }
 
 fn one_of(sql: &mut Sql, types: Option<&[String]>) {

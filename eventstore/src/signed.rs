@@ -6,6 +6,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _, Verifying
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::append::Position;
 use crate::error::Error;
 use crate::{hex, unhex};
 
@@ -80,12 +81,30 @@ impl Statement for Vouched {
 #[derive(Debug, Clone, Default)]
 pub struct Trusted {
     keys: BTreeMap<String, VerifyingKey>,
+    /// Those that were destroyed, and the event that says so, when this log has it.
+    destroyed: BTreeMap<String, Option<Position>>,
 }
 
 impl Trusted {
     /// Those that the caller knows from elsewhere than the database.
     pub fn new(keys: impl IntoIterator<Item = VerifyingKey>) -> Self {
-        Self { keys: keys.into_iter().map(|key| (key_id(&key), key)).collect() }
+        let keys = keys.into_iter().map(|key| (key_id(&key), key)).collect();
+        Self { keys, destroyed: BTreeMap::new() }
+    }
+
+    /// Adds a key that was destroyed, by the event at this position: what it had sealed still counts,
+    /// and it speaks for nothing new.
+    #[must_use]
+    pub fn and_destroyed(mut self, key: VerifyingKey, at: Option<Position>) -> Self {
+        let id = key_id(&key);
+        self.destroyed.insert(id.clone(), at);
+        self.keys.insert(id, key);
+        self
+    }
+
+    /// When a key was destroyed: `None` when it was not, `Some(None)` when this log does not say.
+    pub(crate) fn destroyed(&self, id: &str) -> Option<Option<Position>> {
+        self.destroyed.get(id).copied()
     }
 
     /// Adds the keys that a trusted one vouches for, and those that these vouch for.
@@ -93,7 +112,10 @@ impl Trusted {
     pub fn and_vouched(mut self, vouched: &[Signed<Vouched>]) -> Self {
         loop {
             let before = self.keys.len();
-            for one in vouched.iter().filter(|one| one.is_trusted(&self)).collect::<Vec<_>>() {
+            let speaks = |one: &&Signed<Vouched>| {
+                self.destroyed(&one.key_id).is_none() && one.is_trusted(&self)
+            };
+            for one in vouched.iter().filter(speaks).collect::<Vec<_>>() {
                 if let Some(key) = parse_public_key(&one.statement.public_key) {
                     self.keys.insert(key_id(&key), key);
                 }

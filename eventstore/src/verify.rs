@@ -3,20 +3,24 @@
 //! One pass over log and chain, one over the heads, both in pages: memory does not grow with either.
 
 mod chain;
+mod complete;
 mod heads;
+mod left;
 mod lives;
 mod report;
+mod trust;
 
 use std::time::{Duration, Instant};
 
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::HeadsDir;
+use crate::heads::{HeadsDir, Life};
 use crate::signed::Trusted;
 use crate::store::Store;
 use crate::task::blocking;
 
 pub use report::{Fault, FaultKind, LifeReport, VerifyReport};
+pub(crate) use trust::statements;
 
 /// How far a verification is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,17 +50,44 @@ pub async fn verify(
     heads: Option<HeadsDir>,
     on_progress: impl Fn(VerifyProgress) + Send,
 ) -> Result<VerifyReport, Error> {
+    look(store, trusted, heads, None, on_progress).await
+}
+
+/// The same as if `draft` had been signed: what a restore would be signed for. The draft is given the
+/// digest of the log as it is.
+pub(crate) async fn rehearse(
+    store: &Store,
+    trusted: &Trusted,
+    heads: HeadsDir,
+    draft: &mut Life,
+) -> Result<VerifyReport, Error> {
+    look(store, trusted, Some(heads), Some(draft), |_| {}).await
+}
+
+async fn look(
+    store: &Store,
+    trusted: &Trusted,
+    heads: Option<HeadsDir>,
+    draft: Option<&mut Life>,
+    on_progress: impl Fn(VerifyProgress) + Send,
+) -> Result<VerifyReport, Error> {
     let started = Instant::now();
     let mut trusted = trusted.clone();
-    let mut lives = Vec::new();
+    let (mut known, mut unreadable) = (Vec::new(), Vec::new());
     if let Some(dir) = heads.clone() {
-        let (vouched, known) = blocking(move || Ok((dir.vouched()?, dir.lives()?))).await?;
-        trusted = trusted.and_vouched(&vouched);
-        lives = known;
-        lives.retain(|life| life.is_trusted(&trusted));
+        (trusted, known, unreadable) = blocking(move || trust::statements(&dir, trusted)).await?;
+    }
+    let incarnation = draft.as_ref().map_or_else(|| store.incarnation(), |draft| draft.incarnation);
+    known.retain(|life: &Life| draft.is_none() || life.incarnation != incarnation);
+    let mut wanted = chain::Wanted::default();
+    for life in known.iter().chain(draft.as_deref()) {
+        wanted.began.insert(life.incarnation, life.kept());
+        if life.proof.is_some() {
+            wanted.digests.insert(life.position);
+        }
     }
     let total: Position = store.head().await?;
-    let mut report = VerifyReport::new(store.incarnation());
+    let mut report = VerifyReport::new(incarnation);
     let progress = |events_done| {
         on_progress(VerifyProgress {
             events_done,
@@ -64,9 +95,25 @@ pub async fn verify(
             elapsed: started.elapsed(),
         });
     };
-    chain::check(store, &trusted, &mut report, progress).await?;
+    let digests = chain::check(store, &trusted, &wanted, &mut report, progress).await?;
+    let at_rest = draft.is_some();
+    if let Some(draft) = draft {
+        if let (Some(proof), Some(digest)) = (&mut draft.proof, digests.get(&draft.position)) {
+            proof.digest.clone_from(digest);
+        }
+        known.push(draft.clone());
+    }
     if let Some(dir) = heads {
-        heads::check(store, &trusted, dir, &lives, &mut report).await?;
+        let path = lives::Path::walk(&known, incarnation);
+        lives::explain(&path, &mut report);
+        for file in unreadable {
+            let detail = format!("{} cannot be read", file.display());
+            let after = report.sealed_to + 1;
+            report.fault(FaultKind::ForgedHead, after, after, detail);
+        }
+        heads::check(store, &trusted, &dir, &path, at_rest, &mut report).await?;
+        // Last: where the log was changed is told better by the seals and the heads.
+        lives::hold(store, &path, &digests, &mut report).await?;
     }
     report.head = store.head().await?;
     report.finish(started.elapsed());

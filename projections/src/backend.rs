@@ -1,5 +1,6 @@
 //! The two databases that rows live in, behind one door: statements with cells in and cells out.
 
+mod damage;
 mod marks;
 mod postgres;
 mod sqlite;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use crate::cell::{Cell, Kind, Table};
 use crate::error::Error;
 
+pub use damage::discard_damaged;
 pub(crate) use marks::{Mark, Slot};
 pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::Sqlite;
@@ -94,6 +96,10 @@ pub(crate) trait Backend: Send + Sync {
     async fn begin(&self) -> Result<Box<dyn Session>, Error>;
     /// A transaction that reads one state of everything.
     async fn snapshot(&self) -> Result<Box<dyn Session>, Error>;
+    /// Whether rows were found that the database itself says are damaged.
+    fn is_damaged(&self) -> bool {
+        false
+    }
     /// Closes all connections.
     async fn close(&self);
 }

@@ -64,7 +64,8 @@ pub struct Report {
     pub events: u64,
     /// Rows of read models that were held against the log.
     pub rows_compared: u64,
-    /// Read models that were compared, each at its position; empty when an older moment was checked.
+    /// Read models that were compared, each at its position; empty when an older moment was checked. One
+    /// that could not be compared is a finding.
     pub compared: BTreeMap<&'static str, Position>,
     /// What is wrong; nothing when `total` is 0.
     pub findings: Findings,
@@ -230,6 +231,16 @@ pub async fn state(
         }
     }
     Ok(state)
+}
+
+/// The read models that there should be, none of which is there, as findings.
+pub fn absent() -> Findings {
+    let mut findings = Findings::default();
+    for projection in standard() {
+        let problem = "there is no such read model; it was not compared";
+        findings.note(None, projection.name(), problem);
+    }
+    findings
 }
 
 /// Judges the log up to a moment, without read models.

@@ -329,6 +329,7 @@ impl Follower {
     }
 
     fn publish(&self, trouble: Option<String>) {
+        let incarnation = self.inner.feed.incarnation();
         self.inner.progress.send_if_modified(|progress| {
             let before = progress.clone();
             progress.trouble = trouble;
@@ -337,6 +338,7 @@ impl Follower {
                     position: unit.mark.position,
                     state: unit.state,
                     problem: unit.problem.clone(),
+                    is_ours: unit.mark.incarnation == incarnation,
                 };
                 progress.projections.insert(unit.mark.name.clone(), known);
             }

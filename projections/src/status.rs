@@ -54,6 +54,8 @@ pub(crate) struct Known {
     pub position: Position,
     pub state: State,
     pub problem: Option<String>,
+    /// The rows are of this life of the log.
+    pub is_ours: bool,
 }
 
 /// What the runner of this process knows.
@@ -84,5 +86,13 @@ impl Progress {
             reached = false;
         }
         Some(reached)
+    }
+
+    /// Whether all rows that follow the log hold this position, and none is of another life of it.
+    pub fn is_whole_at(&self, position: Position) -> bool {
+        let is_whole = |known: &Known| {
+            known.is_ours && (known.state != State::Running || known.position >= position)
+        };
+        !self.projections.is_empty() && self.projections.values().all(is_whole)
     }
 }

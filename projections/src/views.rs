@@ -17,7 +17,7 @@ use crate::backup_schedules::BackupSchedules;
 use crate::backups::Backups;
 use crate::build::{Cause, OnProgress, Rebuild, Rebuilt, build};
 use crate::cell::{Cell, Kind};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::feed::Feed;
 use crate::hosts::Hosts;
 use crate::leases::Leases;
@@ -46,7 +46,12 @@ pub(crate) struct Inner {
     pub projections: Vec<Box<dyn AnyProjection>>,
     pub progress: watch::Sender<Progress>,
     statements: AtomicU64,
+    /// Until the rows hold this position, they are only a part of what they were; 0 when they are whole.
+    whole_at: AtomicU64,
 }
+
+/// How far rows may be behind at a start and still count as whole: what a kill leaves unwritten.
+const NEAR: Position = 10_000;
 
 /// The projections of the product.
 pub fn standard() -> Vec<Box<dyn AnyProjection>> {
@@ -82,15 +87,37 @@ impl Views {
                 Box::new(Postgres::open(url, *connections).await?)
             }
         };
-        let inner = Inner {
-            backend,
-            feed,
-            projections,
-            progress: watch::Sender::new(Progress::default()),
-            statements: AtomicU64::new(0),
-        };
+        let inner = Inner::around(backend, feed, projections);
         inner.prepare().await?;
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Opens the product's read models as they are and changes nothing, whatever is missing of them;
+    /// `None` when there are none at all.
+    pub async fn open_read_only(
+        location: &Location,
+        feed: Arc<dyn Feed>,
+    ) -> Result<Option<Self>, Error> {
+        let backend: Box<dyn Backend> = match location {
+            Location::Sqlite { dir } => {
+                let dir = dir.clone();
+                let opened =
+                    tokio::task::spawn_blocking(move || Sqlite::open_read_only(&dir)).await;
+                let Some(opened) = opened.map_err(|_| Error::Closed)?? else { return Ok(None) };
+                Box::new(opened)
+            }
+            Location::Postgres { url, connections } => {
+                Box::new(Postgres::open_read_only(url, *connections).await?)
+            }
+        };
+        let mut session = backend.snapshot().await?;
+        let has_checkpoints = session.has_checkpoints().await?;
+        session.rollback().await?;
+        if !has_checkpoints {
+            backend.close().await;
+            return Ok(None);
+        }
+        Ok(Some(Self { inner: Arc::new(Inner::around(backend, feed, standard())) }))
     }
 
     /// Starts to follow the log; call it once for a process. Rows of an older version, or of
@@ -117,6 +144,40 @@ impl Views {
         };
         // No database call is in here, so nothing is harmed when the time is up.
         tokio::time::timeout(patience, reached).await.unwrap_or(false)
+    }
+
+    /// Whether the rows are being built and nothing serves meanwhile: after `views.db` was deleted, after
+    /// the log was restored, or far behind after a start. A list would lack most of what there is.
+    pub fn is_filling(&self) -> bool {
+        let whole_at = self.inner.whole_at.load(Ordering::Relaxed);
+        if whole_at == 0 {
+            return false;
+        }
+        let is_whole = self.inner.progress.borrow().is_whole_at(whole_at);
+        if is_whole {
+            self.inner.whole_at.store(0, Ordering::Relaxed);
+        }
+        !is_whole
+    }
+
+    /// Whether queries are answered from rows that are whole and at most this far behind the head; rows
+    /// of an older version, which serve while newer ones are built, may be further behind.
+    pub async fn serves(&self, head: Position, near: Position) -> bool {
+        if self.is_filling() || self.inner.backend.is_damaged() {
+            return false;
+        }
+        match self.status().await {
+            Ok(found) if found.len() == self.inner.projections.len() => {
+                let follows = |state| matches!(state, State::Running | State::Stopped);
+                let is_near = |position: Position| head.saturating_sub(position) <= near;
+                found.iter().all(|one| !follows(one.state) || is_near(one.position))
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the read models cannot be read");
+                false
+            }
+        }
     }
 
     /// The position up to which the rows of all running projections go, as this process knows.
@@ -265,6 +326,22 @@ impl Views {
 }
 
 impl Inner {
+    fn around(
+        backend: Box<dyn Backend>,
+        feed: Arc<dyn Feed>,
+        projections: Vec<Box<dyn AnyProjection>>,
+    ) -> Self {
+        let progress = watch::Sender::new(Progress::default());
+        Self {
+            backend,
+            feed,
+            projections,
+            progress,
+            statements: AtomicU64::new(0),
+            whole_at: AtomicU64::new(0),
+        }
+    }
+
     /// Creates the tables that are missing, each with its checkpoint at 0.
     async fn prepare(&self) -> Result<(), Error> {
         let incarnation = self.feed.incarnation();
@@ -284,7 +361,19 @@ impl Inner {
             session.create_indexes(projection, Slot::Live, &generation).await?;
             session.plant(projection, Slot::Live, &generation, &incarnation).await?;
         }
-        session.commit().await
+        session.commit().await?;
+        // What the rows lack of the log that is there now.
+        let head = self.feed.head().await?;
+        let is_whole = self.projections.iter().all(|projection| {
+            let known = live.iter().find(|mark| mark.name == projection.name());
+            known.is_some_and(|mark| {
+                let ours = mark.incarnation == incarnation && mark.position <= head;
+                let follows = mark.version == projection.version() && mark.problem.is_none();
+                ours && (!follows || head - mark.position <= NEAR)
+            })
+        });
+        self.whole_at.store(if is_whole { 0 } else { head }, Ordering::Relaxed);
+        Ok(())
     }
 
     fn chosen(&self, names: &[&str]) -> Result<Vec<usize>, Error> {

@@ -1,7 +1,7 @@
 //! The credential's way into a request: a token's header, or tickets that are renewed in time.
 
 use proximity_commands::Secret;
-use proximity_commands::ports::{ConnectionSpec, Credential, HypervisorError};
+use proximity_commands::ports::{ConnectionSpec, Credential, HypervisorError, Reason};
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -152,7 +152,11 @@ impl Tickets {
         let deadline = Instant::now() + self.limits.read;
         let retryable = |reason: String| HypervisorError::Retryable {
             call,
-            reason: format!("log-in: {reason}"),
+            reason: format!("log-in: {reason}").into(),
+        };
+        let answered = |reply: &Reply| Reason::Answered {
+            status: reply.status,
+            words: format!("log-in: {}", classify::clean(&request, &classify::refusal_text(reply))),
         };
         let reply = match transport.send(&request, HeaderMap::new(), deadline).await {
             Ok(reply) => reply,
@@ -168,16 +172,9 @@ impl Tickets {
             200..=299 => {}
             401 => return Err(HypervisorError::Unauthorized { call }),
             400..=499 => {
-                let reason = classify::clean(&request, &classify::refusal_text(&reply));
-                return Err(HypervisorError::Permanent {
-                    call,
-                    reason: format!("log-in: {reason}"),
-                });
+                return Err(HypervisorError::Permanent { call, reason: answered(&reply) });
             }
-            status => {
-                let reason = classify::clean(&request, &classify::refusal_text(&reply));
-                return Err(retryable(format!("{status} {reason}")));
-            }
+            _ => return Err(HypervisorError::Retryable { call, reason: answered(&reply) }),
         }
         let (text, csrf) = parse(&reply, call)?;
         let cookie = format!("PVEAuthCookie={}", encode(text.expose()));
@@ -199,7 +196,7 @@ impl Tickets {
 fn parse(reply: &Reply, call: &'static str) -> Result<(Secret, Secret), HypervisorError> {
     let malformed = |reason: &str| HypervisorError::Retryable {
         call,
-        reason: format!("log-in: unexpected reply: {reason}"),
+        reason: format!("log-in: unexpected reply: {reason}").into(),
     };
     let body: Value =
         serde_json::from_slice(&reply.body).map_err(|_| malformed("it is not JSON"))?;
@@ -212,7 +209,7 @@ fn parse(reply: &Reply, call: &'static str) -> Result<(Secret, Secret), Hypervis
     if challenge || ticket.starts_with("PVE:!tfa!") {
         return Err(HypervisorError::Permanent {
             call,
-            reason: "log-in: the account has a second factor; an API token is needed".to_owned(),
+            reason: "log-in: the account has a second factor; an API token is needed".into(),
         });
     }
     let csrf = text("CSRFPreventionToken").ok_or_else(|| malformed("no CSRF token"))?;
@@ -223,7 +220,7 @@ fn parse(reply: &Reply, call: &'static str) -> Result<(Secret, Secret), Hypervis
 fn sensitive(text: &str, call: &'static str) -> Result<HeaderValue, HypervisorError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| HypervisorError::Permanent {
         call,
-        reason: "the credential holds a character that no header may".to_owned(),
+        reason: "the credential holds a character that no header may".into(),
     })?;
     value.set_sensitive(true);
     Ok(value)

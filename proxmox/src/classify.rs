@@ -1,6 +1,7 @@
 //! What a reply that is not a success means: the status, and Proxmox's own words where they decide.
 
-use proximity_commands::ports::HypervisorError;
+use proximity_commands::ports::{HypervisorError, Reason};
+use proximity_commands::redact::without_secrets;
 use serde_json::Value;
 
 use crate::request::{Request, call};
@@ -25,7 +26,7 @@ pub(crate) fn refusal_text(reply: &Reply) -> String {
 pub(crate) fn refusal(request: &Request, reply: &Reply) -> HypervisorError {
     let call = request.call;
     let text = refusal_text(reply);
-    let reason = clean(request, &format!("{} {text}", reply.status));
+    let reason = Reason::Answered { status: reply.status, words: clean(request, &text) };
     match reply.status {
         401 => HypervisorError::Unauthorized { call },
         429 => HypervisorError::Retryable { call, reason },
@@ -34,13 +35,16 @@ pub(crate) fn refusal(request: &Request, reply: &Reply) -> HypervisorError {
         500 => words(request, &text, reason),
         501 | 505 | 506 => HypervisorError::Permanent { call, reason },
         // The node could not be connected to, so it was not asked (AnyEvent::HTTP).
-        595 => HypervisorError::Retryable { call, reason },
+        595 => match request.node() {
+            Some(node) => HypervisorError::Unreachable { call, node, reason },
+            None => HypervisorError::Retryable { call, reason },
+        },
         _ => open(request, reason),
     }
 }
 
 /// An outcome that the reply leaves open.
-fn open(request: &Request, reason: String) -> HypervisorError {
+fn open(request: &Request, reason: Reason) -> HypervisorError {
     let call = request.call;
     if request.is_write() {
         HypervisorError::Unknown { call, reason }
@@ -50,7 +54,7 @@ fn open(request: &Request, reason: String) -> HypervisorError {
 }
 
 /// 500 is Proxmox's status for everything that dies in Perl; only the words tell them apart.
-fn words(request: &Request, text: &str, reason: String) -> HypervisorError {
+fn words(request: &Request, text: &str, reason: Reason) -> HypervisorError {
     let call = request.call;
     let has = |words: &str| text.contains(words);
     if matches!(call, call::CREATE | call::CLONE) && guest_is(text, "already exists") {
@@ -110,7 +114,8 @@ fn guest_is(text: &str, state: &str) -> bool {
     })
 }
 
-/// A server's text made fit for an error: no secret of the request, no control characters, no novel.
+/// A server's text made fit for an error: no secret of the request, nothing else that looks like one, no
+/// control characters, no novel.
 pub(crate) fn clean(request: &Request, text: &str) -> String {
     const LONGEST: usize = 400;
     /// Shorter values (`1`, `yes`) are no secrets, and would tear holes into every text.
@@ -119,7 +124,7 @@ pub(crate) fn clean(request: &Request, text: &str) -> String {
     for secret in request.secrets.iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
         text = text.replace(secret.as_str(), "[redacted]");
     }
-    let mut clean: String = text
+    let mut clean: String = without_secrets(&text)
         .chars()
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .take(LONGEST)
@@ -223,9 +228,16 @@ mod tests {
     fn what_was_refused_before_any_effect_may_be_repeated_and_what_was_not_is_unknown() {
         let write = request::destroy(&node(), vmid());
         let read = request::config(&node(), vmid());
+        for text in ["Connection refused", "No route to host"] {
+            for request in [&write, &read] {
+                let found = both_ages(request, 595, text);
+                assert!(
+                    matches!(&found, Unreachable { node: away, .. } if *away == node()),
+                    "{text}"
+                );
+            }
+        }
         for (status, text) in [
-            (595, "Connection refused"),
-            (595, "No route to host"),
             (500, "cfs-lock 'storage-x' error: got lock request timeout"),
             (500, "cluster not ready - no quorum?"),
             (500, "hostname lookup 'x' failed - failed to get address info for: x: unknown"),

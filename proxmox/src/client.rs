@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::auth::Auth;
 use crate::classify;
 use crate::limits::Limits;
+use crate::lines;
 use crate::request::Request;
 use crate::row::malformed;
 use crate::transport::{Failure, Gate, Reply, Transport};
@@ -23,7 +24,7 @@ pub struct PveClient {
     name: String,
     transport: Transport,
     auth: Auth,
-    limits: Limits,
+    pub(crate) limits: Limits,
     gate: Gate,
 }
 
@@ -70,7 +71,7 @@ impl PveClient {
         let call = request.call;
         let late = |what: &str| HypervisorError::Retryable {
             call,
-            reason: format!("not sent: no time left after waiting for {what}"),
+            reason: format!("not sent: no time left after waiting for {what}").into(),
         };
         let turn = timeout_at(send_by, self.gate.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(late("other calls to this host")) };
@@ -98,6 +99,16 @@ impl PveClient {
 
     /// Sends a request and unwraps its data. Reads are repeated when their connection broke.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answer, HypervisorError> {
+        self.send_upto(request, self.limits.read_attempts).await
+    }
+
+    /// The same with another number of attempts of a read.
+    pub(crate) async fn send_upto(
+        &self,
+        request: &Request,
+        most: u32,
+    ) -> Result<Answer, HypervisorError> {
+        lines::check(request)?;
         if request.is_write() {
             let send_by = Instant::now() + self.limits.write_wait;
             return answer(request, self.attempt(request, send_by).await?);
@@ -110,12 +121,15 @@ impl PveClient {
                 Err(error) => Err(error),
             };
             // 0 to 200 ms, then 0 to 400 ms: readers must not return in step.
-            let most = 100_u64 << attempts.min(5);
-            let pause = Duration::from_millis(rand::rng().random_range(0..=most));
-            let again = attempts < self.limits.read_attempts && Instant::now() + pause < deadline;
+            let longest = 100_u64 << attempts.min(5);
+            let pause = Duration::from_millis(rand::rng().random_range(0..=longest));
+            let again = attempts < most && Instant::now() + pause < deadline;
             match result {
-                Err(HypervisorError::Retryable { call, reason }) if again => {
-                    tracing::debug!(call, reason, attempts, "reading again");
+                Err(
+                    HypervisorError::Retryable { call, reason }
+                    | HypervisorError::Unreachable { call, reason, .. },
+                ) if again => {
+                    tracing::debug!(call, %reason, attempts, "reading again");
                     sleep(pause).await;
                     attempts += 1;
                 }
@@ -130,9 +144,11 @@ fn meaning(request: &Request, failure: Failure) -> HypervisorError {
     let call = request.call;
     match failure {
         Failure::Certificate(reason) => HypervisorError::Certificate { call, reason },
-        Failure::NotSent(reason) => HypervisorError::Retryable { call, reason },
-        Failure::Lost(reason) if request.is_write() => HypervisorError::Unknown { call, reason },
-        Failure::Lost(reason) => HypervisorError::Retryable { call, reason },
+        Failure::NotSent(reason) => HypervisorError::Retryable { call, reason: reason.into() },
+        Failure::Lost(reason) if request.is_write() => {
+            HypervisorError::Unknown { call, reason: reason.into() }
+        }
+        Failure::Lost(reason) => HypervisorError::Retryable { call, reason: reason.into() },
         Failure::TooLarge(limit) => unreadable(request, format!("more than {limit} bytes")),
     }
 }
@@ -141,7 +157,7 @@ fn meaning(request: &Request, failure: Failure) -> HypervisorError {
 fn unreadable(request: &Request, reason: String) -> HypervisorError {
     let call = request.call;
     if request.is_write() {
-        HypervisorError::Unknown { call, reason: format!("unexpected reply: {reason}") }
+        HypervisorError::Unknown { call, reason: format!("unexpected reply: {reason}").into() }
     } else {
         malformed(call, reason)
     }

@@ -80,7 +80,10 @@ pub(crate) fn set_networks(
     for (name, value) in nets {
         let Some(known) = NETS.iter().find(|known| *known == name) else {
             let reason = format!("{name} is no interface of a container");
-            return Err(HypervisorError::Permanent { call: call::SET_CONFIG, reason });
+            return Err(HypervisorError::Permanent {
+                call: call::SET_CONFIG,
+                reason: reason.into(),
+            });
         };
         request = request.with(known, value);
     }

@@ -17,7 +17,7 @@ use crate::request::{self, Request, call};
 /// - `entrypoint` and `env` are never sent: see [`oci::process`].
 pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, HypervisorError> {
     let refuse =
-        |reason: &str| HypervisorError::Permanent { call: call::CREATE, reason: reason.to_owned() };
+        |reason: &str| HypervisorError::Permanent { call: call::CREATE, reason: reason.into() };
     // Both go into property strings, where a comma would start another member.
     if guest.disk_storage.is_empty() || guest.disk_storage.contains([',', ':', '=']) {
         return Err(refuse("the disk's storage is not a storage name"));
@@ -29,9 +29,7 @@ pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, Hype
     if guest.resources.memory.get() < 16 {
         return Err(refuse("a container has at least 16 MiB of memory"));
     }
-    if guest.description.chars().count() > 8192 {
-        return Err(refuse("the description is longer than 8192 characters"));
-    }
+    fits(call::CREATE, &guest.description)?;
     let mut request = request::create(node)
         .with("vmid", guest.vmid)
         .with("ostemplate", &guest.archive)
@@ -56,14 +54,24 @@ pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, Hype
 }
 
 /// The POST that makes a container from an archive, stopped. What it does not say comes from there.
-pub(crate) fn restore(node: &NodeName, restored: &NewRestored) -> Request {
+pub(crate) fn restore(node: &NodeName, restored: &NewRestored) -> Result<Request, HypervisorError> {
+    fits(call::CREATE, &restored.description)?;
     let request = request::create(node)
         .with("vmid", restored.vmid)
         .with("ostemplate", &restored.archive)
         .with_flag("restore", true)
         .with("storage", &restored.storage)
         .with("description", &restored.description);
-    if restored.overwrite { request.with_flag("force", true) } else { request }
+    Ok(if restored.overwrite { request.with_flag("force", true) } else { request })
+}
+
+/// Whether Proxmox takes a description of this length, said in words that a person can act on.
+pub(crate) fn fits(call: &'static str, description: &str) -> Result<(), HypervisorError> {
+    if description.chars().count() <= 8192 {
+        return Ok(());
+    }
+    let reason = "the description is longer than 8192 characters".to_owned();
+    Err(HypervisorError::Permanent { call, reason: reason.into() })
 }
 
 fn network(guest: &NewGuest) -> String {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use proximity_commands::ports::*;
+use proximity_commands::redact::without_secrets;
 use proximity_domain::Vmid;
 use serde_json::Value;
 
@@ -90,6 +91,12 @@ pub(crate) fn storages(data: &Value) -> Result<Vec<Storage>> {
     rows(call::STORAGES, data)?.into_iter().map(storage).collect()
 }
 
+/// `keep-last=3,keep-daily=7`; one that keeps all is none.
+pub(crate) fn retention(data: &Value) -> Result<Option<String>> {
+    let text = Row::of(call::BACKUP_DEFAULTS, data)?.opt_text("prune-backups")?;
+    Ok(text.filter(|rules| !rules.is_empty() && !rules.split(',').any(|rule| rule == "keep-all=1")))
+}
+
 pub(crate) fn config(data: &Value) -> Result<GuestConfig> {
     const KNOWN: [&str; 6] =
         ["digest", "description", "hostname", "lock", "protection", "unprivileged"];
@@ -175,10 +182,9 @@ pub(crate) fn upid(call: &'static str, data: &Value) -> Result<Upid> {
     let upid = data.as_str().map(|text| Upid(text.to_owned()));
     match upid {
         Some(upid) if upid::parse(&upid).is_some() => Ok(upid),
-        _ => Err(HypervisorError::Unknown {
-            call,
-            reason: "unexpected reply: not a task id".to_owned(),
-        }),
+        _ => {
+            Err(HypervisorError::Unknown { call, reason: "unexpected reply: not a task id".into() })
+        }
     }
 }
 
@@ -188,7 +194,8 @@ fn ended(exit: Option<&str>) -> TaskState {
         Some(text) if text.starts_with("WARNINGS:") => TaskState::Succeeded { warnings: true },
         // The worker died without a last line; or there is no line at all.
         None | Some("" | "unexpected status") => TaskState::Unknown,
-        Some(text) => TaskState::Failed(text.trim().to_owned()),
+        // What a failed task says becomes part of events.
+        Some(text) => TaskState::Failed(without_secrets(text.trim())),
     }
 }
 

@@ -11,10 +11,7 @@ use serde_json::Value;
 use crate::client::PveClient;
 use crate::request::{Request, call};
 use crate::row::malformed;
-use crate::{copy, create, decode, identity, oci, request, rights, upid, usage};
-
-/// How many ended tasks of a number are looked at on each node; the newest come first.
-const TASKS: u64 = 500;
+use crate::{archived, copy, create, decode, identity, oci, request, rights, upid, usage};
 
 impl PveClient {
     async fn read(&self, request: &Request) -> Result<Value, HypervisorError> {
@@ -28,8 +25,17 @@ impl PveClient {
         node: &NodeName,
         vmid: Option<Vmid>,
     ) -> Result<Upid, HypervisorError> {
-        let call = request.call;
-        let upid = decode::upid(call, &self.send(request).await?.data)?;
+        let data = self.read(request).await?;
+        Self::task_in(request.call, &data, node, vmid)
+    }
+
+    fn task_in(
+        call: &'static str,
+        data: &Value,
+        node: &NodeName,
+        vmid: Option<Vmid>,
+    ) -> Result<Upid, HypervisorError> {
+        let upid = decode::upid(call, data)?;
         let expected = upid::parse(&upid).is_some_and(|parts| {
             parts.node == *node && vmid.is_none_or(|vmid| parts.id == vmid.to_string())
         });
@@ -37,23 +43,13 @@ impl PveClient {
             Ok(upid)
         } else {
             let reason = "unexpected reply: the task of something else".to_owned();
-            Err(HypervisorError::Unknown { call, reason })
+            Err(HypervisorError::Unknown { call, reason: reason.into() })
         }
     }
 
     /// A write that is done when it answers. Its data is null; what else it says has no meaning.
     async fn done(&self, request: &Request) -> Result<(), HypervisorError> {
         self.send(request).await.map(drop)
-    }
-
-    async fn tasks_on(
-        &self,
-        node: &NodeName,
-        vmid: Vmid,
-        source: &'static str,
-    ) -> Result<Vec<TaskSummary>, HypervisorError> {
-        let request = request::tasks(node, vmid, source, 0, TASKS);
-        decode::tasks(&self.read(&request).await?)
     }
 
     async fn log_page(
@@ -79,14 +75,14 @@ fn if_there<T>(result: Result<T, HypervisorError>) -> Result<Option<T>, Hypervis
 }
 
 fn forgotten(error: &HypervisorError) -> bool {
-    matches!(error, HypervisorError::Permanent { reason, .. } if reason.contains("no such task"))
+    matches!(error, HypervisorError::Permanent { reason, .. } if reason.says("no such task"))
 }
 
 /// The node that a task's id names; asking any other answers nothing useful.
 fn node_of(call: &'static str, task: &Upid) -> Result<NodeName, HypervisorError> {
     match upid::parse(task) {
         Some(parts) => Ok(parts.node),
-        None => Err(HypervisorError::Permanent { call, reason: "not a task id".to_owned() }),
+        None => Err(HypervisorError::Permanent { call, reason: "not a task id".into() }),
     }
 }
 
@@ -125,7 +121,7 @@ impl Hypervisor for PveClient {
             Ok(_) => Err(malformed(call::NEXTID, "it is not the number that was asked about")),
             // 400 `vmid: VM 101 already exists`; any other refusal is one.
             Err(HypervisorError::Permanent { reason, .. })
-                if reason.contains(&format!(" {vmid} already exists")) =>
+                if reason.says(&format!(" {vmid} already exists")) =>
             {
                 Ok(false)
             }
@@ -135,6 +131,14 @@ impl Hypervisor for PveClient {
 
     async fn storages(&self, node: &NodeName) -> Result<Vec<Storage>, HypervisorError> {
         decode::storages(&self.read(&request::storages(node)).await?)
+    }
+
+    async fn retention(
+        &self,
+        node: &NodeName,
+        storage: &str,
+    ) -> Result<Option<String>, HypervisorError> {
+        decode::retention(&self.read(&request::backup_defaults(node, storage)).await?)
     }
 
     async fn config(
@@ -166,10 +170,11 @@ impl Hypervisor for PveClient {
     async fn set_process(
         &self,
         node: &NodeName,
-        guest: &NewGuest,
+        vmid: Vmid,
+        process: &Process,
         config: &GuestConfig,
     ) -> Result<(), HypervisorError> {
-        match oci::process(node, guest, config)? {
+        match oci::process(node, vmid, process, config)? {
             Some(request) => self.done(&request).await,
             None => Ok(()),
         }
@@ -218,6 +223,7 @@ impl Hypervisor for PveClient {
         text: &str,
         digest: &str,
     ) -> Result<(), HypervisorError> {
+        create::fits(call::SET_CONFIG, text)?;
         self.done(&request::set_description(node, vmid, text, digest)).await
     }
 
@@ -261,6 +267,7 @@ impl Hypervisor for PveClient {
         source: Vmid,
         copy: &NewCopy,
     ) -> Result<Upid, HypervisorError> {
+        create::fits(call::CLONE, &copy.description)?;
         self.task_for(&copy::copy(node, source, copy), node, Some(source)).await
     }
 
@@ -269,7 +276,15 @@ impl Hypervisor for PveClient {
         node: &NodeName,
         restored: &NewRestored,
     ) -> Result<Upid, HypervisorError> {
-        self.task_for(&create::restore(node, restored), node, Some(restored.vmid)).await
+        self.task_for(&create::restore(node, restored)?, node, Some(restored.vmid)).await
+    }
+
+    async fn archived(
+        &self,
+        node: &NodeName,
+        archive: &str,
+    ) -> Result<ArchivedConfig, HypervisorError> {
+        archived::read(&self.read(&archived::request(node, archive)).await?)
     }
 
     async fn set_networks(
@@ -312,23 +327,8 @@ impl Hypervisor for PveClient {
         }
     }
 
-    /// The active ones first: a task that ends between the two questions is in the second answer.
     async fn tasks_of(&self, vmid: Vmid) -> Result<Vec<TaskSummary>, HypervisorError> {
-        let mut found: Vec<TaskSummary> = Vec::new();
-        for node in self.nodes().await? {
-            for source in ["active", "archive"] {
-                for task in self.tasks_on(&node.name, vmid, source).await? {
-                    match found.iter_mut().find(|known| known.upid == task.upid) {
-                        Some(known) => *known = task,
-                        None => found.push(task),
-                    }
-                }
-            }
-        }
-        let id = vmid.to_string();
-        found.retain(|task| upid::parse(&task.upid).is_some_and(|parts| parts.id == id));
-        found.sort_by_key(|task| std::cmp::Reverse(task.started));
-        Ok(found)
+        self.tasks_on_all_nodes(vmid).await
     }
 
     async fn volumes(
@@ -341,7 +341,14 @@ impl Hypervisor for PveClient {
     }
 
     async fn back_up(&self, node: &NodeName, backup: &NewBackup) -> Result<Upid, HypervisorError> {
-        self.task_for(&request::back_up(node, backup), node, Some(backup.vmid)).await
+        let request = request::back_up(node, backup);
+        match self.read(&request).await? {
+            // A node passes guests of other nodes over, and starts nothing.
+            Value::String(text) if text == "OK" => {
+                Err(HypervisorError::NoGuest { call: request.call })
+            }
+            data => Self::task_in(request.call, &data, node, Some(backup.vmid)),
+        }
     }
 
     async fn delete_volume(

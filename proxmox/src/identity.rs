@@ -18,16 +18,24 @@ pub(crate) fn read(
 ) -> Result<ClusterIdentity, HypervisorError> {
     let mut cluster: Option<(ClusterName, bool)> = None;
     let mut nodes: Vec<NodeName> = Vec::new();
+    let mut offline: Vec<NodeName> = Vec::new();
     for row in rows(call::CLUSTER_STATUS, data)? {
         match row.text("type")?.as_str() {
             "cluster" => cluster = Some((row.parsed("name")?, row.flag("quorate")?)),
-            "node" => nodes.push(row.parsed("name")?),
+            "node" => {
+                let name: NodeName = row.parsed("name")?;
+                // Nothing is concluded from a node of which it is not said.
+                if row.opt_flag("online")? == Some(false) {
+                    offline.push(name.clone());
+                }
+                nodes.push(name);
+            }
             _ => {}
         }
     }
     nodes.sort();
     if let Some((cluster, quorate)) = cluster {
-        return Ok(ClusterIdentity { cluster, quorate, nodes });
+        return Ok(ClusterIdentity { cluster, quorate, nodes, offline });
     }
     // Without its rights a token gets an empty list; that is no lone node.
     let [node] = &nodes[..] else {
@@ -38,7 +46,8 @@ pub(crate) fn read(
         .ok_or_else(|| malformed(call::CLUSTER_STATUS, "the connection shows no certificate"))?;
     let cluster = lone_node(node, certificate)
         .ok_or_else(|| malformed(call::CLUSTER_STATUS, "the certificate cannot be read"))?;
-    Ok(ClusterIdentity { cluster, quorate: true, nodes })
+    // A lone node that answers is there.
+    Ok(ClusterIdentity { cluster, quorate: true, nodes, offline: Vec::new() })
 }
 
 /// `node-` and 16 hex digits of a SHA-256 over the node's name and what stays of its certificate.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use proximity_commands::ports::{GuestConfig, HypervisorError, NewGuest};
-use proximity_domain::NodeName;
+use proximity_commands::ports::{GuestConfig, HypervisorError, Process};
+use proximity_domain::{NodeName, Vmid};
 
+use crate::lines::is_one_line;
 use crate::request::{self, Request, call};
+use crate::row::malformed;
 
 /// Pulls `reference` (registry/name:tag) into a storage, where it becomes `<file_name>.tar`.
 pub(crate) fn pull(node: &NodeName, storage: &str, reference: &str, file_name: &str) -> Request {
@@ -23,29 +25,31 @@ pub(crate) const HOST_MANAGED: &str = ",host-managed=1";
 
 /// The change that gives a new container its entrypoint and environment; `None` when it has them.
 ///
-/// A creation ignores both for images and takes the image's (seen by others on 9.1). A change of the
-/// configuration replaces the whole environment, so what the image brought is sent along.
+/// A creation ignores both for images and takes the image's (seen by others on 9.1), and a restore by an
+/// API token leaves the environment out. A change of the configuration replaces the whole environment,
+/// so what is there is sent along.
 pub(crate) fn process(
     node: &NodeName,
-    guest: &NewGuest,
+    vmid: Vmid,
+    process: &Process,
     config: &GuestConfig,
 ) -> Result<Option<Request>, HypervisorError> {
-    check(&guest.environment)?;
-    let mut request = request::set_config(node, guest.vmid, &config.digest);
+    check(&process.environment)?;
+    let mut request = request::set_config(node, vmid, &config.digest);
     let before = request.params.len();
-    let present = present(config);
+    let present = present(config)?;
     let differs = |(name, value): (&String, &String)| present.get(name) != Some(value);
-    if guest.environment.iter().any(differs) {
+    if process.environment.iter().any(differs) {
         let mut merged = present.clone();
-        merged.extend(guest.environment.clone());
+        merged.extend(process.environment.clone());
         let pairs: Vec<String> =
             merged.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let env = pairs.join("\0");
         request.secrets.push(env.clone());
-        request.secrets.extend(guest.environment.values().cloned());
+        request.secrets.extend(process.environment.values().cloned());
         request = request.with("env", env);
     }
-    match &guest.entrypoint {
+    match &process.entrypoint {
         Some(entrypoint) if config.rest.get("entrypoint") != Some(entrypoint) => {
             request = request.with("entrypoint", entrypoint);
         }
@@ -55,35 +59,37 @@ pub(crate) fn process(
 }
 
 /// The environment in a configuration: `env`, NUL separated, or the raw lines that it is stored as.
-fn present(config: &GuestConfig) -> BTreeMap<String, String> {
+/// Lines of another shape are an error: what is taken for empty here is overwritten.
+fn present(config: &GuestConfig) -> Result<BTreeMap<String, String>, HypervisorError> {
     let pair =
         |text: &str| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     if let Some(env) = config.rest.get("env") {
-        return env.split('\0').filter_map(pair).collect();
+        return Ok(env.split('\0').filter_map(pair).collect());
     }
-    let raw = config.rest.get("lxc").and_then(|text| serde_json::from_str(text).ok());
-    let lines: Vec<(String, String)> = raw.unwrap_or_default();
-    lines
+    let Some(raw) = config.rest.get("lxc") else { return Ok(BTreeMap::new()) };
+    let lines: Vec<(String, String)> = serde_json::from_str(raw)
+        .map_err(|_| malformed(call::CONFIG, "`lxc` is not a list of pairs of texts"))?;
+    Ok(lines
         .iter()
         .filter(|(key, _)| key == "lxc.environment.runtime")
         .filter_map(|(_, text)| pair(text))
-        .collect()
+        .collect())
 }
 
-/// Refuses here what Proxmox would refuse without naming the variable: a name that is not made of
-/// letters, digits and `_`, a value with a control character that its schema forbids.
+/// Refuses here what Proxmox refuses without naming the variable, or not at all: a name that is not
+/// made of letters, digits and `_`, a value that is not one line (see [`crate::lines`]).
 fn check(variables: &BTreeMap<String, String>) -> Result<(), HypervisorError> {
     let refuse = |name: &str, why: &str| HypervisorError::Permanent {
         call: call::SET_CONFIG,
-        reason: format!("environment variable `{}`: {why}", name.escape_debug()),
+        reason: format!("environment variable `{}`: {why}", name.escape_debug()).into(),
     };
     for (name, value) in variables {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if name.is_empty() || !name.bytes().all(word) {
             return Err(refuse(name, "a name consists of letters, digits and underscores"));
         }
-        if value.bytes().any(|byte| matches!(byte, 0..=8 | 0x10..=0x1f | 0x7f)) {
-            return Err(refuse(name, "the value holds a control character"));
+        if !is_one_line(value) {
+            return Err(refuse(name, "the value holds a line break or another control character"));
         }
     }
     Ok(())
@@ -92,7 +98,6 @@ fn check(variables: &BTreeMap<String, String>) -> Result<(), HypervisorError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::samples;
 
     fn config(rest: &[(&str, &str)]) -> GuestConfig {
         GuestConfig {
@@ -106,46 +111,71 @@ mod tests {
         }
     }
 
-    fn guest(pairs: &[(&str, &str)], entrypoint: Option<&str>) -> NewGuest {
-        let mut guest = samples::guest(100.try_into().unwrap());
-        guest.environment =
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        guest.entrypoint = entrypoint.map(str::to_owned);
-        guest
+    fn wanted(pairs: &[(&str, &str)], entrypoint: Option<&str>) -> Process {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Process {
+            entrypoint: entrypoint.map(str::to_owned),
+            environment: pairs.iter().map(pair).collect(),
+        }
     }
 
-    fn params(guest: &NewGuest, config: &GuestConfig) -> Option<Vec<(&'static str, String)>> {
-        process(&"pve1".parse().unwrap(), guest, config).unwrap().map(|request| request.params)
+    fn set(
+        process: &Process,
+        config: &GuestConfig,
+    ) -> Result<Option<Vec<(&'static str, String)>>, HypervisorError> {
+        let (node, vmid) = ("pve1".parse().unwrap(), 100.try_into().unwrap());
+        Ok(super::process(&node, vmid, process, config)?.map(|request| request.params))
+    }
+
+    fn params(process: &Process, config: &GuestConfig) -> Option<Vec<(&'static str, String)>> {
+        set(process, config).unwrap()
     }
 
     #[test]
     fn our_variables_stand_over_the_images_and_the_others_stay() {
-        let guest = guest(&[("A", "ours"), ("B_2", "x=y z")], Some("/run"));
+        let ours = wanted(&[("A", "ours"), ("B_2", "x=y z")], Some("/run"));
         let expected = vec![
             ("digest", "d1".to_owned()),
             ("env", "A=ours\0B_2=x=y z\0PATH=/bin".to_owned()),
             ("entrypoint", "/run".to_owned()),
         ];
         let image = config(&[("env", "PATH=/bin\0A=image"), ("entrypoint", "/image")]);
-        assert_eq!(params(&guest, &image), Some(expected.clone()));
+        assert_eq!(params(&ours, &image), Some(expected.clone()));
         let raw = r#"[["lxc.init.cwd","/"],["lxc.environment.runtime","PATH=/bin"]]"#;
-        assert_eq!(params(&guest, &config(&[("lxc", raw)])), Some(expected));
+        assert_eq!(params(&ours, &config(&[("lxc", raw)])), Some(expected));
     }
 
     #[test]
     fn what_is_already_so_sends_nothing() {
         let there = config(&[("env", "PATH=/bin\0A=1"), ("entrypoint", "/run")]);
-        assert_eq!(params(&guest(&[("A", "1")], Some("/run")), &there), None);
-        assert_eq!(params(&guest(&[], None), &there), None);
-        let entrypoint_only = params(&guest(&[("A", "1")], Some("/other")), &there).unwrap();
+        assert_eq!(params(&wanted(&[("A", "1")], Some("/run")), &there), None);
+        assert_eq!(params(&wanted(&[], None), &there), None);
+        let entrypoint_only = params(&wanted(&[("A", "1")], Some("/other")), &there).unwrap();
         assert_eq!(entrypoint_only.len(), 2, "the environment is left alone: {entrypoint_only:?}");
     }
 
     #[test]
+    fn raw_lines_of_another_shape_are_no_empty_environment() {
+        let ours = wanted(&[("A", "1")], None);
+        for lxc in [r#"[["lxc.environment.runtime",5]]"#, r#"[["a","b","c"]]"#, r#"{"a":"b"}"#, "x"]
+        {
+            let error = set(&ours, &config(&[("lxc", lxc)])).unwrap_err();
+            assert!(matches!(error, HypervisorError::Malformed { .. }), "{lxc}: {error:?}");
+            assert!(error.to_string().starts_with(call::CONFIG), "{error}");
+        }
+        // None of them is of the environment.
+        let other = config(&[("lxc", r#"[["lxc.apparmor.profile","unconfined"]]"#)]);
+        assert_eq!(params(&ours, &other).unwrap().len(), 2);
+    }
+
+    #[test]
     fn what_would_smuggle_another_variable_in_is_refused_without_its_value() {
-        for bad in [("A", "1\0B=2"), ("A=B", "1"), ("", "1"), ("A", "\u{1b}[0m"), ("Ä", "1")] {
-            let node = "pve1".parse().unwrap();
-            let error = process(&node, &guest(&[bad], None), &config(&[])).err().unwrap();
+        let line = "1\nlxc.mount.entry: B=2";
+        let mut bad =
+            vec![("A", "1\0B=2"), ("A=B", "1"), ("", "1"), ("A", "\u{1b}[0m"), ("Ä", "1")];
+        bad.extend([("A", line), ("A", "1\rB=2"), ("A", "1\u{b}"), ("A\nB", "1")]);
+        for bad in bad {
+            let error = set(&wanted(&[bad], None), &config(&[])).unwrap_err();
             assert!(matches!(error, HypervisorError::Permanent { .. }));
             assert!(!error.to_string().contains("B=2"));
         }

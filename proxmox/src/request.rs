@@ -30,7 +30,9 @@ pub(crate) mod call {
     pub const ABORT_TASK: &str = "DELETE /nodes/{node}/tasks/{upid}";
     pub const TASK_LOG: &str = "GET /nodes/{node}/tasks/{upid}/log";
     pub const VOLUMES: &str = "GET /nodes/{node}/storage/{storage}/content";
+    pub const BACKUP_DEFAULTS: &str = "GET /nodes/{node}/vzdump/defaults";
     pub const BACK_UP: &str = "POST /nodes/{node}/vzdump";
+    pub const ARCHIVED_CONFIG: &str = "GET /nodes/{node}/vzdump/extractconfig";
     pub const DELETE_VOLUME: &str = "DELETE /nodes/{node}/storage/{storage}/content/{volume}";
     pub const APPLIANCES: &str = "GET /nodes/{node}/aplinfo";
     pub const DOWNLOAD: &str = "POST /nodes/{node}/aplinfo";
@@ -94,6 +96,11 @@ impl Request {
     /// Booleans are `0` and `1` in forms; `true` is refused.
     pub(crate) fn with_flag(self, name: &'static str, value: bool) -> Self {
         self.with(name, u8::from(value))
+    }
+
+    /// The node that it is for, if it is for one.
+    pub(crate) fn node(&self) -> Option<NodeName> {
+        self.path.strip_prefix("/nodes/")?.split('/').next()?.parse().ok()
     }
 
     /// Whether sending it twice could do something twice.
@@ -262,6 +269,10 @@ pub(crate) fn task_log(node: &NodeName, upid: &Upid, start: u64, limit: u64) -> 
 
 pub(crate) fn volumes(node: &NodeName, storage: &str, content: &str) -> Request {
     Request::new(call::VOLUMES, &[node.as_str(), storage]).with("content", content)
+}
+
+pub(crate) fn backup_defaults(node: &NodeName, storage: &str) -> Request {
+    Request::new(call::BACKUP_DEFAULTS, &[node.as_str()]).with("storage", storage)
 }
 
 /// `remove` is off: what is kept is decided by our own records, never by Proxmox's pruning.

@@ -17,6 +17,8 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::silence::silence;
+
 const PROBE: &str = "TLS handshake";
 
 /// SHA-256 of a certificate's DER bytes.
@@ -112,18 +114,22 @@ pub async fn probe_fingerprint(
     port: Port,
     within: Duration,
 ) -> Result<Fingerprint, HypervisorError> {
-    let retryable = |reason: String| HypervisorError::Retryable { call: PROBE, reason };
-    let permanent = |reason: String| HypervisorError::Permanent { call: PROBE, reason };
+    let retryable =
+        |reason: String| HypervisorError::Retryable { call: PROBE, reason: reason.into() };
+    let permanent =
+        |reason: String| HypervisorError::Permanent { call: PROBE, reason: reason.into() };
     let name = ServerName::try_from(address.to_owned())
         .map_err(|_| permanent("the address is neither a name nor an IP address".to_owned()))?;
-    let config = with_verifier(None).map_err(|error| permanent(error.to_string()))?;
+    let config = with_verifier(None).map_err(|error| permanent(silence(&error, true)))?;
     let handshake = async {
-        let socket = TcpStream::connect((address, port.get())).await?;
-        TlsConnector::from(Arc::new(config)).connect(name, socket).await
+        let socket = TcpStream::connect((address, port.get())).await;
+        let socket = socket.map_err(|error| from_io(&error, true))?;
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
+        connected.map_err(|error| from_io(&error, false))
     };
     let stream = match tokio::time::timeout(within, handshake).await {
         Err(_) => return Err(retryable(format!("no TLS handshake within {within:?}"))),
-        Ok(Err(error)) => return Err(from_io(&error)),
+        Ok(Err(error)) => return Err(error),
         Ok(Ok(stream)) => stream,
     };
     let (_, session) = stream.get_ref();
@@ -133,10 +139,27 @@ pub async fn probe_fingerprint(
     }
 }
 
-fn from_io(error: &std::io::Error) -> HypervisorError {
+fn from_io(error: &std::io::Error, connecting: bool) -> HypervisorError {
     match certificate_failure(error) {
         Some(reason) => HypervisorError::Certificate { call: PROBE, reason },
-        None => HypervisorError::Retryable { call: PROBE, reason: error.to_string() },
+        None => {
+            HypervisorError::Retryable { call: PROBE, reason: silence(error, connecting).into() }
+        }
+    }
+}
+
+fn refused(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name than the host's address"
+        }
+        CertificateError::UnknownIssuer => "no authority that is known here signed it",
+        CertificateError::Revoked => "it was revoked",
+        _ => "it is not one that can be checked",
     }
 }
 
@@ -158,9 +181,8 @@ pub(crate) fn certificate_failure(error: &(dyn std::error::Error + 'static)) -> 
                 Error::InvalidCertificate(CertificateError::BadSignature) => {
                     Some("the handshake was not signed with the certificate's key".to_owned())
                 }
-                Error::InvalidCertificate(_) | Error::NoCertificatesPresented => {
-                    Some(tls.to_string())
-                }
+                Error::InvalidCertificate(error) => Some(refused(error).to_owned()),
+                Error::NoCertificatesPresented => Some("the host presented none".to_owned()),
                 _ => None,
             };
         }

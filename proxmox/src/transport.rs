@@ -1,6 +1,5 @@
 //! Sends one request over HTTPS and reads its whole reply, within limits; knows no meaning.
 
-use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::limits::Limits;
 use crate::request::{Method, Request};
+use crate::silence::silence;
 use crate::tls;
 
 const CONNECT: &str = "connect";
@@ -55,7 +55,8 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(spec: &ConnectionSpec, limits: &Limits) -> Result<Self, HypervisorError> {
-        let permanent = |reason: String| HypervisorError::Permanent { call: CONNECT, reason };
+        let permanent =
+            |reason: String| HypervisorError::Permanent { call: CONNECT, reason: reason.into() };
         let host = match spec.address.parse::<IpAddr>() {
             Ok(IpAddr::V6(address)) => format!("[{address}]"),
             _ => spec.address.clone(),
@@ -64,7 +65,8 @@ impl Transport {
         let host = url::Host::parse(&host)
             .map_err(|_| permanent("the address is neither a name nor an IP address".to_owned()))?;
         let client = |idle: usize| -> Result<reqwest::Client, HypervisorError> {
-            let tls = tls::client_config(spec.trust).map_err(|e| permanent(e.to_string()))?;
+            let tls =
+                tls::client_config(spec.trust).map_err(|error| permanent(silence(&error, true)))?;
             reqwest::Client::builder()
                 .use_preconfigured_tls(tls)
                 .tls_info(true)
@@ -78,7 +80,7 @@ impl Transport {
                 .pool_max_idle_per_host(idle)
                 .user_agent(concat!("proximity/", env!("CARGO_PKG_VERSION")))
                 .build()
-                .map_err(|error| permanent(describe(&error)))
+                .map_err(|error| permanent(silence(&error, true)))
         };
         Ok(Self {
             base: format!("https://{host}:{}/api2/json", spec.port),
@@ -159,26 +161,12 @@ fn failure(error: &reqwest::Error) -> Failure {
     if let Some(reason) = tls::certificate_failure(error) {
         return Failure::Certificate(reason);
     }
-    let reason = describe(error);
+    let reason = silence(error, error.is_connect());
     if error.is_connect() || error.is_builder() {
         Failure::NotSent(reason)
     } else {
         Failure::Lost(reason)
     }
-}
-
-/// The chain of causes without the URL, which would only repeat the call's name.
-fn describe(error: &reqwest::Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !texts.iter().any(|known| known.contains(&text)) {
-            texts.push(text);
-        }
-        next = cause.source();
-    }
-    if texts.is_empty() { "the request could not be made".to_owned() } else { texts.join(": ") }
 }
 
 /// What all clients of one host pass through; it admits as many calls at once as the limit says.

@@ -5,6 +5,7 @@ pub mod commands;
 mod health;
 pub mod installation;
 mod known;
+mod lives;
 mod prober;
 pub mod sealing;
 pub mod verification;
@@ -19,7 +20,7 @@ use hmac::{Hmac, Mac as _};
 use proximity_catalog::{Library, Origin};
 use proximity_commands::accounts::{Accounts, NewUser, Registration};
 use proximity_commands::answers::Answers;
-use proximity_commands::clock::{Clock, SystemClock};
+use proximity_commands::clock::{Clock, Micros, SystemClock};
 use proximity_commands::keys::{KeyFile, Keyring, MasterKeys, Purpose};
 use proximity_commands::marker::Markers;
 use proximity_commands::passwords::{HashingLimits, Passwords};
@@ -43,13 +44,14 @@ use tracing::Instrument as _;
 use self::background::Background;
 use self::commands::Commands;
 use self::installation::RunnerId;
-use self::sealing::SigningKeys;
+use self::lives::Lives;
 use self::verification::Verification;
 use crate::config::{self, Config};
 use crate::http::Listening;
 use crate::http::call::Call;
 use crate::http::csrf::Csrf;
 use crate::http::metrics::{Figures, Metrics};
+use crate::http::once::Turns;
 use crate::http::position::Wanted;
 use crate::http::problem::{Problem, chain};
 use crate::http::streams::Streams;
@@ -84,10 +86,12 @@ pub struct App {
     installation: String,
     runner: RunnerId,
     incarnation: String,
+    pub lives: Lives,
     ready: AtomicBool,
     /// Cancelled when the server begins to stop.
     pub stopping: CancellationToken,
     pub streams: Streams,
+    pub turns: Turns,
     pub verification: Verification,
     health: health::Cache,
     tasks: TaskTracker,
@@ -121,8 +125,9 @@ impl App {
         let secrets = Secrets::new(store.clone(), keys.clone()).await?;
         let runner = RunnerId::take(&config.data)?;
         // Only now: a wrong master key, which would sign with a wrong one, has been refused.
-        sealing::start(&config, &store, &SigningKeys::derive(&keys.keys()), runner.id)?;
+        sealing::start(&config, &store, &keys, runner.id)?;
         let installation = installation::id(&store).await?;
+        stores::mend_views(&config)?;
         let views = stores::views(&config, &store).await?;
         let commands =
             Commands::new(&config, &store, secrets, catalog.clone(), &installation, clock);
@@ -138,6 +143,7 @@ impl App {
             catalog,
             restoration: Restoration::new(store.clone()),
             incarnation: store.incarnation().simple().to_string(),
+            lives: Lives::of(&store).await?,
             store,
             views,
             keys,
@@ -153,6 +159,7 @@ impl App {
             ready: AtomicBool::new(true),
             stopping: CancellationToken::new(),
             streams: Streams::default(),
+            turns: Turns::default(),
             verification: Verification::default(),
             health: health::Cache::default(),
             tasks: TaskTracker::new(),
@@ -199,13 +206,14 @@ impl App {
         i64::try_from(self.config.server.max_requests).unwrap_or(i64::MAX)
     }
 
-    /// The user behind an access token; `None` when it is not valid (any more).
+    /// The user behind an access token, and until when it is valid at most; `None` when it is not (any
+    /// more).
     pub async fn authenticate(
         self: &Arc<Self>,
         token: Secret,
         client: Option<IpAddr>,
         request_id: &str,
-    ) -> Result<Option<Actor>, Problem> {
+    ) -> Result<Option<(Actor, Micros)>, Problem> {
         // Longer than any token of ours: not even hashed.
         if token.expose().len() > TOKEN {
             return Ok(None);
@@ -272,9 +280,8 @@ impl App {
         }
     }
 
-    /// Waits until the views have seen a position, two seconds at most; one that is not in the log
-    /// is refused at once.
-    pub async fn wait_for(&self, wanted: &Wanted) -> Result<(), Problem> {
+    /// Refuses a position that is not in the log.
+    pub async fn knows(&self, wanted: &Wanted) -> Result<(), Problem> {
         let unknown = |detail: &str| Err(Problem::new("position.unknown", detail));
         if wanted.incarnation.as_ref().is_some_and(|other| *other != self.incarnation) {
             return unknown("this position is of another life of the log");
@@ -286,6 +293,13 @@ impl App {
                 return unknown("this position is beyond the end of the log");
             }
         }
+        Ok(())
+    }
+
+    /// Waits until the views have seen a position, two seconds at most; one that is not in the log
+    /// is refused at once.
+    pub async fn wait_for(&self, wanted: &Wanted) -> Result<(), Problem> {
+        self.knows(wanted).await?;
         self.views.wait_for(wanted.position, READ_PATIENCE).await;
         Ok(())
     }
@@ -331,6 +345,11 @@ impl App {
         tokio::join!(listening.stop(), self.background.stop());
         self.tasks.close();
         self.tasks.wait().await;
+        // What was stored last is in the read models, too, before nothing follows any more.
+        match self.store.head().await {
+            Ok(head) => self.seen(head).await,
+            Err(error) => tracing::debug!(%error, "the read models may be behind"),
+        }
         self.background.unfollow().await;
         self.views.close().await;
         self.store.clone().close().await;

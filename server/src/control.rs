@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::cli;
+use crate::cli::noted::Act;
 use crate::config::Config;
 
 /// Bytes of a request or an answer.
@@ -44,6 +45,11 @@ pub enum Request {
     },
     /// Let a restored installation act again.
     ConfirmRestore,
+    /// Write down what the shell does beside the server.
+    Note {
+        act: Act,
+        to: String,
+    },
 }
 
 /// What the server answers: JSON, or the refusal as a sentence.
@@ -127,6 +133,10 @@ async fn carry_out(app: &App, request: Request) -> Result<Value, proximity_comma
         Request::ConfirmRestore => {
             Ok(json!(app.restoration.confirm(&Admin::prove(&shell)?).await?))
         }
+        Request::Note { act, to } => {
+            act.store(&app.store, &to).await?;
+            Ok(Value::Null)
+        }
         add @ Request::AddUser { .. } => Ok(json!(cli::user::add(&app.accounts, add).await?)),
     }
 }
@@ -141,7 +151,7 @@ pub async fn ask(config: &Config, request: &Request) -> anyhow::Result<Option<An
     stream.shutdown().await?;
     let mut text = Vec::new();
     let patience = match request {
-        Request::AddUser { .. } | Request::ConfirmRestore => PATIENCE,
+        Request::AddUser { .. } | Request::ConfirmRestore | Request::Note { .. } => PATIENCE,
         Request::RotateKeys | Request::DestroyKey { .. } => LONG_PATIENCE,
     };
     tokio::time::timeout(patience, stream.take(MOST).read_to_end(&mut text))

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 mod control;
 pub mod demo;
+mod filters;
 pub mod http;
 mod logging;
 mod moment;

@@ -65,9 +65,22 @@ pub async fn migrate(config: &Config) -> Result<MigrationReport, Error> {
     Store::migrate(options(config)).await.map_err(log)
 }
 
+/// Throws away read models that were found damaged; for the server alone, after it has the log.
+pub fn mend_views(config: &Config) -> Result<(), Error> {
+    proximity_projections::discard_damaged(&location(config))
+        .map_err(|error| Error::Views(crate::http::problem::chain(&error)))
+}
+
 /// Opens the read models over a log.
 pub async fn views(config: &Config, store: &Store) -> Result<Views, Error> {
     Views::open(&location(config), std::sync::Arc::new(store.clone()))
+        .await
+        .map_err(|error| Error::Views(crate::http::problem::chain(&error)))
+}
+
+/// Opens the read models over a log for reading, and changes nothing of them; `None` when there are none.
+pub async fn views_read_only(config: &Config, store: &Store) -> Result<Option<Views>, Error> {
+    Views::open_read_only(&location(config), std::sync::Arc::new(store.clone()))
         .await
         .map_err(|error| Error::Views(crate::http::problem::chain(&error)))
 }

@@ -72,7 +72,7 @@ pub struct TracedStep {
     pub attempts: u32,
     /// What the last failed try said.
     pub failure: Option<String>,
-    /// The calls with an effect that such a step makes.
+    /// The calls with an effect that such a step makes, or its undoing.
     pub calls: Vec<TracedCall>,
     /// The tasks that ran for it.
     pub tasks: Vec<TracedTask>,
@@ -179,7 +179,12 @@ async fn operation(
         .map(|log| (log.upid.clone(), log))
         .collect();
     let (plan, names) = plan(id, related).unzip();
-    let calls = plan.map(|plan| saga::calls(&plan, &names.unwrap_or_default())).unwrap_or_default();
+    let names = names.unwrap_or_default();
+    let calls = plan.as_ref().map(|plan| saga::calls(plan, &names)).unwrap_or_default();
+    let undone = |step: &str, direction: Direction| match &plan {
+        Some(plan) if direction == Direction::Undo => saga::undo_calls(plan, step),
+        _ => Vec::new(),
+    };
     let mut steps = Vec::new();
     let begun = |effort: &Effort| effort.attempts > 0;
     let mut tell = |name: &str, direction: Direction, effort: &Effort| TracedStep {
@@ -191,6 +196,7 @@ async fn operation(
         calls: calls
             .iter()
             .filter(|call| call.step == name && direction == Direction::Act)
+            .chain(undone(name, direction).iter())
             .map(|call| TracedCall { call: call.call.clone(), only: call.only })
             .collect(),
         tasks: effort

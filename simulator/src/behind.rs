@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::handle::SimulatorHandle;
 use crate::sim::Sim;
 use crate::world::container::Container;
+use crate::world::retention::Retention;
 use crate::world::storage::{Archive, Volume, print_size, split_volid};
 
 /// A container of somebody else.
@@ -137,6 +138,15 @@ impl SimulatorHandle {
         Ok(())
     }
 
+    /// Sets `prune-backups` of a storage, such as `keep-last=2`, on all nodes that have it; `None`
+    /// takes it away.
+    ///
+    /// # Errors
+    /// `Unknown` if no node has the storage, `Config` if it is no retention.
+    pub fn set_retention(&self, storage: &str, prune_backups: Option<&str>) -> Result<(), Error> {
+        set_retention(&self.sim, storage, prune_backups)
+    }
+
     /// Makes every storage so large that about this many bytes of it are free.
     pub fn leave_free(&self, bytes: u64) {
         let mut world = self.sim.world();
@@ -227,6 +237,27 @@ pub(crate) async fn plant(sim: &Arc<Sim>, foreign: Foreign) -> Result<u32, Error
         bring_up(sim, &node, vmid).await?;
     }
     Ok(vmid)
+}
+
+pub(crate) fn set_retention(
+    sim: &Sim,
+    storage: &str,
+    prune_backups: Option<&str>,
+) -> Result<(), Error> {
+    let retention = match prune_backups {
+        None => None,
+        Some(text) => {
+            let read = Retention::parse(text);
+            Some(read.ok_or_else(|| Error::Config(format!("`{text}` is no retention")))?)
+        }
+    };
+    let mut world = sim.world();
+    let stores = world.nodes.values_mut().filter_map(|node| node.stores.get_mut(storage));
+    let had = stores.map(|store| store.retention.clone_from(&retention)).count();
+    if had == 0 {
+        return Err(Error::Unknown { kind: "storage", name: storage.to_owned() });
+    }
+    Ok(())
 }
 
 fn operator() -> Auth {

@@ -145,7 +145,7 @@ pub struct StorageConfig {
 pub enum StorageKind {
     /// A directory: raw images, no snapshots of containers, no linked clones.
     Dir,
-    /// Btrfs: snapshots.
+    /// Btrfs: snapshots, linked clones of raw images.
     Btrfs,
     /// A ZFS pool: snapshots, linked clones.
     ZfsPool,
@@ -167,7 +167,7 @@ impl StorageKind {
     }
 
     pub(crate) fn linked_clones(self) -> bool {
-        matches!(self, Self::ZfsPool)
+        matches!(self, Self::Btrfs | Self::ZfsPool)
     }
 }
 

@@ -94,7 +94,8 @@ async fn route(sim: &Arc<Sim>, request: Request<Incoming>) -> Answer {
             "about": "control surface of a simulated Proxmox VE",
             "calls": ["GET /ledger", "GET /journal", "GET /requests", "GET /effects",
                 "GET /faults", "POST /faults", "DELETE /faults", "DELETE /faults/{id}",
-                "POST /nodes/{node}/down", "POST /nodes/{node}/up", "POST /containers"],
+                "POST /nodes/{node}/down", "POST /nodes/{node}/up", "POST /containers",
+                "POST /storages/{storage}/retention"],
         })),
         (&Method::GET, ["ledger"]) => ok(json!(sim.world().ledger())),
         (&Method::GET, ["journal"]) => ok(json!(sim.world().journal.all())),
@@ -134,8 +135,22 @@ async fn route(sim: &Arc<Sim>, request: Request<Incoming>) -> Answer {
             let vmid = behind::plant(sim, foreign).await.map_err(refuse)?;
             Ok((StatusCode::CREATED, json!({ "vmid": vmid })))
         }
+        (&Method::POST, ["storages", storage, "retention"]) => {
+            let wanted: Retention = read(request).await?;
+            let text = wanted.prune_backups.as_deref();
+            behind::set_retention(sim, storage, text).map_err(refuse)?;
+            ok(json!({ "prune-backups": text }))
+        }
         _ => Err(not_found()),
     }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retention {
+    /// Such as `keep-last=3`; null takes it away.
+    #[serde(rename = "prune-backups")]
+    prune_backups: Option<String>,
 }
 
 #[derive(serde::Deserialize)]

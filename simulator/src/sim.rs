@@ -220,11 +220,15 @@ impl Sim {
                 } => result,
             };
             let exit = match result {
-                Ok(()) if matches!(context.fault, Some(Fault::TaskWarns)) => {
-                    context.log("WARN: something is not as it should be");
-                    "WARNINGS: 1".to_owned()
+                Ok(()) => {
+                    if matches!(context.fault, Some(Fault::TaskWarns)) {
+                        context.warn("something is not as it should be");
+                    }
+                    match context.warnings.load(Ordering::Relaxed) {
+                        0 => "OK".to_owned(),
+                        count => format!("WARNINGS: {count}"),
+                    }
                 }
-                Ok(()) => "OK".to_owned(),
                 Err(Failure::Error(text)) => text,
                 Err(Failure::Died) => "unexpected status".to_owned(),
             };
@@ -280,6 +284,7 @@ impl Sim {
             duration: Duration::from_millis(duration),
             abort: task.abort.clone(),
             kill: task.kill.clone(),
+            warnings: Arc::default(),
         };
         world.add_task(task);
         context
@@ -311,9 +316,16 @@ pub(crate) struct TaskContext {
     duration: Duration,
     pub(crate) abort: CancellationToken,
     kill: CancellationToken,
+    warnings: Arc<AtomicUsize>,
 }
 
 impl TaskContext {
+    /// Logs a warning; a task that ends well then says how many there were.
+    pub(crate) fn warn(&self, line: &str) {
+        self.log(format!("WARN: {line}"));
+        self.warnings.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn log(&self, line: impl Into<String>) {
         if let Some(task) = self.sim.world().task_mut(&self.upid) {
             task.log.push(line.into());

@@ -52,6 +52,7 @@ pub fn restore_plan(original: GuestRef, way: RestoreWay) -> RestorePlan {
         RestoreWay::InPlace => original.vmid,
     };
     RestorePlan {
+        agreed: false,
         guest: GuestRef { vmid, ..original.clone() },
         original,
         lost: None,
@@ -94,8 +95,13 @@ impl Rig {
 
     /// Appends what the request for a backup appends.
     pub async fn back_up(&self, application: &ApplicationId) -> OperationId {
+        self.back_up_as(application, BACKUP).await
+    }
+
+    /// The same for a backup of another number.
+    pub async fn back_up_as(&self, application: &ApplicationId, backup: BackupId) -> OperationId {
         let (mut unit, operation, guest) = self.reserve(application, Kind::Backup).await;
-        let plan = backup_plan(guest.clone());
+        let plan = BackupPlan { backup, ..backup_plan(guest.clone()) };
         let requested = Requested {
             application: application.clone(),
             owner: UserId(1),
@@ -107,7 +113,7 @@ impl Rig {
             scheduled: None,
         };
         let request = Command::Request(Box::new(requested));
-        unit.apply::<Backup>(&BACKUP.to_string(), request).await.unwrap();
+        unit.apply::<Backup>(&backup.to_string(), request).await.unwrap();
         self.plan(&mut unit, application, operation, Plan::Backup(plan)).await;
         unit.commit().await.unwrap();
         operation

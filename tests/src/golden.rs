@@ -198,6 +198,7 @@ pub async fn load(rig: &Rig, events: &[Recorded]) {
                 id: Uuid::now_v7(),
                 lane: Lane::Outcome,
                 streams: vec![StreamAppend {
+                    metadata: None,
                     aggregate_type: event.aggregate_type.clone(),
                     aggregate_id: event.aggregate_id.clone(),
                     expected: Expected::At(event.sequence - 1),

@@ -102,7 +102,16 @@ impl Client {
         path: &str,
         after: u64,
     ) -> Result<reqwest::Response, reqwest::Error> {
-        let request = self.http.get(format!("{}{path}?after={after}", self.url));
+        self.stream_behind(path, &after.to_string()).await
+    }
+
+    /// The same behind the message that a reader saw last.
+    pub async fn stream_behind(
+        &self,
+        path: &str,
+        last: &str,
+    ) -> Result<reqwest::Response, reqwest::Error> {
+        let request = self.http.get(format!("{}{path}", self.url)).header("last-event-id", last);
         let mut request = request.timeout(Duration::from_secs(600));
         if let Some(bearer) = &self.bearer {
             request = request.bearer_auth(bearer);

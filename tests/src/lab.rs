@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use proximity_eventstore::{Options, Recorded, Store};
+use proximity_eventstore::{Options, Recorded, Row, Store, Value, tables};
 use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
 use serde_json::json;
 
@@ -104,13 +104,17 @@ impl Lab {
         (server, client)
     }
 
-    /// The whole log, read beside a server or without one.
-    pub async fn events(&self) -> Vec<Recorded> {
+    async fn store(&self) -> Store {
         let options = match self.site.database_url() {
             Some(url) => Options::postgres(url),
             None => Options::sqlite(&self.site.data),
         };
-        let store = Store::open_read_only(options).await.unwrap();
+        Store::open_read_only(options).await.unwrap()
+    }
+
+    /// The whole log, read beside a server or without one.
+    pub async fn events(&self) -> Vec<Recorded> {
+        let store = self.store().await;
         let mut events = Vec::new();
         loop {
             let after = events.last().map_or(0, |event: &Recorded| event.position);
@@ -130,9 +134,30 @@ impl Lab {
         ledger.containers.iter().map(|guest| format!("{CLUSTER}/{}", guest.vmid)).collect()
     }
 
-    /// Checks the log against the ledger.
+    /// The application of every stored secret that has one.
+    pub async fn secret_holders(&self) -> Vec<String> {
+        let store = self.store().await;
+        let filter = vec![("record_table", Value::Text("applications".to_owned()))];
+        let rows = store.rows(&tables::SECRETS, filter, 10_000).await.unwrap();
+        store.close().await;
+        let holder = |row: Row| match row.into_iter().find(|(name, _)| *name == "record_id") {
+            Some((_, Value::Text(id))) => id,
+            other => panic!("a secret's record is {other:?}"),
+        };
+        rows.into_iter().map(holder).collect()
+    }
+
+    /// Checks the log against the ledger, and that no secret outlives its application.
     pub async fn check(&self) -> Findings {
-        checker::check(&self.events().await, &self.guests())
+        // Before the log is read: what begins meanwhile is known then.
+        let holders = self.secret_holders().await;
+        let mut found = checker::check(&self.events().await, &self.guests());
+        for holder in holders.into_iter().filter(|holder| !found.live.contains_key(holder)) {
+            found
+                .anomalies
+                .push(format!("a secret of {holder}, which is not live, is still there"));
+        }
+        found
     }
 
     /// Waits until no operation is open (a stuck one is not).

@@ -20,6 +20,7 @@ use proximity_commands::ports::{
     SecretReader, Trust,
 };
 use proximity_commands::saga::{Env, Hooks, Runner, RunnerHandle, SagaConfig, step_names};
+use proximity_commands::secret_uses::By;
 use proximity_commands::{Actor, Error, Secret};
 use proximity_domain::application::{Application, Command as App, Origin, Requested};
 use proximity_domain::host::{Auth, Command as HostCommand, Connection, Host};
@@ -62,7 +63,12 @@ struct NoSecrets;
 
 #[async_trait]
 impl SecretReader for NoSecrets {
-    async fn open(&self, id: SecretId, _application: &ApplicationId) -> Result<Secret, Error> {
+    async fn open(
+        &self,
+        id: SecretId,
+        _application: &ApplicationId,
+        _by: &By,
+    ) -> Result<Secret, Error> {
         Err(Error::internal("the rig keeps no secrets", id.to_string()))
     }
 }
@@ -100,6 +106,14 @@ pub fn quick() -> SagaConfig {
     }
 }
 
+fn one_node() -> SimulatorConfig {
+    SimulatorConfig {
+        cluster: Some(CLUSTER.to_owned()),
+        nodes: vec![NodeConfig::new("pve1")],
+        ..SimulatorConfig::quick()
+    }
+}
+
 impl Rig {
     /// A lone node, a store in `folder`, and the engine's parts; no runner yet.
     pub async fn new(folder: &Path, config: SagaConfig) -> Self {
@@ -113,14 +127,24 @@ impl Rig {
         answer_within: Duration,
         guest_ports: Vec<GuestPorts>,
     ) -> Self {
-        let simulator = Simulator::start(SimulatorConfig {
-            cluster: Some(CLUSTER.to_owned()),
-            nodes: vec![NodeConfig::new("pve1")],
-            guest_ports,
-            ..SimulatorConfig::quick()
-        })
-        .await
-        .unwrap();
+        let host = SimulatorConfig { guest_ports, ..one_node() };
+        Self::on(folder, config, answer_within, host).await
+    }
+
+    /// The same on a cluster of `nodes` nodes; containers are deployed on the first, `pve1`.
+    pub async fn of_nodes(folder: &Path, config: SagaConfig, nodes: usize) -> Self {
+        let nodes = (1..=nodes).map(|n| NodeConfig::new(&format!("pve{n}"))).collect();
+        let host = SimulatorConfig { nodes, ..one_node() };
+        Self::on(folder, config, Duration::from_secs(2), host).await
+    }
+
+    async fn on(
+        folder: &Path,
+        config: SagaConfig,
+        answer_within: Duration,
+        host: SimulatorConfig,
+    ) -> Self {
+        let simulator = Simulator::start(host).await.unwrap();
         let store = Store::open(Options::sqlite(folder)).await.unwrap();
         let limits = Limits {
             connect: Duration::from_secs(2),
@@ -242,6 +266,7 @@ impl Rig {
             unit.apply::<Lease>(&key.to_string(), acquire).await.unwrap();
         }
         let plan = Plan::Deploy(Box::new(DeployPlan {
+            agreed: false,
             guest,
             holdings,
             source,

@@ -39,18 +39,22 @@ async fn registered(lab: &Lab, client: &Client, role: &[&str]) {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
+/// All that the doctor says, and whether it ended as if all were well.
+fn findings(lab: &Lab) -> (Vec<Value>, bool) {
+    let output = lab.site.command(&["doctor", "-o", "json"]).output().unwrap();
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (findings, output.status.success())
+}
+
 /// What the doctor finds wrong, and whether it ended as if all were well.
 fn wrong(lab: &Lab) -> (Vec<String>, bool) {
-    let output = lab.site.command(&["doctor", "-o", "json"]).output().unwrap();
-    let findings: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let (findings, well) = findings(lab);
     let wrong = findings
-        .as_array()
-        .unwrap()
         .iter()
         .filter(|finding| finding["well"] == false)
         .map(|finding| finding["found"].as_str().unwrap().to_owned());
-    (wrong.collect(), output.status.success())
+    (wrong.collect(), well)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,6 +66,12 @@ async fn the_doctor_names_each_privilege_that_is_missing_and_what_does_not_work_
     registered(&lab, &client, &role).await;
     let (all, well) = wrong(&lab);
     assert!(well && all.is_empty(), "the documented role is enough: {all:#?}");
+    lab.simulator.set_retention("local", Some("keep-last=3")).unwrap();
+    let (said, well) = findings(&lab);
+    let warned: Vec<_> = said.iter().filter(|said| said["check"] == "backup storage").collect();
+    assert!(well && warned.len() == 1, "{warned:#?}");
+    assert!(warned[0]["found"].as_str().unwrap().contains("storage local keeps only keep-last=3"));
+    lab.simulator.set_retention("local", None).unwrap();
 
     for missing in &role {
         let rest: Vec<&str> = role.iter().filter(|name| *name != missing).copied().collect();

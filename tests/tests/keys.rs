@@ -1,12 +1,13 @@
 //! The master key replaced for real: under `kill -9`, and while several servers go on.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use proximity_commands::Secret;
 use proximity_commands::keys::{KeyFile, Keyring, MasterKeys};
-use proximity_commands::secrets::{SecretOwner, Secrets};
+use proximity_commands::secrets::{SecretOwner, Secrets, of_application};
 use proximity_domain::SecretId;
 use proximity_eventstore::{Append, Lane, Options, SideWrite, Store, Value, tables};
 use proximity_tests::database::Kind;
@@ -40,15 +41,21 @@ fn keys(site: &Site) -> MasterKeys {
 
 /// Many secrets, so that a rotation takes long enough to be killed in its middle.
 async fn fill(site: &Site) -> Vec<SecretId> {
+    let owners: Vec<SecretOwner> = (0..SECRETS).map(owner).collect();
+    store_secrets(site, &owners).await
+}
+
+/// One secret for each, `value 0` and so on.
+async fn store_secrets(site: &Site, owners: &[SecretOwner]) -> Vec<SecretId> {
     let store = Store::open(options(site)).await.unwrap();
     let file = KeyFile::Own(site.data.join("master.key"));
     let ring = Keyring::new(file.clone(), file.open(false).unwrap(), false);
     let secrets = Secrets::new(store.clone(), ring).await.unwrap();
     let mut ids = Vec::new();
     let mut side = Vec::new();
-    for record in 0..SECRETS {
+    for (record, owner) in owners.iter().enumerate() {
         let secret = Secret::new(format!("value {record}"));
-        let (id, write) = secrets.seal(&owner(record), 1, &secret, 0).unwrap();
+        let (id, write) = secrets.seal(owner, 1, &secret, 0).unwrap();
         ids.push(id);
         side.push(write);
     }
@@ -156,7 +163,8 @@ async fn a_rotation_survives_kills_on_postgresql() {
 }
 
 async fn deploys(client: &Client, hostname: &str) -> String {
-    let body = json!({ "catalog_id": "alpine", "hostname": hostname });
+    let environment = json!({ "TOKEN": format!("token of {hostname}") });
+    let body = json!({ "catalog_id": "alpine", "hostname": hostname, "environment": environment });
     let answer = client.post("/api/apps/", body).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
     answer.body["id"].as_str().unwrap().to_owned()
@@ -234,7 +242,18 @@ async fn servers_go_on(kind: Kind) {
     let answer = client.delete(&format!("/api/apps/{id}")).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
     lab.settle(&client, Duration::from_secs(30)).await;
-    assert!(lab.check().await.anomalies.is_empty());
+    let found = lab.check().await;
+    assert!(found.anomalies.is_empty(), "{:#?}", found.anomalies);
+    if kind == Kind::Sqlite {
+        for name in ["events.db", "events.db-wal", "views.db", "views.db-wal"] {
+            let mode = std::fs::metadata(lab.site.data.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name} is for its owner only");
+        }
+    }
+    // The deleted one's secret went with it.
+    let holders = lab.secret_holders().await;
+    assert_eq!(holders.len(), (calls + 1) * clients.len() - 1);
+    assert!(!holders.contains(&id));
     assert_eq!(lab.guests().len(), (calls + 1) * clients.len() - 1);
     figure!(
         "keys rotate with {} server(s) at work, {kind:?}: {} deployments and as many new credentials \
@@ -246,6 +265,13 @@ async fn servers_go_on(kind: Kind) {
     if let Some(second) = second {
         second.terminate();
     }
+    // One that was left behind, as earlier versions did, goes with the next rotation.
+    let left = of_application(&id.parse().unwrap(), "TOKEN");
+    store_secrets(&lab.site, &[left]).await;
+    assert!(lab.secret_holders().await.contains(&id));
+    lab.site.run(&["keys", "rotate", "--grace", "0"]);
+    let kept = lab.secret_holders().await;
+    assert!(!kept.contains(&id) && kept.len() == holders.len(), "{kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,7 +85,7 @@ async fn a_rebuild_disturbs_nobody(kind: Kind) {
     client.wait_until("/api/apps/?per_page=5", Duration::from_secs(60), whole).await;
     client.wait_until("/api/operations?per_page=5", Duration::from_secs(60), whole).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let reading = tokio::spawn(read(client, stop.clone()));
+    let reading = tokio::spawn(read(client.clone(), stop.clone()));
 
     let rebuild = ["projections", "rebuild", "-o", "json", "--checkpoint", "2000"];
     let mut killed = lab.site.command(&rebuild).stdout(Stdio::null()).spawn().unwrap();
@@ -129,6 +129,41 @@ async fn a_rebuild_disturbs_nobody(kind: Kind) {
          the other is dead); six projections switched back in {back:?}; {answers} lists read meanwhile, 0 failed, \
          0 half, the slowest two took {slowest:?}"
     );
+    server.terminate();
+    nothing_is_read_from_a_part(&lab, &client).await;
+}
+
+/// A server that has to build its read models from nothing answers with all of it or says that it waits.
+async fn nothing_is_read_from_a_part(lab: &Lab, client: &Client) {
+    match lab.site.database_url() {
+        None => {
+            for end in ["", "-wal", "-shm"] {
+                let path = lab.site.data.join(format!("views.db{end}"));
+                if path.exists() {
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        Some(url) => support::run(url, "drop schema views cascade").await,
+    }
+    let mut waited = 0;
+    let poll = async {
+        loop {
+            let path = "/api/apps/?per_page=5";
+            let Ok(answer) = client.try_call(reqwest::Method::GET, path, None, &[]).await else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
+            };
+            if answer.status == 200 {
+                assert_eq!(answer.body["total"], APPLICATIONS, "{}", answer.body);
+                break;
+            }
+            assert_eq!((answer.status.as_u16(), answer.code()), (503, "views.filling"));
+            waited += 1;
+        }
+    };
+    let (server, ()) = tokio::join!(lab.site.serve(), poll);
+    assert!(waited > 0, "nothing was asked before it was whole");
     server.terminate();
 }
 

@@ -33,7 +33,8 @@ async fn a_server_serves_in_a_role_that_can_add_events_and_change_none() {
     let mut connection = sqlx::PgConnection::connect(&owner).await.unwrap();
     let sql = format!(
         "create role {role} login; select proximity_grant('{role}'); \
-         drop schema if exists views cascade; create schema views authorization {role};"
+         drop schema if exists views cascade; grant {role} to current_user; \
+         create schema views authorization {role}; revoke {role} from current_user;"
     );
     sqlx::raw_sql(&sql).execute(&mut connection).await.unwrap();
     let mut url = url::Url::parse(&owner).unwrap();

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use proximity_commands::Actor;
-use proximity_commands::dispatch::load;
+use proximity_commands::dispatch::{Unit, load};
 use proximity_commands::operations::Operations;
 use proximity_commands::policy::Admin;
 use proximity_commands::saga::SagaConfig;
-use proximity_domain::ApplicationId;
 use proximity_domain::application::Application;
 use proximity_domain::lease::Lease;
+use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{Kind, RestoreWay};
+use proximity_domain::{ApplicationId, BackupId, OperationId, UserId};
 use proximity_simulator::{Fault, FaultRule, Foreign};
 use proximity_tests::checker;
 use proximity_tests::rig::{Rig, quick};
@@ -143,6 +144,59 @@ async fn a_restore_whose_number_a_stranger_has_takes_another() {
     runner.stop().await;
 }
 
+/// Proxmox destroys the container before it has read the archive, and all of it when that fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_in_place_that_has_lost_the_container_restores_the_archive_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let (app, deployment) = rig.deploy("web", 104, 8_100).await;
+    assert_eq!(rig.ended(deployment, SOON).await, "done");
+    let marked = rig.simulator.ledger().container(104).unwrap().config["description"].clone();
+    let noted = format!("ask Ada: she is 100% sure\n{marked}");
+    rig.simulator.edit_container(104, "description", Some(&noted)).unwrap();
+    let backup = rig.back_up(&app).await;
+    assert_eq!(rig.ended(backup, SOON).await, "done");
+    let fails = || Fault::TaskFails { text: "tar failed".to_owned(), after_effect: false };
+    let is_whole = |operation: OperationId| {
+        let ledger = rig.simulator.ledger();
+        let guest = ledger.container(104).expect("the container is there");
+        let notes = &guest.config["description"];
+        assert!(notes.starts_with("ask Ada: she is 100% sure\n"), "{notes}");
+        assert!(notes.contains(&operation.to_string()), "{notes}");
+        assert_eq!((guest.status.as_str(), ledger.containers.len()), ("running", 1));
+        assert_eq!((ledger.disks.len(), ledger.backups.len()), (1, 1));
+    };
+
+    rig.simulator.faults().add(FaultRule::once("container.create", fails())).unwrap();
+    let restore = rig.restore(&app, RestoreWay::InPlace, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "done");
+    is_whole(restore);
+
+    // It keeps failing, and a stranger takes the number meanwhile.
+    rig.simulator.faults().add(FaultRule::forever("container.create", fails())).unwrap();
+    let restore = rig.restore(&app, RestoreWay::InPlace, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "stuck");
+    assert!(rig.simulator.ledger().container(104).is_none());
+    rig.simulator.clear_faults();
+    let stranger = Foreign { vmid: Some(104), running: true, ..Foreign::default() };
+    rig.simulator.plant_container(stranger).await.unwrap();
+    let before = rig.simulator.ledger();
+    let resume = async || {
+        let mut unit = Unit::new(&rig.store, Actor::system("test").metadata("operation.resume"));
+        let resume = Op::Resume { by: UserId(1), note: "mended".to_owned() };
+        unit.apply::<Operation>(&restore.to_string(), resume).await.unwrap();
+        unit.commit().await.unwrap();
+        rig.ended(restore, SOON).await
+    };
+    assert_eq!(resume().await, "stuck");
+    assert_eq!(rig.simulator.ledger(), before, "a stranger's container is not touched");
+    rig.simulator.remove_container(104).await.unwrap();
+    assert_eq!(resume().await, "done");
+    is_whole(restore);
+    runner.stop().await;
+}
+
 /// Nobody can say which of two is the application's: the swap is one event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_that_is_given_up_keeps_the_container_that_the_log_names() {
@@ -168,5 +222,72 @@ async fn a_restore_that_is_given_up_keeps_the_container_that_the_log_names() {
     assert!(matches!(old, Lease::Quarantined { .. }), "{old:?}");
     let (new, _) = load::<Lease>(&rig.store, "vmid/lab/105").await.unwrap();
     assert!(matches!(new, Lease::Held { .. }), "{new:?}");
+    runner.stop().await;
+}
+
+/// Cancels an operation once it waits for a task with this in its id.
+async fn cancel(rig: &Rig, operation: OperationId, task: &str) {
+    let mut head = rig.store.watch_head();
+    while !rig.events().await.iter().any(|event| event.payload.contains(task)) {
+        tokio::time::timeout(SOON, head.changed()).await.expect("its task is noted").unwrap();
+    }
+    let mut unit = Unit::new(&rig.store, Actor::system("test").metadata("operation.cancel"));
+    let cancel = Op::Cancel { by: UserId(1), reason: "not wanted".to_owned() };
+    unit.apply::<Operation>(&operation.to_string(), cancel).await.unwrap();
+    unit.commit().await.unwrap();
+}
+
+/// Nobody would wait a quarter of an hour for what he no longer wants.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_operation_ends_the_task_that_it_waits_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let patient = Duration::from_secs(15 * 60);
+    let config = SagaConfig { task_patience: patient, disks_patience: patient, ..quick() };
+    let rig = Rig::new(folder.path(), config).await;
+    let before = rig.simulator.ledger();
+    let runner = rig.run(None);
+    let hangs = Fault::TaskNeverEnds { after_effect: false };
+    rig.simulator.faults().add(FaultRule::forever("container.create", hangs)).unwrap();
+    let (_, operation) = rig.deploy("web", 104, 8100).await;
+    cancel(&rig, operation, ":vzcreate:104:").await;
+    assert_eq!(rig.ended(operation, SOON).await, "undone");
+    let why = rig.events().await.into_iter().find(|e| e.event_type == "operation.undone").unwrap();
+    assert!(why.payload.contains("cancelled: not wanted"), "{}", why.payload);
+    assert_eq!(rig.simulator.ledger().leftovers(&before), Vec::<String>::new());
+
+    // A graceful stop that is called off leaves it running: its power is not cut instead.
+    rig.simulator.clear_faults();
+    let (web, operation) = rig.deploy("web", 106, 8106).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let hangs = Fault::TaskNeverEnds { after_effect: false };
+    rig.simulator.faults().add(FaultRule::forever("container.shutdown", hangs)).unwrap();
+    let stop = rig.begin(&web, Kind::Stop).await;
+    cancel(&rig, stop, ":vzshutdown:106:").await;
+    assert_eq!(rig.ended(stop, SOON).await, "undone");
+    assert_eq!(rig.simulator.ledger().container(106).unwrap().status, "running");
+    let seen = rig.simulator.requests_seen().requests;
+    assert!(seen.iter().all(|request| !request.path.ends_with("/status/stop")), "never hard");
+    runner.stop().await;
+}
+
+/// Our jobs never prune, so the storage's own retention is a limit that no second try gets past.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_beyond_the_storages_own_retention_fails_at_once_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    rig.simulator.set_retention("local", Some("keep-last=1")).unwrap();
+    let runner = rig.run(None);
+    let app = stored(&rig).await;
+    let second = rig.back_up_as(&app, BackupId(2)).await;
+    assert_eq!(rig.ended(second, SOON).await, "undone");
+    let events = rig.events().await;
+    let undone = events.iter().rfind(|event| event.event_type == "operation.undone").unwrap();
+    for said in ["retention", "prune-backups", "There is a max backup limit of 1"] {
+        assert!(undone.payload.contains(said), "{said}: {}", undone.payload);
+    }
+    let seen = rig.simulator.requests_seen().requests;
+    let jobs = seen.iter().filter(|request| request.path.ends_with("/vzdump"));
+    assert_eq!(jobs.count(), 2, "one each");
+    assert_eq!(rig.simulator.ledger().backups.len(), 1);
     runner.stop().await;
 }

@@ -52,6 +52,45 @@ async fn confirm_refused(client: &Client) {
     assert_eq!((answer.status.as_u16(), answer.code()), (409, "restore.nothing_to_confirm"));
 }
 
+/// What a reader of the old life saw last is no place to go on from, as soon as it may be of that life
+/// only; what the new life sends is.
+async fn streams_know_their_life(client: &Client, backed_up: u64, old_head: u64) {
+    let open = async |after: &str| client.stream_behind("/api/events/stream", after).await.unwrap();
+    // The new life has to reach what the old one had, or the number would be refused as too large.
+    let settings = "/api/core/settings/resources";
+    let mut wanted = client.get(settings).await.ok();
+    let (mut head, mut round) = (0, 0);
+    while head <= old_head {
+        round += 1;
+        wanted["default_swap_mb"] = json!(512 + round % 2);
+        let changed = client.post(settings, wanted.clone()).await;
+        assert_eq!(changed.status, 200, "{}", changed.body);
+        let position = changed.headers["proximity-position"].to_str().unwrap();
+        head = position.rsplit_once('.').unwrap().1.parse().unwrap();
+    }
+    for lost in [backed_up + 1, old_head] {
+        let refused = open(&lost.to_string()).await;
+        assert_eq!(refused.status(), 400, "{lost}");
+        assert!(refused.text().await.unwrap().contains("position.unknown"));
+    }
+    // Up to the backup both are the same, so nothing is missed.
+    let mut after = backed_up.to_string();
+    for number in 1..=3 {
+        let mut stream = open(&after).await;
+        assert_eq!(stream.status(), 200, "{after}");
+        let mut text = String::new();
+        while !text.contains("\n\n") {
+            text.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+        }
+        let id = text.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+        let (life, position) = id.split_once('.').expect("the id names the life");
+        assert_eq!((life.len(), position), (32, &*(backed_up + number).to_string()), "{text}");
+        after = id.to_owned();
+    }
+    let other = format!("{}.{backed_up}", "0".repeat(32));
+    assert_eq!(open(&other).await.status(), 400);
+}
+
 async fn drill(from: Kind, to: Kind) {
     let lab = Lab::new(from, 1).await;
     let (server, client) = lab.start().await;
@@ -114,6 +153,7 @@ async fn drill(from: Kind, to: Kind) {
     let server = site.serve().await;
     let ready = started.elapsed();
     let client = Client::login(&site.url(), &lab.admin, &lab.password).await;
+    streams_know_their_life(&client, position, position + lost).await;
     let answer = client
         .try_call(Method::POST, "/api/proxmox/hosts/1/reconcile", Some(&json!({})), &[])
         .await
@@ -266,6 +306,17 @@ async fn a_damaged_backup_is_found_wherever_the_damage_is() {
     }
     fails(&whole[..whole.len() - 1], "a missing last byte");
     fails(&whole[..whole.len() / 2], "a missing half");
+    // Behind its end: bytes, zeros, another file, the same one again.
+    let mut gzip = std::process::Command::new("gzip");
+    let packed = gzip.arg("-c").stdin(Stdio::null()).output().unwrap();
+    for (what, rest) in [
+        ("bytes", &b"garbage"[..]),
+        ("zeros", &[0; 512][..]),
+        ("an empty file, packed", &packed.stdout[..]),
+        ("the file again", &whole[..]),
+    ] {
+        fails(&[&whole[..], rest].concat(), what);
+    }
     // A whole file again with one event changed: the checksum of the lines is another one.
     let mut text = Vec::new();
     let unpack = std::process::Command::new("gzip").arg("-dc").arg(&file).output().unwrap();

@@ -1,6 +1,8 @@
 //! Each kind of tampering, done with every right on the database, is found by `proximity audit verify`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "tamper/restores.rs"]
+mod restores;
 #[path = "tamper/scene.rs"]
 mod scene;
 
@@ -212,16 +214,18 @@ async fn each_kind_of_tampering_is_found(kind: Kind) {
 
     let p = scene.blocks[5] + 7;
     let change = format!("update events set recorded_at = recorded_at + 1 where position = {p};");
+    // A chain that is shorter than what the database remembers to be published is not extended.
+    let forget = "delete from published;";
     let (stranger, elsewhere) =
         (SigningKey::from_bytes(&rand::random()), tempfile::tempdir().unwrap());
 
     let site = scene.copy("anew with another key").await;
-    execute(&site, &format!("{change} delete from seals")).await;
+    execute(&site, &format!("{change} {forget} delete from seals")).await;
     seal(&site, &stranger, &elsewhere.path().join("a"), 0..0).await;
     tally.hold(kind, "the whole chain made anew with another key", &site, ("unknown_key", 1));
 
     let site = scene.copy("anew from there on").await;
-    execute(&site, &format!("{change} delete from seals where block >= 6")).await;
+    execute(&site, &format!("{change} {forget} delete from seals where block >= 6")).await;
     seal(&site, &stranger, &elsewhere.path().join("b"), 0..0).await;
     tally.hold(
         kind,
@@ -232,7 +236,7 @@ async fn each_kind_of_tampering_is_found(kind: Kind) {
 
     let site = scene.copy("anew with old signatures").await;
     let kept = "create table kept as select * from seals; delete from seals;";
-    execute(&site, &format!("{change} {kept}")).await;
+    execute(&site, &format!("{change} {forget} {kept}")).await;
     seal(&site, &stranger, &elsewhere.path().join("c"), 0..0).await;
     execute(&site, "update seals set key_id = (select key_id from kept where kept.block = 1), signature = (select signature from kept where kept.block = 1)").await;
     tally.hold(
@@ -244,7 +248,7 @@ async fn each_kind_of_tampering_is_found(kind: Kind) {
 
     // Even with the key: the heads that were published are others.
     let site = scene.copy("anew with the key").await;
-    execute(&site, &format!("{change} delete from seals where block >= 6")).await;
+    execute(&site, &format!("{change} {forget} delete from seals where block >= 6")).await;
     seal(&site, &scene.key, &elsewhere.path().join("d"), 0..0).await;
     tally.hold(
         kind,

@@ -23,6 +23,7 @@ async fn store(site: &Site, event_type: &str, event_version: &str) -> u64 {
         id: Uuid::now_v7(),
         lane: Lane::Outcome,
         streams: vec![StreamAppend {
+            metadata: None,
             aggregate_type: "future".to_owned(),
             aggregate_id: Uuid::now_v7().to_string(),
             expected: Expected::At(0),

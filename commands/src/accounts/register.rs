@@ -63,17 +63,15 @@ impl Accounts {
         let token = asked.setup_token.clone().filter(|token| !token.expose().is_empty());
         let (role, via) = match &token {
             Some(token) => {
-                self.check_setup_token(token).await.inspect_err(|e| self.note(actor, e))?;
+                self.check_setup_token(token).await?;
                 (Role::Admin, Via::SetupToken)
             }
             None if self.registration == Registration::Open => (Role::User, Via::Registration),
             None => {
-                let error = Error::forbidden(
+                return Err(Error::forbidden(
                     "registration.closed",
                     "registration is closed; ask an administrator for an account",
-                );
-                self.note(actor, &error);
-                return Err(error);
+                ));
             }
         };
         let agent = asked.user_agent.clone();
@@ -98,7 +96,6 @@ impl Accounts {
             let done = commit(unit).await?;
             Ok(SignedIn { user: profile, tokens, position: done })
         })
-        .inspect_err(|error| self.note(actor, error))
     }
 
     /// Makes an account for someone else.
@@ -233,12 +230,6 @@ impl Accounts {
             disabled: false,
             created_at: now,
         })
-    }
-
-    fn note(&self, actor: &Actor, error: &Error) {
-        if matches!(error, Error::Forbidden { .. }) {
-            self.refusals.note(actor, "user.register", error);
-        }
     }
 }
 

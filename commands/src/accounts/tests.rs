@@ -59,7 +59,7 @@ impl Office {
 
     /// The actor behind an access token.
     async fn actor(&self, access: &Secret) -> Option<Actor> {
-        self.sessions.authenticate(access, None, None).await.unwrap()
+        self.sessions.authenticate(access, None, None).await.unwrap().map(|(actor, _)| actor)
     }
 }
 

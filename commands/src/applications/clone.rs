@@ -22,6 +22,7 @@ use crate::policy::{Owned, give};
 use crate::ports::SecretReader as _;
 use crate::rows::text;
 use crate::saga;
+use crate::secret_uses::By;
 use crate::secrets::of_application;
 
 /// What the caller sent, as sent.
@@ -99,6 +100,7 @@ impl Applications {
             self.pools.pick(cluster, network, source.actor().picks()).await?
         };
         let guest = GuestRef { vmid: picked.vmid, ..guest.clone() };
+        self.confirm(source.actor(), guest.host, guest.vmid).await?;
         let holdings = Holdings {
             hostname: wanted.hostname.clone(),
             public_port: Some(picked.public_port),
@@ -125,7 +127,8 @@ impl Applications {
         }
         take(&mut unit, &guest.vmid_lease(), holder).await?;
 
-        let requested = self.copied(&mut unit, source.id(), live, &copy).await?;
+        let by = By::caller(source.actor()).within(operation);
+        let requested = self.copied(&mut unit, source.id(), live, &copy, &by).await?;
         let requested = Requested {
             owner: wanted.owner,
             operation,
@@ -143,6 +146,7 @@ impl Applications {
             way,
             network: wanted.network.clone(),
             health,
+            agreed: source.actor().agreed.is_some(),
         }));
         let request = App::Request(Box::new(requested));
         judged(unit.apply::<Application>(copy.as_str(), request).await)?;
@@ -206,6 +210,7 @@ impl Applications {
         source: &ApplicationId,
         live: &Live,
         copy: &ApplicationId,
+        by: &By,
     ) -> Result<Requested, Error> {
         let mut requested = live.requested.clone();
         if requested.origin == Origin::Adopted {
@@ -221,7 +226,7 @@ impl Applications {
             let new = match anew.get(old) {
                 Some(new) => *new,
                 None => {
-                    let secret = self.secrets.open(*old, source).await?;
+                    let secret = self.secrets.open(*old, source, by).await?;
                     let new = SecretId(Uuid::new_v4());
                     let owner = of_application(copy, name);
                     unit.write(self.secrets.seal_as(new, &owner, 1, &secret, now)?);

@@ -212,6 +212,7 @@ impl Applications {
         let network = is_static.then_some(&wanted.network);
         // Held until the append is answered, so that no other call of this process picks the same.
         let picked = self.pools.pick(place.cluster, network, agreed).await?;
+        self.confirm(actor, place.cluster.host, picked.vmid).await?;
         let operation = OperationId(Uuid::now_v7());
         let application = ApplicationId::new(&wanted.app.id, rand::random())
             .map_err(|error| Error::internal("a catalog id makes no application id", error))?;
@@ -258,7 +259,8 @@ impl Applications {
         }
         take(unit, &guest.vmid_lease(), holder).await?;
 
-        let plan = Plan::Deploy(Box::new(plan(wanted, place, &guest, &holdings)));
+        let plan = DeployPlan { agreed: picked.agreed, ..plan(wanted, place, &guest, &holdings) };
+        let plan = Plan::Deploy(Box::new(plan));
         let steps = saga::step_names(&plan);
         let patience = std::time::Duration::from_secs(wanted.deployment.health.within_s.into());
         let deadline = self.deadline(self.limits.deploy + patience);
@@ -309,6 +311,7 @@ fn plan(wanted: &Wanted, place: &Place<'_>, guest: &GuestRef, holdings: &Holding
         unprivileged: deployment.unprivileged,
         features: deployment.features.clone(),
         health: deployment.health.clone(),
+        agreed: false,
     }
 }
 

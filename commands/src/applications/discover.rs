@@ -44,7 +44,7 @@ impl Applications {
         let hosts = self.registered(host).await?;
         if let (Some(host), true) = (host, hosts.is_empty()) {
             let detail = format!("there is no active host with the id {host}");
-            return Err(Error::invalid("host_id", "host.unknown", detail));
+            return Err(Error::invalid("?host_id", "host.unknown", detail));
         }
         for (id, name, cluster) in hosts {
             let named = |error| named(&name, host.is_none(), Error::from(error));
@@ -56,6 +56,7 @@ impl Applications {
                         "the credential of host {name} may not see all containers: give it VM.Audit \
                          on /vms"
                     ),
+                    said: None,
                     timeout: false,
                 });
             }
@@ -109,10 +110,11 @@ impl Applications {
 /// Says which host it was, and how to ask the others.
 fn named(host: &str, among_others: bool, error: Error) -> Error {
     match error {
-        Error::Upstream { code, detail, timeout } => {
+        Error::Upstream { code, detail, said, timeout } => {
             let others =
                 if among_others { " (ask for the other hosts with `host_id`)" } else { "" };
-            Error::Upstream { code, detail: format!("host {host}: {detail}{others}"), timeout }
+            let on_it = |text: String| format!("host {host}: {text}{others}");
+            Error::Upstream { code, detail: on_it(detail), said: said.map(on_it), timeout }
         }
         other => other,
     }

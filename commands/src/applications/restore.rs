@@ -119,6 +119,9 @@ impl Applications {
         };
         let vmid = picked.as_ref().map_or(original.vmid, |picked| picked.vmid);
         let guest = GuestRef { vmid, ..site.at };
+        if picked.is_some() {
+            self.confirm(owned.actor(), guest.host, vmid).await?;
+        }
 
         let owner = live.requested.owner;
         let meta = owned.actor().metadata("backup.restore").owned_by(owner);
@@ -151,6 +154,7 @@ impl Applications {
             // Nobody stopped one whose container went away.
             was_running: live.running || live.lost.is_some(),
             health: live.requested.health.clone(),
+            agreed: owned.actor().agreed.is_some(),
         }));
         let planned = Op::Plan {
             application: id.clone(),

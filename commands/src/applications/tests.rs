@@ -32,6 +32,7 @@ use crate::ports::{
     ClusterView, Clusters, Hypervisor, HypervisorError, Hypervisors, NodeView, SecretReader as _,
     Storage, Version,
 };
+use crate::secret_uses::By;
 use crate::secrets::Secrets;
 use crate::testing::{a_user, an_admin};
 
@@ -51,7 +52,7 @@ struct Away;
 impl Hypervisors for Away {
     async fn of(&self, _host: HostId) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
         let reason = "nobody answers here".to_owned();
-        Err(HypervisorError::Retryable { call: "test", reason })
+        Err(HypervisorError::Retryable { call: "test", reason: reason.into() })
     }
 }
 
@@ -322,7 +323,7 @@ async fn a_secret_value_is_sealed_in_the_same_append_and_stands_in_no_event() {
     let stored: BTreeSet<_> = rows.iter().map(|row| text(row, "id")).collect();
     assert!(stored.contains(&secret.to_string()));
     assert!(rows.iter().all(|row| text(row, "record_id") == id.as_str()));
-    let opened = site.applications.secrets.open(secret, &id).await.unwrap();
+    let opened = site.applications.secrets.open(secret, &id, &By::program()).await.unwrap();
     assert_eq!(opened.expose(), canary);
     for event in site.store.feed(0, 100).await.unwrap() {
         assert!(!event.payload.contains(&canary) && !event.metadata.contains(&canary));

@@ -7,6 +7,7 @@ use proximity_domain::{ApplicationId, SecretId};
 
 use crate::error::Error;
 use crate::secret::Secret;
+use crate::secret_uses::By;
 
 /// Knocks at a guest's port. Each knock has a deadline of a few seconds of its own.
 #[async_trait]
@@ -22,5 +23,10 @@ pub trait Prober: Send + Sync {
 pub trait SecretReader: Send + Sync {
     /// The secret, if it belongs to this application's record; a ciphertext that was moved there
     /// from another record does not open.
-    async fn open(&self, id: SecretId, application: &ApplicationId) -> Result<Secret, Error>;
+    async fn open(
+        &self,
+        id: SecretId,
+        application: &ApplicationId,
+        by: &By,
+    ) -> Result<Secret, Error>;
 }

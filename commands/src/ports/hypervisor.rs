@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use proximity_domain::{HostId, NodeName, Vmid};
 
+use super::process::{ArchivedConfig, Process};
 use super::types::*;
 use super::usage::{Span, UsageSample};
 use super::{NewCopy, NewRestored};
@@ -35,6 +36,13 @@ pub trait Hypervisor: Send + Sync {
     async fn vmid_is_free(&self, vmid: Vmid) -> Result<bool, HypervisorError>;
     /// Storages of a node with content kinds and free bytes. `GET /nodes/{node}/storage`.
     async fn storages(&self, node: &NodeName) -> Result<Vec<Storage>, HypervisorError>;
+    /// How many backups of a guest a storage keeps by its own rules, such as `keep-last=3`; `None`: all.
+    /// `GET /nodes/{node}/vzdump/defaults`.
+    async fn retention(
+        &self,
+        node: &NodeName,
+        storage: &str,
+    ) -> Result<Option<String>, HypervisorError>;
 
     /// A container's configuration; `None` when this node has none under the number.
     async fn config(
@@ -57,14 +65,15 @@ pub trait Hypervisor: Send + Sync {
 
     /// Creates a container, stopped. `HypervisorError::VmidTaken` when the number is in use.
     async fn create(&self, node: &NodeName, guest: &NewGuest) -> Result<Upid, HypervisorError>;
-    /// Gives an image's container its `entrypoint` and `environment`, before its first start: a
-    /// creation takes both from the image, whatever it was told. Variables stand over the image's own
-    /// of the same names; the others stay. Sends nothing when `config` has it all already, and sets
+    /// Gives an image's container its entrypoint and environment, before its first start: a creation
+    /// takes both from the image, whatever it was told, and a restore by an API token drops the
+    /// environment. Variables stand over those of the same names in `config`; the others stay. Sends nothing when `config` has it all already, and sets
     /// nothing when the configuration changed since (`DigestMismatch`).
     async fn set_process(
         &self,
         node: &NodeName,
-        guest: &NewGuest,
+        vmid: Vmid,
+        process: &Process,
         config: &GuestConfig,
     ) -> Result<(), HypervisorError>;
     /// Starts it. `HypervisorError::AlreadySo` when it runs.
@@ -145,6 +154,13 @@ pub trait Hypervisor: Send + Sync {
         node: &NodeName,
         restored: &NewRestored,
     ) -> Result<Upid, HypervisorError>;
+    /// What the configuration in an archive says; its process is as it was when the archive was made,
+    /// the image's own variables among it. `GET /nodes/{node}/vzdump/extractconfig`.
+    async fn archived(
+        &self,
+        node: &NodeName,
+        archive: &str,
+    ) -> Result<ArchivedConfig, HypervisorError>;
     /// Sets interfaces (`net0` to `net31`) and the protection flag, only if the config still has this
     /// digest.
     async fn set_networks(
@@ -162,7 +178,8 @@ pub trait Hypervisor: Send + Sync {
     /// The last lines of a task's log (at most `lines`).
     async fn task_log(&self, task: &Upid, lines: u32) -> Result<Vec<String>, HypervisorError>;
     /// Tasks about this number on any node of the cluster: active ones and those that ended.
-    /// A node that cannot be asked is an error, since an empty answer would conclude too much.
+    /// A node that cannot be asked is an error, since an empty answer would conclude too much; only one
+    /// that the cluster has lost is left out ([`ClusterIdentity::has_lost`]).
     async fn tasks_of(&self, vmid: Vmid) -> Result<Vec<TaskSummary>, HypervisorError>;
 
     /// Files of one content kind on a storage (`vztmpl`, `backup`).
@@ -173,6 +190,7 @@ pub trait Hypervisor: Send + Sync {
         content: &str,
     ) -> Result<Vec<Volume>, HypervisorError>;
     /// Stores a container as an archive; nearly everything that can go wrong shows only in the task.
+    /// `NoGuest`: the container is on another node, and nothing was started.
     /// `POST /nodes/{node}/vzdump`.
     async fn back_up(&self, node: &NodeName, backup: &NewBackup) -> Result<Upid, HypervisorError>;
     /// Removes a volume; one that is not there is removed as well. `None`: it was done at once.

@@ -5,6 +5,8 @@ mod connector;
 mod copy;
 mod effects;
 mod hypervisor;
+mod process;
+mod reason;
 mod types;
 mod usage;
 
@@ -13,5 +15,7 @@ pub use connector::{ConnectionSpec, Connector, Credential, Trust};
 pub use copy::{NewCopy, NewRestored};
 pub use effects::{Prober, SecretReader};
 pub use hypervisor::{Hypervisor, Hypervisors};
+pub use process::{ArchivedConfig, Process};
+pub use reason::Reason;
 pub use types::*;
 pub use usage::{Span, UsageSample};

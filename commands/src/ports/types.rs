@@ -7,6 +7,10 @@ use std::net::IpAddr;
 use proximity_domain::{Cidr, Gibibytes, Hostname, NodeName, Resources, Vmid};
 use serde::{Deserialize, Serialize};
 
+use super::Reason;
+
+use super::process::Process;
+
 /// A task's id, e.g. `UPID:pve1:00000271:0005EA12:6B049FDA:vzcreate:100:root@pam:`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Upid(pub String);
@@ -20,15 +24,18 @@ impl fmt::Display for Upid {
 /// Why a call did not answer what was asked. `call` names it, e.g. `POST /nodes/{node}/lxc`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HypervisorError {
-    /// It had no effect and may be repeated: refused connection, 595 on a read, a lock time-out.
+    /// It had no effect and may be repeated: refused connection, a lock time-out.
     #[error("{call}: {reason}")]
-    Retryable { call: &'static str, reason: String },
+    Retryable { call: &'static str, reason: Reason },
+    /// This node could not be reached by the one that was asked to (595), so it was asked nothing.
+    #[error("{}: {reason}", .call.replace("{node}", .node.as_str()))]
+    Unreachable { call: &'static str, node: NodeName, reason: Reason },
     /// It had no effect and will be refused again: validation, permission, 501.
     #[error("{call}: {reason}")]
-    Permanent { call: &'static str, reason: String },
+    Permanent { call: &'static str, reason: Reason },
     /// It may have had its effect: no reply, cut reply, 596, 599, unreadable reply to a write.
     #[error("{call}: outcome unknown: {reason}")]
-    Unknown { call: &'static str, reason: String },
+    Unknown { call: &'static str, reason: Reason },
     /// A reply to a read whose shape is not what Proxmox promises; never taken for an empty list.
     #[error("{call}: unexpected reply: {reason}")]
     Malformed { call: &'static str, reason: String },
@@ -46,13 +53,28 @@ pub enum HypervisorError {
     AlreadySo { call: &'static str },
     /// The config carries a lock (`backup`, `create`, …) or its file lock timed out.
     #[error("{call}: locked: {reason}")]
-    Locked { call: &'static str, reason: String },
+    Locked { call: &'static str, reason: Reason },
     /// The config changed since its digest was read.
     #[error("{call}: the configuration was changed meanwhile")]
     DigestMismatch { call: &'static str },
     /// There is no such guest on that node.
     #[error("{call}: no such guest on this node")]
     NoGuest { call: &'static str },
+}
+
+impl HypervisorError {
+    /// The call that Proxmox answered with an error whose words are its own; `None` when there was no
+    /// answer, or the words are ours.
+    pub fn answered(&self) -> Option<&'static str> {
+        match self {
+            Self::Retryable { call, reason: Reason::Answered { .. } }
+            | Self::Unreachable { call, reason: Reason::Answered { .. }, .. }
+            | Self::Permanent { call, reason: Reason::Answered { .. } }
+            | Self::Unknown { call, reason: Reason::Answered { .. } }
+            | Self::Locked { call, reason: Reason::Answered { .. } } => Some(call),
+            _ => None,
+        }
+    }
 }
 
 /// What a host answers when asked who it is.
@@ -63,6 +85,17 @@ pub struct ClusterIdentity {
     /// A lone node is always quorate.
     pub quorate: bool,
     pub nodes: Vec<NodeName>,
+    /// Those of them that the cluster itself calls offline.
+    pub offline: Vec<NodeName>,
+}
+
+impl ClusterIdentity {
+    /// Whether the cluster goes on without this node: it is quorate, and calls the node offline. Then
+    /// nothing on that node can change a configuration (ADR 0024). A node that cannot be reached but
+    /// counts as online is not lost.
+    pub fn has_lost(&self, node: &NodeName) -> bool {
+        self.quorate && self.offline.contains(node)
+    }
 }
 
 /// A release such as 9.1.7.
@@ -194,13 +227,11 @@ pub struct NewGuest {
     pub unprivileged: bool,
     pub features: Option<String>,
     pub protection: bool,
-    /// Command that an image starts with, when not its own; set by `Hypervisor::set_process`.
-    pub entrypoint: Option<String>,
-    /// Environment of an image's process, set by `Hypervisor::set_process`; values may be secrets.
-    pub environment: BTreeMap<String, String>,
+    /// What an image runs, where not its own; set by `Hypervisor::set_process`.
+    pub process: Process,
 }
 
-/// Leaves the environment out: it may hold secrets.
+/// Leaves the process out: its environment may hold secrets.
 impl fmt::Debug for NewGuest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewGuest")

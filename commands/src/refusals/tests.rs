@@ -1,11 +1,17 @@
 //! What is promised about the audit of refusals, each as a sentence.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use proximity_eventstore::Recorded;
+
 use super::*;
 use crate::testing::{Site, Stopped, a_user};
 
+const CODE: &str = "admin.required";
+const CREATE: &str = "Post /api/proxmox/hosts";
+const HOSTS: &str = "/api/proxmox/hosts";
+
 fn refused() -> Error {
-    Error::forbidden("admin.required", "only an administrator may do this")
+    Error::forbidden(CODE, "only an administrator may do this")
 }
 
 async fn office() -> (Site, Arc<Stopped>, Refusals) {
@@ -15,37 +21,62 @@ async fn office() -> (Site, Arc<Stopped>, Refusals) {
     (site, clock, refusals)
 }
 
-async fn stored(site: &Site) -> Vec<Counted> {
-    let events = site.store.feed(0, 10_000).await.unwrap();
-    let read = |payload: &str| match serde_json::from_str(payload).unwrap() {
+fn counted(event: &Recorded) -> Counted {
+    match serde_json::from_str(&event.payload).unwrap() {
         Event::Counted(counted) => counted,
-    };
-    events.iter().map(|event| read(&event.payload)).collect()
+    }
+}
+
+async fn stored(site: &Site) -> Vec<Counted> {
+    site.store.feed(0, 10_000).await.unwrap().iter().map(counted).collect()
 }
 
 #[tokio::test]
-async fn a_thousand_refusals_of_one_caller_are_one_event_a_minute() {
+async fn a_thousand_refusals_of_one_caller_are_a_few_events_a_minute() {
     let (site, clock, refusals) = office().await;
     for _ in 0..1_000 {
-        refusals.note(&a_user(7), "host.create", &refused());
+        refusals.note(&a_user(7), CREATE, HOSTS, CODE);
     }
-    refusals.note(&a_user(8), "host.create", &refused());
+    refusals.note(&a_user(8), CREATE, HOSTS, CODE);
     clock.advance(MINUTE);
-    refusals.note(&a_user(7), "host.delete", &refused());
-    assert_eq!(refusals.flush().await.unwrap(), 2);
+    refusals.note(&a_user(7), "Delete /api/proxmox/hosts/{id}", "/api/proxmox/hosts/1", CODE);
+    assert_eq!(refusals.flush().await.unwrap(), usize::from(ALONE) + 2);
     assert_eq!(refusals.flush_all().await.unwrap(), 1);
-    let mut counts: Vec<_> =
-        stored(&site).await.into_iter().map(|c| (c.caller, c.times, c.commands)).collect();
+    let mut counts: Vec<_> = stored(&site)
+        .await
+        .into_iter()
+        .map(|c| (c.caller, c.times, c.paths.concat()))
+        .filter(|(_, times, path)| *times > 1 || path != HOSTS)
+        .collect();
     counts.sort();
-    let row = |caller: &str, times, command: &str| (caller.to_owned(), times, vec![command.into()]);
-    assert_eq!(
-        counts,
-        [
-            row("user/7", 1, "host.delete"),
-            row("user/7", 1_000, "host.create"),
-            row("user/8", 1, "host.create")
-        ]
-    );
+    let row = |caller: &str, times, path: &str| (caller.to_owned(), times, path.to_owned());
+    let together = 1_000 - u64::from(ALONE);
+    assert_eq!(counts, [row("user/7", 1, "/api/proxmox/hosts/1"), row("user/7", together, HOSTS)]);
+}
+
+#[tokio::test]
+async fn the_first_few_stand_alone_each_with_its_caller_and_its_request() {
+    let (site, _, refusals) = office().await;
+    for number in 0..10 {
+        let mut actor = a_user(7);
+        actor.request = Some(format!("request-{number}"));
+        refusals.note(&actor, CREATE, &format!("{HOSTS}/{number}"), CODE);
+    }
+    refusals.flush_all().await.unwrap();
+    let events = site.store.feed(0, 100).await.unwrap();
+    assert_eq!(events.len(), usize::from(ALONE) + 1);
+    for (number, event) in events.iter().enumerate() {
+        let metadata: serde_json::Value = serde_json::from_str(&event.metadata).unwrap();
+        let is_alone = number < usize::from(ALONE);
+        let request = format!("request-{}", if is_alone { number } else { 9 });
+        assert_eq!(metadata["request"], request);
+        assert_eq!(metadata["correlation"], request);
+        assert_eq!((&metadata["actor"], &metadata["owner"]), (&"user/7".into(), &"7".into()));
+        assert_eq!(metadata["command"], if is_alone { CREATE } else { "refusal.count" });
+        let counted = counted(event);
+        assert_eq!(counted.requests, [request]);
+        assert_eq!(counted.paths.len(), if is_alone { 1 } else { MAX_NAMED });
+    }
 }
 
 #[tokio::test]
@@ -58,7 +89,7 @@ async fn a_flood_from_everywhere_is_bounded_and_still_counted() {
         refusals.note_login(&stranger, &format!("unknown/{number}"), &refused());
     }
     let events = refusals.flush_all().await.unwrap();
-    assert_eq!(events, MAX_KEYS + 1);
+    assert_eq!(events, MAX_ALONE + MAX_KEYS + 1);
     let counted = stored(&site).await;
     let total: u64 = counted.iter().map(|counted| counted.times).sum();
     assert_eq!(total, flood as u64);
@@ -69,9 +100,10 @@ async fn a_flood_from_everywhere_is_bounded_and_still_counted() {
 #[tokio::test]
 async fn what_cannot_be_stored_stays_counted() {
     let (site, clock, refusals) = office().await;
-    refusals.note(&a_user(7), "host.create", &refused());
+    refusals.note(&a_user(7), CREATE, HOSTS, CODE);
     clock.advance(MINUTE);
     site.store.clone().close().await;
     refusals.flush().await.unwrap_err();
-    assert_eq!(refusals.lock().len(), 1);
+    assert_eq!(refusals.lock().all.len(), 1);
+    assert_eq!(refusals.lock().alone, 1);
 }

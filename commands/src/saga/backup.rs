@@ -269,19 +269,18 @@ impl Work<'_> {
         plan: &BackupPlan,
         task: Option<Upid>,
     ) -> Result<Mode, StepError> {
-        let file = archive.id.rsplit(['/', ':']).next().unwrap_or_default();
+        if let Some(upid) = &task {
+            let lines = self.hypervisor.task_log(upid, LOG_LINES).await?;
+            if let Some(mode) = mode_in(&lines, &archive.id) {
+                return Ok(mode);
+            }
+        }
         let tasks = self.hypervisor.tasks_of(plan.guest.vmid).await?;
         let jobs = tasks.into_iter().filter(|task| task.kind == "vzdump").map(|task| task.upid);
-        for upid in task.into_iter().chain(jobs.take(JOBS)) {
+        for upid in jobs.take(JOBS) {
             let lines = self.hypervisor.task_log(&upid, LOG_LINES).await?;
-            if lines
-                .iter()
-                .any(|line| line.contains("creating vzdump archive") && line.contains(file))
-            {
-                let mode = lines.iter().rev().find_map(|line| line.split_once("backup mode: "));
-                if let Some(Ok(mode)) = mode.map(|(_, mode)| mode.trim().parse()) {
-                    return Ok(mode);
-                }
+            if let Some(mode) = mode_in(&lines, &archive.id) {
+                return Ok(mode);
             }
         }
         // Its log is gone: a stopped container needs no other mode, and nothing is known of a fallback.
@@ -304,8 +303,32 @@ impl Work<'_> {
     }
 }
 
+/// The mode of the job with this log, if it made this archive: `local:backup/vzdump-lxc-101-….tar.zst`,
+/// or `pbs:backup/ct/101/2026-11-29T10:00:00Z` on a Proxmox Backup Server.
+fn mode_in(lines: &[String], archive: &str) -> Option<Mode> {
+    let name = archive.split_once(':').map_or(archive, |(_, name)| name);
+    let end = format!("{}'", name.strip_prefix("backup/").unwrap_or(name));
+    let made = |line: &String| {
+        let kinds = ["creating vzdump archive '", "creating Proxmox Backup Server archive '"];
+        kinds.iter().any(|kind| line.contains(kind)) && line.trim_end().ends_with(&end)
+    };
+    if !lines.iter().any(made) {
+        return None;
+    }
+    let mode = lines.iter().rev().find_map(|line| line.split_once("backup mode: "))?.1;
+    mode.trim().parse().ok()
+}
+
 /// What a task said about its failure, and whether trying again can help.
 pub(super) fn classed(text: String) -> StepError {
+    // Said by a job that does not prune, as ours: what is kept is decided by our own records.
+    if text.contains("There is a max backup limit of") {
+        return StepError::permanent(format!(
+            "the storage's own retention (`prune-backups`, its keep-… settings) limits the number of \
+             backups of a guest, and they are there: raise it on Proxmox, delete backups of this \
+             container, or let its schedule keep fewer. Proxmox says: {text}"
+        ));
+    }
     let hopeless = [
         "Permission check failed",
         "wrong content type",
@@ -342,5 +365,37 @@ mod tests {
             FailureClass::Permanent
         );
         assert_eq!(class("unable to find VM '101'"), FailureClass::Permanent);
+        let limit = "There is a max backup limit of 2 enforced by the target storage or the vzdump \
+                     parameters. Either increase the limit or delete old backups.";
+        assert_eq!(class(limit), FailureClass::Permanent);
+    }
+
+    #[test]
+    fn the_mode_is_found_in_the_log_of_either_kind_of_storage() {
+        let log = |line: &str| {
+            ["INFO: Starting Backup of VM 101 (lxc)", "INFO: backup mode: suspend", line]
+                .map(str::to_owned)
+        };
+        let file = "vzdump-lxc-101-2026_11_29-10_00_00.tar.zst";
+        for (line, archive, found) in [
+            (
+                format!("INFO: creating vzdump archive '/var/lib/vz/dump/{file}'"),
+                format!("local:backup/{file}"),
+                Some(Mode::Suspend),
+            ),
+            (
+                "INFO: creating Proxmox Backup Server archive 'ct/101/2026-11-29T10:00:00Z'".into(),
+                "pbs:backup/ct/101/2026-11-29T10:00:00Z".into(),
+                Some(Mode::Suspend),
+            ),
+            (
+                "INFO: creating Proxmox Backup Server archive 'ct/101/2026-11-28T10:00:00Z'".into(),
+                "pbs:backup/ct/101/2026-11-29T10:00:00Z".into(),
+                None,
+            ),
+            (format!("INFO: removing '{file}'"), format!("local:backup/{file}"), None),
+        ] {
+            assert_eq!(mode_in(&log(&line), &archive), found, "{line}");
+        }
     }
 }

@@ -69,6 +69,7 @@ pub fn calls(plan: &Plan, steps: &[String]) -> Vec<Planned> {
             ("mark_container" | "unmark_container", _) => tell(config(), None),
             ("restore_container" | "overwrite", _) => {
                 tell(format!("POST /nodes/{node}/lxc"), None);
+                tell(config(), Some("if Proxmox left its environment out"));
             }
             ("stop_restored", _) => tell(status("shutdown"), None),
             ("stop_original" | "unprotect_original" | "destroy_original", Plan::Restore(plan)) => {

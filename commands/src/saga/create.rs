@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use proximity_domain::AddressMode;
 use proximity_domain::operation::Finding;
 use proximity_domain::plan::{DeployPlan, Source};
-use proximity_domain::{AddressMode, EnvValue, NodeName};
 
 use super::guest::{Found, said};
 use super::step::{Step, StepError};
 use super::work::Work;
 use crate::marker::Marker;
-use crate::ports::{GuestAddress, GuestConfig, NewGuest};
+use crate::ports::{GuestAddress, NewGuest, Process};
 
 /// `create_container`.
 pub(super) struct CreateContainer;
@@ -30,7 +30,7 @@ impl Step for CreateContainer {
         let guest = work.new_guest(plan).await?;
         match work.find(&plan.guest).await? {
             Found::Ours { node, config } => {
-                work.ensure_process(&node, &guest, &config).await?;
+                work.ensure_process(&node, guest.vmid, &guest.process, &config).await?;
                 return Ok(None);
             }
             Found::Foreign => return Err(StepError::VmidTaken),
@@ -49,7 +49,7 @@ impl Step for CreateContainer {
         };
         match work.find(&plan.guest).await? {
             Found::Ours { node, config } => {
-                work.ensure_process(&node, &guest, &config).await?;
+                work.ensure_process(&node, guest.vmid, &guest.process, &config).await?;
                 Ok(None)
             }
             Found::Foreign => Err(StepError::VmidTaken),
@@ -65,20 +65,6 @@ impl Step for CreateContainer {
 }
 
 impl Work<'_> {
-    /// An image's container is told its process once it is there: its creation takes the image's.
-    async fn ensure_process(
-        &self,
-        node: &NodeName,
-        guest: &NewGuest,
-        config: &GuestConfig,
-    ) -> Result<(), StepError> {
-        if guest.entrypoint.is_none() && guest.environment.is_empty() {
-            return Ok(());
-        }
-        self.before_effect().await?;
-        Ok(self.hypervisor.set_process(node, guest, config).await?)
-    }
-
     async fn new_guest(&self, plan: &DeployPlan) -> Result<NewGuest, StepError> {
         let archive = self.progress.findings.values().find_map(|finding| match finding {
             Finding::Archive { volume, .. } => Some(volume.clone()),
@@ -103,7 +89,11 @@ impl Work<'_> {
             Source::Template { .. } => (None, false),
         };
         // A container from a template runs no process of its own that could take an environment.
-        let environment = if is_image { self.environment(plan).await? } else { BTreeMap::new() };
+        let environment = if is_image {
+            self.opened(&plan.environment, |_| true).await?
+        } else {
+            BTreeMap::new()
+        };
         Ok(NewGuest {
             vmid: plan.guest.vmid,
             hostname: plan.holdings.hostname.clone(),
@@ -121,23 +111,7 @@ impl Work<'_> {
             unprivileged: plan.unprivileged,
             features: plan.features.clone(),
             protection: true,
-            entrypoint,
-            environment,
+            process: Process { entrypoint, environment },
         })
-    }
-
-    async fn environment(&self, plan: &DeployPlan) -> Result<BTreeMap<String, String>, StepError> {
-        let mut environment = BTreeMap::new();
-        for (name, value) in &plan.environment {
-            let text = match value {
-                EnvValue::Plain(text) => text.clone(),
-                EnvValue::Secret(id) => {
-                    let secret = self.env.secrets.open(*id, self.application()).await;
-                    secret.map_err(StepError::Store)?.expose().to_owned()
-                }
-            };
-            environment.insert(name.clone(), text);
-        }
-        Ok(environment)
     }
 }

@@ -1,5 +1,6 @@
 //! One operation driven to its end: load, next move, record, act. First run and recovery are the same.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use proximity_domain::operation::{
@@ -172,6 +173,7 @@ async fn try_step(
                 recovering,
                 task,
                 logs: Mutex::default(),
+                cancelled: AtomicBool::new(false),
             };
             let done = perform(step, &work).await;
             logs = work.logs.into_inner();
@@ -317,6 +319,7 @@ async fn is_running(
         recovering: false,
         task: None,
         logs: Mutex::default(),
+        cancelled: AtomicBool::new(false),
     };
     match work.find_of(application, guest).await {
         Ok(Found::Ours { node, .. }) => work.runs(&node, guest.vmid).await.unwrap_or(before),

@@ -18,6 +18,7 @@ use crate::dispatch::{Refused, Retries, Unit, load};
 use crate::error::Error;
 use crate::ports::Hypervisor;
 use crate::rows::text;
+use crate::secrets::Secrets;
 
 /// How far from the old number a new one is looked for.
 const NEIGHBOURHOOD: u32 = 10_000;
@@ -248,15 +249,21 @@ fn restore_instructions(plan: &RestorePlan, step: &str, reason: &str) -> String 
     let (node, new, old) = (&plan.guest.node, plan.guest.vmid, plan.original.vmid);
     let locked = reason.contains("lock");
     match (plan.way, step) {
+        // Unlocked, it would be an empty configuration that says nobody's name.
+        (RestoreWay::InPlace, _) if reason.contains("creation") => format!(
+            "the restoring over container {old} on node {node} was broken off when its disks were gone \
+             already; when no task works on it any more, run `pct unlock {old}` and \
+             `pct destroy {old} --purge`, then resume the operation, which restores the archive again"
+        ),
         (RestoreWay::InPlace, _) if locked => format!(
             "on node {node}, see with `pct config {old}` which lock container {old} carries; when no \
              task works on it any more, run `pct unlock {old}`, then resume the operation, which \
              restores the archive again"
         ),
         (RestoreWay::InPlace, _) => format!(
-            "container {old} on node {node} may be without its disks: mend what the reason names, \
-             then resume the operation, which goes on from `{step}`; or abandon it and restore the \
-             backup again, not in place"
+            "container {old} on node {node} may be gone, and the archive is still there: mend what the \
+             reason names, then resume the operation, which goes on from `{step}` and restores the \
+             archive again where it has to; or abandon it and restore the backup, not in place"
         ),
         (RestoreWay::Swap, "restore_container" | "start" | "wait_healthy") if locked => format!(
             "the restoring into container {new} on node {node} was broken off; when no task works on \
@@ -293,12 +300,18 @@ pub(super) async fn replace_vmid(
     progress: &Progress,
     hypervisor: &dyn Hypervisor,
 ) -> Result<(), StepError> {
-    let guest = match &progress.plan {
-        Plan::Deploy(plan) => &plan.guest,
-        Plan::Clone(plan) => &plan.guest,
-        Plan::Restore(plan) if plan.way == RestoreWay::Swap => &plan.guest,
+    let (guest, agreed) = match &progress.plan {
+        Plan::Deploy(plan) => (&plan.guest, plan.agreed),
+        Plan::Clone(plan) => (&plan.guest, plan.agreed),
+        Plan::Restore(plan) if plan.way == RestoreWay::Swap => (&plan.guest, plan.agreed),
         _ => return Err(StepError::permanent("this operation cannot take another number")),
     };
+    if agreed {
+        return Err(StepError::permanent(format!(
+            "a guest that is not ours has number {}, and the plan that was agreed on names no other",
+            guest.vmid
+        )));
+    }
     let (low, high) = env.config.vmids;
     let old = guest.vmid;
     let first = old.get().saturating_sub(NEIGHBOURHOOD / 2).max(low);
@@ -442,7 +455,10 @@ async fn store(
         for decision in decisions {
             decide(&mut unit, hold, progress, decision.clone()).await.map_err(StepError::Store)?;
         }
-        follows(&mut unit, &hold.operation.to_string());
+        let id = hold.operation.to_string();
+        // Also where the operation itself decides nothing: it is known what this follows from.
+        unit.load::<Operation>(&id).await.map_err(StepError::Store)?;
+        follows(&mut unit, &id);
         if ends_holding(decisions) {
             // From here on the host may be removed.
             unit.write(SideWrite::Delete {
@@ -450,6 +466,7 @@ async fn store(
                 filter: vec![("application", text(&progress.application))],
                 guard: Guard::None,
             });
+            unit.write(Secrets::forget_all(&progress.application));
         }
         match unit.commit().await {
             Ok(_) => return Ok(()),

@@ -34,9 +34,15 @@ impl Work<'_> {
         application: &ApplicationId,
         guest: &GuestRef,
     ) -> Result<Found, StepError> {
-        if let Some(config) = self.hypervisor.config(&guest.node, guest.vmid).await? {
-            return Ok(self.judge(application, guest, guest.node.clone(), config));
-        }
+        let lost = match self.hypervisor.config(&guest.node, guest.vmid).await {
+            Ok(Some(config)) => {
+                return Ok(self.judge(application, guest, guest.node.clone(), config));
+            }
+            Ok(None) => None,
+            // Its node is down: the others know whether anything stands under the number, and where.
+            Err(error) if self.is_lost(&error).await => Some(error),
+            Err(error) => return Err(error.into()),
+        };
         if self.hypervisor.vmid_is_free(guest.vmid).await? {
             return Ok(Found::Nothing);
         }
@@ -47,6 +53,9 @@ impl Work<'_> {
         };
         if !there.is_container {
             return Ok(Found::Foreign);
+        }
+        if let Some(error) = lost.filter(|_| there.node == guest.node) {
+            return Err(error.into());
         }
         match self.hypervisor.config(&there.node, guest.vmid).await? {
             Some(config) => Ok(self.judge(application, guest, there.node, config)),
@@ -91,7 +100,8 @@ impl Work<'_> {
         }
     }
 
-    /// Absent means: a quorate cluster takes the number for free, and no task about it runs.
+    /// Absent means: a quorate cluster takes the number for free, and no task about it runs. A guest
+    /// on a node that is down is not absent: its number is taken.
     pub(super) async fn is_absent(&self, vmid: Vmid) -> Result<bool, StepError> {
         Ok(self.hypervisor.identity().await?.quorate
             && !self.is_busy(vmid).await?

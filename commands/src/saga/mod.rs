@@ -2,6 +2,7 @@
 
 mod adopt;
 mod archive;
+mod archived;
 mod backup;
 mod calls;
 mod clone;
@@ -13,12 +14,14 @@ mod finish;
 mod guest;
 mod health;
 mod power;
+mod process;
 mod quarantine;
 mod restore;
 mod runner;
 mod step;
 pub mod task_log;
 mod tasks;
+mod undo_calls;
 mod work;
 
 use proximity_domain::operation::Progress;
@@ -28,6 +31,7 @@ pub use calls::{Planned, calls};
 pub use config::SagaConfig;
 pub use runner::{Runner, RunnerHandle};
 pub use step::{Hooks, Point, Step, StepError};
+pub use undo_calls::undo_calls;
 pub use work::Env;
 
 /// The steps of a plan, in order.

@@ -157,7 +157,10 @@ async fn look(
     }
     let archived = match archives.entry(host) {
         Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(unknown) => unknown.insert(archived(hypervisor.as_ref()).await?),
+        Entry::Vacant(unknown) => match archived(hypervisor.as_ref()).await? {
+            Some(archived) => unknown.insert(archived),
+            None => return Ok(Look::Undecided),
+        },
     };
     Ok(if archived.contains(&vmid) {
         Look::Archived
@@ -166,10 +169,14 @@ async fn look(
     })
 }
 
-/// The numbers of all guests of which a storage holds an archive, whoever made it.
-async fn archived(hypervisor: &dyn Hypervisor) -> Result<BTreeSet<Vmid>, HypervisorError> {
+/// The numbers of all guests of which a storage holds an archive, whoever made it; `None` while a node
+/// is away, whose own storages may hold some.
+async fn archived(hypervisor: &dyn Hypervisor) -> Result<Option<BTreeSet<Vmid>>, HypervisorError> {
     let mut numbers = BTreeSet::new();
-    for node in hypervisor.nodes().await?.into_iter().filter(|node| node.online) {
+    for node in hypervisor.nodes().await? {
+        if !node.online {
+            return Ok(None);
+        }
         for storage in hypervisor.storages(&node.name).await? {
             if storage.active && storage.content.iter().any(|kind| kind == "backup") {
                 let listed = hypervisor.volumes(&node.name, &storage.name, "backup").await?;
@@ -177,7 +184,7 @@ async fn archived(hypervisor: &dyn Hypervisor) -> Result<BTreeSet<Vmid>, Hypervi
             }
         }
     }
-    Ok(numbers)
+    Ok(Some(numbers))
 }
 
 /// Stored at the sequence that is read now; a conflict means that someone else has decided.

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use proximity_domain::operation::Finding;
-use proximity_domain::plan::{GuestRef, Plan, RestorePlan, RestoreWay};
+use proximity_domain::plan::{GuestRef, Plan, RestorePlan};
 
 use super::backup::classed;
 use super::finish;
@@ -14,7 +14,7 @@ use super::work::Work;
 use crate::marker::{Belongs, Marker};
 use crate::ports::{GuestConfig, NewRestored};
 
-/// `check_archive`: it is listed, before anything is overwritten for it.
+/// `check_archive`: it is listed and can be read, before anything is overwritten for it.
 pub(super) struct CheckArchive;
 
 #[async_trait]
@@ -25,11 +25,10 @@ impl Step for CheckArchive {
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
         let plan = work.restoring()?;
-        let listed = work.hypervisor.volumes(&plan.guest.node, &plan.storage, "backup").await?;
-        if listed.iter().any(|volume| volume.id == plan.archive) {
-            return Ok(None);
-        }
-        Err(StepError::permanent(format!("the archive {} is not on its storage", plan.archive)))
+        work.ensure_listed(plan, &work.stored_guest(plan).await?).await?;
+        // One whose configuration cannot be read can be restored by nobody.
+        work.hypervisor.archived(&plan.guest.node, &plan.archive).await?;
+        Ok(None)
     }
 
     /// A look has nothing to take back.
@@ -38,7 +37,8 @@ impl Step for CheckArchive {
     }
 }
 
-/// `restore_container`: the archive in a new container, stopped, under its own marker.
+/// `restore_container`: the archive in a new container, stopped, under its own marker and with its
+/// process.
 pub(super) struct RestoreContainer;
 
 #[async_trait]
@@ -53,21 +53,16 @@ impl Step for RestoreContainer {
             work.settle(plan.guest.vmid).await?;
         }
         if work.is_restored_anew(plan).await? {
+            work.ensure_restored_process(plan).await?;
             return Ok(None);
         }
         let notes = match work.find(&plan.original).await? {
             Found::Ours { config, .. } => work.notes(&plan.original, &config),
             Found::Nothing | Found::Foreign | Found::Creating => String::new(),
         };
-        let ended = match work.extract(plan, &notes).await {
-            // Taken a moment after the look: by whom, the next look says.
-            Err(StepError::VmidTaken) => {
-                work.settle(plan.guest.vmid).await?;
-                None
-            }
-            other => other?,
-        };
+        let ended = work.extract_anew(plan, &notes).await?;
         if work.is_restored_anew(plan).await? {
+            work.ensure_restored_process(plan).await?;
             return Ok(None);
         }
         Err(match ended {
@@ -226,7 +221,9 @@ impl Step for UnprotectOriginal {
     }
 }
 
-/// `overwrite`: from its intent on there is no way back, since Proxmox destroys the disks first.
+/// `overwrite`: from its intent on there is no way back, since Proxmox destroys the disks first. When
+/// the restore fails then, the container is gone as a whole, and the archive is restored anew under the
+/// same number.
 pub(super) struct Overwrite;
 
 #[async_trait]
@@ -244,16 +241,28 @@ impl Step for Overwrite {
         if work.recovering {
             work.settle(plan.guest.vmid).await?;
         }
-        let Some(config) = work.to_overwrite(plan).await? else { return Ok(None) };
-        let node = work.ours(&plan.guest).await?;
-        // Started or protected by hand since the steps before, or by a try that failed.
-        work.ensure_stopped(&node, plan.guest.vmid, false).await?;
-        work.ensure_unprotected(&node, plan.guest.vmid, &config).await?;
-        let ended = work.extract(plan, &work.notes(&plan.guest, &config)).await?;
-        match (work.to_overwrite(plan).await?, ended) {
-            (None, _) => Ok(None),
-            (Some(_), Some(Ended::Badly(text))) => Err(classed(text)),
-            (Some(_), other) => {
+        let ended = match work.standing(plan).await? {
+            Standing::Overwritten => {
+                return work.ensure_restored_process(plan).await.map(|()| None);
+            }
+            Standing::Before(config) => {
+                let node = work.ours(&plan.guest).await?;
+                // Started or protected by hand since the steps before, or by a try that failed.
+                work.ensure_stopped(&node, plan.guest.vmid, false).await?;
+                work.ensure_unprotected(&node, plan.guest.vmid, &config).await?;
+                work.extract(plan, &work.notes(&plan.guest, &config), true).await?
+            }
+            Standing::Lost => {
+                let stored = work.stored_guest(plan).await?;
+                work.ensure_listed(plan, &stored).await?;
+                let notes = work.notes_in_archive(plan, &stored).await?;
+                work.extract_anew(plan, &notes).await?
+            }
+        };
+        match (work.standing(plan).await?, ended) {
+            (Standing::Overwritten, _) => work.ensure_restored_process(plan).await.map(|()| None),
+            (_, Some(Ended::Badly(text))) => Err(classed(text)),
+            (_, other) => {
                 Err(StepError::retryable(format!("nothing was restored: {}", said(other))))
             }
         }
@@ -263,6 +272,16 @@ impl Step for Overwrite {
     async fn undo(&self, _work: &Work<'_>) -> Result<(), StepError> {
         Err(StepError::permanent("what was overwritten cannot be brought back"))
     }
+}
+
+/// What stands under the number of a container that is restored in place.
+enum Standing {
+    /// The container as it was before.
+    Before(GuestConfig),
+    /// This operation has overwritten it.
+    Overwritten,
+    /// Nothing: a restore that failed has destroyed it.
+    Lost,
 }
 
 impl Work<'_> {
@@ -279,8 +298,29 @@ impl Work<'_> {
         self.env.markers.unmark(description, &guest.cluster, guest.vmid)
     }
 
+    /// Restores into a number under which nothing stands.
+    async fn extract_anew(
+        &self,
+        plan: &RestorePlan,
+        notes: &str,
+    ) -> Result<Option<Ended>, StepError> {
+        match self.extract(plan, notes, false).await {
+            // Taken a moment after the look: by whom, the next look says.
+            Err(StepError::VmidTaken) => {
+                self.settle(plan.guest.vmid).await?;
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     /// Asks Proxmox to restore the archive under our own description; the archive has another one's.
-    async fn extract(&self, plan: &RestorePlan, notes: &str) -> Result<Option<Ended>, StepError> {
+    async fn extract(
+        &self,
+        plan: &RestorePlan,
+        notes: &str,
+        overwrite: bool,
+    ) -> Result<Option<Ended>, StepError> {
         let marker =
             Marker { application: self.application().clone(), operation: self.hold.operation };
         let GuestRef { cluster, node, vmid, .. } = &plan.guest;
@@ -289,7 +329,7 @@ impl Work<'_> {
             archive: plan.archive.clone(),
             storage: plan.disk_storage.clone(),
             description: self.env.markers.mark(notes, &marker, cluster, *vmid),
-            overwrite: plan.way == RestoreWay::InPlace,
+            overwrite,
         };
         self.run(self.hypervisor.restore(node, &wanted)).await
     }
@@ -306,8 +346,8 @@ impl Work<'_> {
         }
     }
 
-    /// The container as it was before; `None` once this operation has overwritten it.
-    async fn to_overwrite(&self, plan: &RestorePlan) -> Result<Option<GuestConfig>, StepError> {
+    /// How far a restore in place has come.
+    async fn standing(&self, plan: &RestorePlan) -> Result<Standing, StepError> {
         let GuestRef { cluster, vmid, .. } = &plan.guest;
         match self.find(&plan.guest).await? {
             Found::Ours { config, .. } => {
@@ -318,10 +358,13 @@ impl Work<'_> {
                 }
                 let belongs = self.env.markers.judge(config.description.as_deref(), cluster, *vmid);
                 let done = matches!(belongs, Belongs::Ours(marker) if marker.operation == self.hold.operation);
-                Ok((!done).then_some(config))
+                Ok(if done { Standing::Overwritten } else { Standing::Before(config) })
             }
             Found::Creating => Err(StepError::retryable("the container is locked by a creation")),
-            Found::Nothing => Err(StepError::permanent("the container is gone")),
+            Found::Nothing if self.is_absent(*vmid).await? => Ok(Standing::Lost),
+            Found::Nothing => {
+                Err(StepError::retryable("whether the container is gone cannot be told yet"))
+            }
             Found::Foreign => Err(not_ours(*vmid)),
         }
     }

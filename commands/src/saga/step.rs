@@ -7,6 +7,7 @@ use super::work::Work;
 use crate::dispatch::AppendFaults;
 use crate::error::Error;
 use crate::ports::HypervisorError;
+use crate::redact::without_secrets;
 
 /// One step of a saga. Both ways are `ensure …`: running either twice, or after a try whose outcome
 /// nobody knows, does no harm.
@@ -39,15 +40,21 @@ pub enum StepError {
 
 impl StepError {
     pub(super) fn retryable(message: impl Into<String>) -> Self {
-        Self::Failed(Failure { class: FailureClass::Retryable, message: message.into() })
+        Self::failed(FailureClass::Retryable, &message.into())
     }
 
     pub(super) fn permanent(message: impl Into<String>) -> Self {
-        Self::Failed(Failure { class: FailureClass::Permanent, message: message.into() })
+        Self::failed(FailureClass::Permanent, &message.into())
     }
 
     pub(super) fn unknown(message: impl Into<String>) -> Self {
-        Self::Failed(Failure { class: FailureClass::Unknown, message: message.into() })
+        Self::failed(FailureClass::Unknown, &message.into())
+    }
+
+    /// Every failure is made here, since its message becomes part of events: what Proxmox has put
+    /// into it may hold a secret.
+    fn failed(class: FailureClass, message: &str) -> Self {
+        Self::Failed(Failure { class, message: without_secrets(message) })
     }
 }
 
@@ -60,6 +67,7 @@ impl From<HypervisorError> for StepError {
             HypervisorError::Unknown { .. } => Self::unknown(message),
             HypervisorError::VmidTaken { .. } => Self::VmidTaken,
             HypervisorError::Retryable { .. }
+            | HypervisorError::Unreachable { .. }
             | HypervisorError::Malformed { .. }
             | HypervisorError::Unauthorized { .. }
             | HypervisorError::Certificate { .. }
@@ -97,5 +105,27 @@ pub trait Hooks: AppendFaults {
     /// `true` gives up at the first failure: a planted defect.
     fn never_retries(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_failure_holds_what_looks_like_a_secret() {
+        let said = "the container does not run: hook --password=hunter2 failed";
+        let call = "POST /nodes/{node}/lxc";
+        let refused = HypervisorError::Permanent { call, reason: said.into() };
+        for error in [
+            StepError::retryable(said),
+            StepError::permanent(said),
+            StepError::unknown(said),
+            refused.into(),
+        ] {
+            let told = format!("{error:?}");
+            assert!(told.contains("--password=[redacted] failed"), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::work::Work;
 use crate::clock::Micros;
 use crate::error::Error;
 use crate::ports::Upid;
+use crate::redact;
 use crate::rows::{Columns, text, unreadable};
 
 /// Lines that are kept of one task.
@@ -68,10 +69,10 @@ impl Work<'_> {
             Err(error) => vec![format!("(its log cannot be read: {error})")],
         };
         let first = lines.len().saturating_sub(LINES as usize);
-        let lines = lines.drain(first..).map(|line| without_secrets(&line)).collect();
+        let lines = lines.drain(first..).map(|line| kept(&line)).collect();
         let outcome = match ended {
             Ended::Well => "OK".to_owned(),
-            Ended::Badly(said) => without_secrets(said),
+            Ended::Badly(said) => kept(said),
             Ended::Unknown => "unknown".to_owned(),
         };
         let log = TaskLog {
@@ -108,53 +109,13 @@ pub(super) fn row(operation: OperationId, log: &TaskLog) -> SideWrite {
     }
 }
 
-/// Names after which a value is taken for a secret.
-const NAMES: [&str; 8] =
-    ["password", "passwd", "secret", "token", "apikey", "api_key", "credential", "authorization"];
-
-const HIDDEN: &str = "[redacted]";
-
 /// A line without what looks like a secret, and not longer than is kept.
-fn without_secrets(line: &str) -> String {
-    let mut kept = String::with_capacity(line.len());
-    // After a name that stood alone (`password: x`, `Authorization: Bearer x`), the words that follow.
-    let mut hide = 0_usize;
-    for word in line.split_inclusive(char::is_whitespace) {
-        let bare = word.trim_end();
-        let space = &word[bare.len()..];
-        let lower = bare.to_lowercase();
-        let named = NAMES.iter().any(|name| lower.contains(name));
-        let value = bare.find(['=', ':']).filter(|place| place + 1 < bare.len());
-        if hide > 0 && !bare.is_empty() {
-            // `Bearer` and its like say how the next word is to be taken.
-            hide = usize::from(matches!(lower.as_str(), "bearer" | "basic" | "=" | ":"));
-            kept.push_str(HIDDEN);
-        } else if let Some(place) = credentials_in_url(bare) {
-            kept.push_str(&bare[..place.start]);
-            kept.push_str(HIDDEN);
-            kept.push_str(&bare[place.end..]);
-        } else if let (true, Some(place)) = (named, value) {
-            kept.push_str(&bare[..=place]);
-            kept.push_str(HIDDEN);
-        } else {
-            hide = usize::from(named && bare.ends_with([':', '=']));
-            kept.push_str(bare);
-        }
-        kept.push_str(space);
-    }
+fn kept(line: &str) -> String {
+    let kept = redact::without_secrets(line);
     if kept.chars().count() > WIDTH {
-        kept = kept.chars().take(WIDTH).chain(['…']).collect();
+        return kept.chars().take(WIDTH).chain(['…']).collect();
     }
     kept
-}
-
-/// Where `user:password` stands in `scheme://user:password@host`.
-fn credentials_in_url(word: &str) -> Option<std::ops::Range<usize>> {
-    let start = word.find("://")? + 3;
-    let rest = &word[start..];
-    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
-    let end = authority.rfind('@')?;
-    authority[..end].contains(':').then_some(start..start + end)
 }
 
 #[cfg(test)]
@@ -162,19 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_a_secret_is_taken_out_and_the_rest_stays() {
-        for (line, kept) in [
-            ("extracting archive '/mnt/a.tar.zst'", "extracting archive '/mnt/a.tar.zst'"),
-            ("run --password=hunter2 --force", "run --password=[redacted] --force"),
-            ("Password: hunter2 set", "Password: [redacted] set"),
-            ("Authorization: Bearer abc", "Authorization: [redacted] [redacted]"),
-            ("PVEAPIToken=root@pam!x=0f-1", "PVEAPIToken=[redacted]"),
-            ("pull https://bob:pw@ghcr.io/x:1", "pull https://[redacted]@ghcr.io/x:1"),
-            ("pull https://ghcr.io/x@sha256:12", "pull https://ghcr.io/x@sha256:12"),
-            ("ADMIN_TOKEN:abc", "ADMIN_TOKEN:[redacted]"),
-        ] {
-            assert_eq!(without_secrets(line), kept);
-        }
-        assert_eq!(without_secrets(&"x".repeat(2_000)).chars().count(), WIDTH + 1);
+    fn a_line_is_kept_without_secrets_and_not_longer_than_is_kept() {
+        assert_eq!(kept("run --password=hunter2"), "run --password=[redacted]");
+        assert_eq!(kept(&"x".repeat(2_000)).chars().count(), WIDTH + 1);
     }
 }

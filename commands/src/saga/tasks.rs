@@ -1,13 +1,20 @@
 //! Waiting for Proxmox's tasks: those that a step started, and any other about the same number.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use proximity_domain::Vmid;
+use proximity_domain::operation::{Direction, Operation, Phase};
+use proximity_domain::plan::Plan;
+use proximity_eventstore::Position;
+use tokio::sync::watch;
+
+use super::is_past_pivot;
 use super::step::StepError;
 use super::work::Work;
+use crate::dispatch::load;
 use crate::ports::{HypervisorError, TaskState, Upid};
-use proximity_domain::Vmid;
-use proximity_domain::plan::Plan;
 
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,18 +44,20 @@ impl Work<'_> {
         }
     }
 
-    /// Waits for a task of ours, and keeps the end of its log.
+    /// Waits for a task of ours, and keeps the end of its log. When its operation is cancelled it is
+    /// asked to end at once: whatever the step then comes to, it is taken back.
     pub(super) async fn wait(&self, upid: &Upid) -> Result<Ended, StepError> {
-        let ended = self.outwait(upid).await?;
+        let ended = self.outwait(upid, true).await?;
         self.keep_log(upid, &ended).await;
         Ok(ended)
     }
 
     /// Waits for a task; one that runs past its time is asked to end, and waited for a little more.
-    async fn outwait(&self, upid: &Upid) -> Result<Ended, StepError> {
+    async fn outwait(&self, upid: &Upid, ours: bool) -> Result<Ended, StepError> {
         let config = &self.env.config;
         let patience = self.patience();
         let mut deadline = Instant::now() + patience;
+        let mut head = self.env.store.watch_head();
         let mut aborted = false;
         let mut deaf = 0;
         loop {
@@ -57,6 +66,8 @@ impl Work<'_> {
                 Ok(Some(TaskState::Succeeded { .. })) => return Ok(Ended::Well),
                 Ok(Some(TaskState::Failed(text))) => return Ok(Ended::Badly(text)),
                 Ok(Some(TaskState::Unknown) | None) => return Ok(Ended::Unknown),
+                // Whatever ran on a node that is down has ended with it, or can change nothing.
+                Err(error) if self.is_lost(&error).await => return Ok(Ended::Unknown),
                 // The task runs on whether we hear of it or not; a few deaf moments are no outcome.
                 Err(error) => {
                     deaf += 1;
@@ -65,17 +76,59 @@ impl Work<'_> {
                     }
                 }
             }
-            if Instant::now() >= deadline {
-                if aborted {
-                    return Err(StepError::unknown(format!("task {upid} does not end")));
+            let overdue = Instant::now() >= deadline;
+            if overdue && aborted {
+                return Err(StepError::unknown(format!("task {upid} does not end")));
+            }
+            if ours && self.is_cancelled(&mut head).await {
+                self.cancelled.store(true, Ordering::Relaxed);
+            }
+            let cancelled = self.cancelled.load(Ordering::Relaxed);
+            if (overdue || cancelled) && !aborted {
+                tracing::warn!(operation = %self.hold.operation, task = %upid, overdue, "a task is asked to end");
+                self.still_ours().await?;
+                match self.hypervisor.abort_task(upid).await {
+                    Ok(()) => {
+                        aborted = true;
+                        deadline = Instant::now() + patience;
+                    }
+                    Err(error) if overdue => return Err(error.into()),
+                    // It is asked again, and may end by itself meanwhile.
+                    Err(error) => {
+                        tracing::info!(operation = %self.hold.operation, task = %upid, %error, "it was not asked");
+                    }
                 }
-                tracing::warn!(operation = %self.hold.operation, task = %upid, "a task runs too long");
-                self.before_effect().await?;
-                self.hypervisor.abort_task(upid).await?;
-                aborted = true;
-                deadline = Instant::now() + patience;
             }
             self.pause(config.poll).await?;
+        }
+    }
+
+    /// Whether the operation was cancelled since its step began. Looked at when the log has moved.
+    async fn is_cancelled(&self, head: &mut watch::Receiver<Position>) -> bool {
+        if self.direction == Direction::Undo || !head.has_changed().unwrap_or(false) {
+            return false;
+        }
+        head.mark_unchanged();
+        match load::<Operation>(&self.env.store, &self.hold.operation.to_string()).await {
+            Ok((operation, _)) => operation.progress().is_some_and(|now| {
+                now.phase == Phase::Forward && now.cancel.is_some() && !is_past_pivot(now)
+            }),
+            Err(error) => {
+                tracing::info!(operation = %self.hold.operation, %error, "whether it was cancelled cannot be read");
+                false
+            }
+        }
+    }
+
+    /// Whether a call failed because the cluster has lost the node that it was for (ADR 0024).
+    pub(super) async fn is_lost(&self, error: &HypervisorError) -> bool {
+        let HypervisorError::Unreachable { node, .. } = error else { return false };
+        match self.hypervisor.identity().await {
+            Ok(identity) => identity.has_lost(node),
+            Err(unasked) => {
+                tracing::info!(operation = %self.hold.operation, %unasked, "its cluster cannot be asked");
+                false
+            }
         }
     }
 
@@ -95,7 +148,7 @@ impl Work<'_> {
         }
         for task in self.hypervisor.tasks_of(vmid).await? {
             if task.state == TaskState::Running {
-                self.outwait(&task.upid).await?;
+                self.outwait(&task.upid, false).await?;
             }
         }
         Ok(())

@@ -121,6 +121,8 @@ pub struct Work<'a> {
     pub(super) task: Option<Upid>,
     /// What is kept of the tasks that it waited for, to be stored with its outcome.
     pub(super) logs: Mutex<Vec<TaskLog>>,
+    /// The operation was found cancelled while it waited: nothing more is begun.
+    pub(super) cancelled: AtomicBool,
 }
 
 impl Work<'_> {
@@ -147,8 +149,17 @@ impl Work<'_> {
         }
     }
 
-    /// Before an effect: the claim outlives the call, and nobody asked the process to end.
+    /// Before an effect: the claim outlives the call, and nobody asked the process or the operation
+    /// to end. A stop whose graceful way was broken off by a cancel must not go on to the hard one.
     pub(super) async fn before_effect(&self) -> Result<(), StepError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(StepError::retryable("the operation was cancelled"));
+        }
+        self.still_ours().await
+    }
+
+    /// The same for an effect that is right for a cancelled operation, too.
+    pub(super) async fn still_ours(&self) -> Result<(), StepError> {
         self.go_on()?;
         self.hold.outlive(self.env, self.env.config.longest_call).await
     }

@@ -26,8 +26,6 @@ use crate::error::Error;
 use crate::keys::{KeyBytes, KeyError, MasterKeys};
 use crate::rows::{Columns, text, unreadable};
 
-/// Secrets sealed anew in one append.
-const AT_ONCE: usize = 50;
 /// How often the last append is tried while others still seal under the old key.
 const ROUNDS: u32 = 20;
 /// How often a server looks whether the keys were changed elsewhere.
@@ -309,73 +307,9 @@ impl Secrets {
         Ok(sentinels.len() > 1 || !sentinels.iter().any(|id| id == self.keys().current_id()))
     }
 
-    async fn sentinel_ids(&self) -> Result<Vec<String>, Error> {
+    pub(super) async fn sentinel_ids(&self) -> Result<Vec<String>, Error> {
         let rows = self.sentinels().await?;
         rows.iter().map(|row| Ok(row.text("key_id")?.to_owned())).collect()
-    }
-
-    /// Seals anew what is under other keys than the current one; returns how many.
-    async fn reseal_all(&self, actor: &Actor) -> Result<u64, Error> {
-        let mut done = 0;
-        for old in self.sentinel_ids().await? {
-            if old == self.keys().current_id() {
-                continue;
-            }
-            loop {
-                let filter = vec![("key_id", text(&old))];
-                let rows = self.store.rows(&tables::SECRETS, filter, AT_ONCE).await;
-                let rows: Vec<Columns> =
-                    rows.map_err(unreadable)?.into_iter().map(Columns).collect();
-                if rows.is_empty() {
-                    break;
-                }
-                match self.reseal(actor, &rows).await {
-                    Ok(()) => done += rows.len() as u64,
-                    // One of them was deleted meanwhile: each by itself.
-                    Err(Tried::Failed(Error::Unavailable { code: "store.contended", .. })) => {
-                        for row in rows.chunks(1) {
-                            match self.reseal(actor, row).await {
-                                Ok(()) => done += 1,
-                                Err(Tried::Failed(Error::Unavailable {
-                                    code: "store.contended",
-                                    ..
-                                })) => {}
-                                Err(Tried::Failed(error)) => return Err(error),
-                                Err(Tried::Stale(error)) => return Err(error.into()),
-                            }
-                        }
-                    }
-                    Err(Tried::Failed(error)) => return Err(error),
-                    Err(Tried::Stale(error)) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(done)
-    }
-
-    async fn reseal(&self, actor: &Actor, rows: &[Columns]) -> Result<(), Tried> {
-        let keys = self.keys();
-        let mut unit = Unit::new(&self.store, actor.metadata("keys.reseal"));
-        for row in rows {
-            let (table, record) = (row.text("record_table")?, row.text("record_id")?);
-            let (column, version) = (row.text("column_name")?, row.integer("version")?);
-            let old = row.text("key_id")?;
-            let plain = self.unwrap(row, old, &bound_to(table, record, column, version, old))?;
-            let bound = bound_to(table, record, column, version, keys.current_id());
-            let (wrapped_key, ciphertext) = self.wrap(&keys, &bound, &plain)?;
-            unit.write(SideWrite::Update {
-                table: &tables::SECRETS,
-                set: vec![
-                    ("key_id", text(keys.current_id())),
-                    ("wrapped_key", Value::Bytes(wrapped_key)),
-                    ("ciphertext", Value::Bytes(ciphertext)),
-                ],
-                filter: vec![("id", text(row.text("id")?)), ("key_id", text(old))],
-                guard: Guard::Rows(1),
-            });
-        }
-        unit.commit().await?;
-        Ok(())
     }
 
     /// The last append; `None` when something is under an old key again.

@@ -183,6 +183,6 @@ async fn a_value_of_an_environment_opens_for_its_application_only() {
     let owner = of_application(&mine, "ADMIN_PASSWORD");
     let (id, write) = secrets.seal(&owner, 1, &secret, 0).unwrap();
     site.write(vec![write]).await;
-    assert_eq!(secrets.open(id, &mine).await.unwrap().expose(), secret.expose());
-    assert!(secrets.open(id, &other).await.is_err());
+    assert_eq!(secrets.open(id, &mine, &By::program()).await.unwrap().expose(), secret.expose());
+    assert!(secrets.open(id, &other, &By::program()).await.is_err());
 }

@@ -28,6 +28,9 @@ pub struct RestorePlan {
     pub was_running: bool,
     /// How the restored container is judged.
     pub health: Health,
+    /// A caller was shown this very number beforehand: the container gets no other one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agreed: bool,
 }
 
 /// What becomes of the container that is there.

@@ -19,6 +19,9 @@ pub struct ClonePlan {
     pub network: NetworkSettings,
     /// How the copy is judged when it is started.
     pub health: Health,
+    /// A caller was shown this very number beforehand: the container gets no other one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agreed: bool,
 }
 
 /// How a container is copied.

@@ -62,6 +62,30 @@ fn network_settings_name_every_field_that_does_not_fit() {
 }
 
 #[test]
+fn audit_19_a_name_server_has_an_address_of_one_machine() {
+    let with = |primary: &str, secondary: &str| NetworkSettingsInput {
+        default_dns_primary: primary.into(),
+        default_dns_secondary: Some(secondary.into()),
+        ..NetworkSettingsInput::from(default_network())
+    };
+    for address in ["10.0.0.1", "9.9.9.9", "127.0.0.53", "::1", "2001:4860:4860::8888"] {
+        assert!(NetworkSettings::parse(&with(address, address)).is_ok(), "{address}");
+    }
+    for address in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "10.0.0.255"] {
+        for (input, field) in [
+            (with(address, ""), "default_dns_primary"),
+            (with("9.9.9.9", address), "default_dns_secondary"),
+        ] {
+            let wrong = NetworkSettings::parse(&input).unwrap_err();
+            let told: Vec<_> = wrong.iter().map(|(field, error)| (*field, error.code)).collect();
+            assert_eq!(told, [(field, "dns.invalid")], "{address}");
+            // An older release stored such settings; its log is read all the same.
+            assert!(NetworkSettings::try_from(input).is_ok(), "{address}");
+        }
+    }
+}
+
+#[test]
 fn every_event_of_the_settings_is_stored_as_promised() {
     assert_stored_as_promised(&Event::ResourcesChanged { resources: default_resources() });
     assert_stored_as_promised(&Event::NetworkChanged { network: default_network() });

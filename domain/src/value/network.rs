@@ -1,7 +1,7 @@
 //! The network that containers join, as one value whose parts fit each other.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -30,6 +30,14 @@ impl Cidr {
             _ => false,
         };
         self.0.contains(&address) && !edge
+    }
+
+    /// Whether a server elsewhere can be meant by this address: not by one that stands for none or for
+    /// many. Loopback is left to whoever knows what runs in their containers.
+    fn allows_server(&self, address: IpAddr) -> bool {
+        let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+        let is_edge = self.0.contains(&address) && !self.allows_host(address);
+        !(address.is_unspecified() || address.is_multicast() || is_broadcast || is_edge)
     }
 }
 
@@ -121,6 +129,33 @@ impl NetworkSettings {
     /// Parses all fields and reports every field that is wrong, by its name in the contract.
     pub fn parse(input: &NetworkSettingsInput) -> Result<Self, Vec<(&'static str, ValueError)>> {
         let mut wrong = Vec::new();
+        let settings = match Self::read(input) {
+            Ok(settings) => Some(settings),
+            Err(found) => {
+                wrong = found;
+                None
+            }
+        };
+        let subnet = input.default_subnet.parse::<Cidr>().ok();
+        let servers = [
+            ("default_dns_primary", Some(&*input.default_dns_primary)),
+            ("default_dns_secondary", input.default_dns_secondary.as_deref()),
+        ];
+        for (field, text) in servers {
+            let address = text.and_then(|text| text.parse::<IpAddr>().ok());
+            if let (Some(address), Some(subnet)) = (address, subnet)
+                && !subnet.allows_server(address)
+            {
+                let text = format!("{address} is the address of no name server");
+                wrong.push((field, ValueError::new("dns.invalid", text)));
+            }
+        }
+        settings.filter(|_| wrong.is_empty()).ok_or(wrong)
+    }
+
+    /// As it was stored: what was accepted once stays readable, whatever is asked of new settings.
+    fn read(input: &NetworkSettingsInput) -> Result<Self, Vec<(&'static str, ValueError)>> {
+        let mut wrong = Vec::new();
         let address = |text: &str, code| {
             text.parse::<IpAddr>().map_err(|_| {
                 ValueError::new(code, format!("{text:?} is not an IP address, like 10.0.0.1"))
@@ -189,7 +224,7 @@ fn parse_bridge(text: &str) -> Result<String, ValueError> {
 impl TryFrom<NetworkSettingsInput> for NetworkSettings {
     type Error = ValueError;
     fn try_from(input: NetworkSettingsInput) -> Result<Self, ValueError> {
-        Self::parse(&input).map_err(|mut wrong| {
+        Self::read(&input).map_err(|mut wrong| {
             wrong.pop().map_or_else(
                 || ValueError::new("network.invalid", "the network settings do not fit"),
                 |(_, error)| error,

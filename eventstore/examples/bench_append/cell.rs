@@ -64,6 +64,7 @@ pub async fn through_the_writer(store: &Store, callers: usize, time: Duration) -
                         id: Uuid::now_v7(),
                         lane: Lane::User(format!("caller-{caller}")),
                         streams: vec![StreamAppend {
+                            metadata: None,
                             aggregate_type: "operation".to_owned(),
                             aggregate_id: id.clone(),
                             expected: Expected::At(sequence),

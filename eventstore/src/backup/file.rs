@@ -179,6 +179,12 @@ impl BackupReader {
                 Ok(_) => return Err(damaged("something stands behind its end")),
                 Err(error) => return Err(damaged(&error.to_string())),
             }
+            // It has one part: whatever follows is none of ours, also where it unpacks to nothing.
+            match self.input.get_mut().get_mut().fill_buf() {
+                Ok([]) => {}
+                Ok(_) => return Err(damaged("something stands behind its end")),
+                Err(error) => return Err(damaged(&error.to_string())),
+            }
             self.trailer = Some(trailer);
             return Ok(None);
         }

@@ -29,11 +29,16 @@ struct Arguments<'a> {
     answers: Vec<Option<&'a str>>,
     claims: Vec<Option<&'a str>>,
     epochs: Vec<Option<i64>>,
+    /// One of each append; those of streams that have their own come after all of them.
     metadata: Vec<&'a str>,
+    own_metadata: Vec<&'a str>,
+    /// How many appends there are.
+    appends: i32,
     checks_until: Vec<i32>,
     side_until: Vec<i32>,
     stream_types: Vec<&'a str>,
     stream_ids: Vec<&'a str>,
+    /// What it points to is the metadata of a check's events.
     check_append: Vec<i32>,
     check_stream: Vec<i32>,
     check_expected: Vec<i64>,
@@ -52,10 +57,11 @@ struct Arguments<'a> {
 
 impl<'a> Arguments<'a> {
     fn of(appends: &'a [Append]) -> Result<Self, sqlx::Error> {
-        let mut this = Self::default();
+        let mut this = Self { appends: index(appends.len())?, ..Self::default() };
         for (append, number) in appends.iter().zip(1..) {
             this.add(append, number)?;
         }
+        this.metadata.append(&mut this.own_metadata);
         Ok(this)
     }
 
@@ -79,8 +85,20 @@ impl<'a> Arguments<'a> {
                 Expected::Any => -1,
             };
             let events = i32::try_from(stream.events.len()).map_err(encode)?;
-            let check =
-                self.check(number, &stream.aggregate_type, &stream.aggregate_id, expected, events);
+            let metadata = match &stream.metadata {
+                None => number,
+                Some(own) => {
+                    self.own_metadata.push(own);
+                    self.appends.saturating_add(index(self.own_metadata.len())?)
+                }
+            };
+            let check = self.check(
+                metadata,
+                &stream.aggregate_type,
+                &stream.aggregate_id,
+                expected,
+                events,
+            );
             for (event, offset) in stream.events.iter().zip(0..) {
                 self.event_check.push(check);
                 self.event_offset.push(offset);
@@ -101,7 +119,7 @@ impl<'a> Arguments<'a> {
 
     fn check(
         &mut self,
-        number: i32,
+        metadata: i32,
         aggregate_type: &'a str,
         aggregate_id: &'a str,
         expected: i64,
@@ -113,7 +131,7 @@ impl<'a> Arguments<'a> {
             self.stream_ids.push(aggregate_id);
             next
         });
-        self.check_append.push(number);
+        self.check_append.push(metadata);
         self.check_stream.push(stream);
         self.check_expected.push(expected);
         self.check_events.push(events);

@@ -9,6 +9,7 @@ use super::Postgres;
 use crate::claim::{Claim, lowest_id_at, micros};
 use crate::error::Error;
 use crate::seal::Seal;
+use crate::sealer::Published;
 use crate::side::Table;
 
 const NOW: &str = "(extract(epoch from clock_timestamp()) * 1000000)::bigint";
@@ -25,7 +26,26 @@ const INSERT_SEAL: &str = "insert into seals (block, first_position, last_positi
     where exists (select 1 from meta where key = 'incarnation' and replace(value, '-', '') = $9) \
     on conflict do nothing";
 
+const PUBLISHED: &str = "insert into published as p (server, incarnation, first_block, each_from, \
+    last_block, last_position) values ($1, $2, $3, $4, $5, $6) \
+    on conflict (server, incarnation) do update set last_block = excluded.last_block, \
+    last_position = excluded.last_position where p.last_block < excluded.last_block";
+
 impl Postgres {
+    pub async fn note_published(&self, row: &Published) -> Result<(), Error> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        sqlx::query(PUBLISHED)
+            .bind(&row.server)
+            .bind(row.incarnation.simple().to_string())
+            .bind(number(row.first_block))
+            .bind(number(row.each_from))
+            .bind(number(row.last_block))
+            .bind(number(row.last_position))
+            .execute(self.pool()?)
+            .await?;
+        Ok(())
+    }
+
     pub async fn insert_seal(&self, seal: &Seal) -> Result<bool, Error> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let done = sqlx::query(INSERT_SEAL)

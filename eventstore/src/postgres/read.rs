@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::page::{Page, Stored};
 use crate::rights::Rights;
 use crate::seal::{Leaf, Link, Seal, Sealable, leaf};
+use crate::sealer::Published;
 use crate::search::Statement;
 use crate::side::{ColumnType, Row, Table, Value};
 use crate::side_sql::{self, Dialect};
@@ -199,6 +200,24 @@ impl Reader {
             })
         };
         Ok(rows.iter().map(link).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn published(&self) -> Result<Vec<Published>, Error> {
+        let sql = "select server, incarnation, first_block, each_from, last_block, last_position \
+                   from published order by server, incarnation";
+        let published = |row: &PgRow| -> Result<Published, sqlx::Error> {
+            let number = |index: usize| row.try_get::<i64, _>(index).map(i64::unsigned_abs);
+            Ok(Published {
+                server: row.try_get(0)?,
+                incarnation: life(row, 1)?,
+                first_block: number(2)?,
+                each_from: number(3)?,
+                last_block: number(4)?,
+                last_position: number(5)?,
+            })
+        };
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(published).collect::<Result<_, _>>()?)
     }
 
     pub async fn sealable(&self, after: Position, limit: usize) -> Result<Vec<Sealable>, Error> {

@@ -186,7 +186,7 @@ impl Batch<'_> {
                     &event.event_type,
                     &event.event_version,
                     &event.payload,
-                    &append.metadata,
+                    stream.metadata_in(append),
                     self.now,
                 ))?;
             }

@@ -7,9 +7,11 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use super::batch::now_micros;
+use super::read::{Readers, life};
 use crate::claim::{Claim, lowest_id_at, micros};
 use crate::error::Error;
 use crate::seal::Seal;
+use crate::sealer::Published;
 use crate::side::Table;
 
 const CLAIM: &str = "insert into claims (id, runner, epoch, expires_at) values (?1, ?2, 1, ?3)
@@ -32,7 +34,50 @@ const INSERT_SEAL: &str = "insert into seals (block, first_position, last_positi
     where exists (select 1 from meta where key = 'incarnation' and replace(value, '-', '') = ?9) \
     on conflict do nothing";
 
+const PUBLISHED: &str = "insert into published (server, incarnation, first_block, each_from, \
+    last_block, last_position) values (?1, ?2, ?3, ?4, ?5, ?6) \
+    on conflict (server, incarnation) do update set last_block = excluded.last_block, \
+    last_position = excluded.last_position where last_block < excluded.last_block";
+
+impl Readers {
+    pub async fn published(&self) -> Result<Vec<Published>, Error> {
+        self.read(|connection| {
+            let sql = "select server, incarnation, first_block, each_from, last_block, last_position \
+                       from published order by server, incarnation";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map((), |row| {
+                Ok(Published {
+                    server: row.get(0)?,
+                    incarnation: life(row, 1)?,
+                    first_block: row.get(2)?,
+                    each_from: row.get(3)?,
+                    last_block: row.get(4)?,
+                    last_position: row.get(5)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
 impl Sqlite {
+    pub async fn note_published(&self, row: Published) -> Result<(), Error> {
+        self.with_writer(move |writer| {
+            let life = row.incarnation.simple().to_string();
+            let values = (
+                row.server,
+                life,
+                row.first_block,
+                row.each_from,
+                row.last_block,
+                row.last_position,
+            );
+            writer.connection.prepare_cached(PUBLISHED)?.execute(values).map(drop)
+        })
+        .await
+    }
+
     pub async fn insert_seal(&self, seal: Seal) -> Result<bool, Error> {
         self.with_writer(move |writer| {
             let inserted = writer.connection.prepare_cached(INSERT_SEAL)?.execute((

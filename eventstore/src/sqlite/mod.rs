@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use crate::append::{AppendError, Position};
 use crate::error::Error;
 use crate::options::Options;
+use crate::private::make_private;
 use crate::queue::Queue;
 
 pub(crate) use copy::import;
@@ -176,6 +177,7 @@ impl Drop for Sqlite {
 
 /// Every commit reaches the disk before it is answered (`synchronous=FULL`).
 fn open_writable(path: &Path) -> Result<Connection, Error> {
+    make_private(path).map_err(Error::io(path))?;
     let connection = Connection::open(path)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "journal_mode", "wal")?;

@@ -357,7 +357,7 @@ fn leaf_of(row: &SqlRow<'_>, position: i64) -> Option<Leaf> {
     Some(leaf(position, row.get(3).ok()?, row.get(8).ok()?, texts))
 }
 
-fn life(row: &SqlRow<'_>, index: usize) -> Result<uuid::Uuid, rusqlite::Error> {
+pub(super) fn life(row: &SqlRow<'_>, index: usize) -> Result<uuid::Uuid, rusqlite::Error> {
     let text: String = row.get(index)?;
     text.parse().map_err(|error: uuid::Error| {
         rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error))

@@ -8,7 +8,7 @@ use super::{Backend, Store};
 use crate::append::Position;
 use crate::error::Error;
 use crate::seal::{Leaf, Link, Seal, Sealable};
-use crate::sealer::{SealState, Sealer, Sealing};
+use crate::sealer::{Published, SealState, Sealer, Sealing};
 
 impl Store {
     /// The newest block of the sealed chain.
@@ -90,6 +90,22 @@ impl Store {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.readers.strays().await,
             Backend::Postgres(pg) => pg.reader.strays().await,
+        }
+    }
+
+    /// Which heads were published of each life, by each server.
+    pub(crate) async fn published(&self) -> Result<Vec<Published>, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.readers.published().await,
+            Backend::Postgres(pg) => pg.reader.published().await,
+        }
+    }
+
+    /// Remembers which heads a server has published; it never forgets any.
+    pub(crate) async fn note_published(&self, row: Published) -> Result<(), Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.note_published(row).await,
+            Backend::Postgres(pg) => pg.note_published(&row).await,
         }
     }
 

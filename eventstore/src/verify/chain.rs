@@ -1,12 +1,15 @@
 //! The log held against the chain, block by block, the next page on its way meanwhile.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::report::{FaultKind, LifeReport, VerifyReport};
 use crate::append::Position;
 use crate::error::Error;
 use crate::hex;
-use crate::seal::{Leaf, Seal, Sealable};
+use crate::seal::{Digest, Leaf, Seal, Sealable};
 use crate::signed::Trusted;
 use crate::store::Store;
 
@@ -15,19 +18,32 @@ const BLOCKS: usize = 16;
 /// Events read at once.
 const EVENTS: usize = 5_000;
 
+/// What is asked of the log beside whether it is as it was sealed.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Positions up to which the digest of the log is wanted.
+    pub digests: BTreeSet<Position>,
+    /// The last event that each restored life keeps of the one before.
+    pub began: HashMap<Uuid, Position>,
+}
+
 /// Compares all sealed events and blocks, and notes the lives that the chain went through.
+///
+/// The digests are of the events as they were sealed, and as they are where nothing covers them.
 pub(super) async fn check(
     store: &Store,
     trusted: &Trusted,
+    wanted: &Wanted,
     report: &mut VerifyReport,
     progress: impl Fn(u64),
-) -> Result<(), Error> {
+) -> Result<BTreeMap<Position, String>, Error> {
     let strays = store.strays().await?;
     if strays > 0 {
         let detail = format!("{strays} events stand before the first position");
         report.fault(FaultKind::Duplicated, 0, 0, detail);
     }
     let mut events = Events::new(store);
+    let (mut digest, mut digests) = (Digest::new(), BTreeMap::new());
     let mut previous: Option<Seal> = None;
     // The first two events that are not as sealed, with their leaves.
     let mut wrong: Vec<(Position, Leaf)> = Vec::new();
@@ -37,7 +53,7 @@ pub(super) async fn check(
             break;
         }
         for seal in page {
-            let follows = check_block(trusted, previous.as_ref(), &seal, report);
+            let follows = check_block(trusted, wanted, previous.as_ref(), &seal, report);
             let start =
                 if follows { seal.first } else { previous.as_ref().map_or(1, |p| p.last + 1) };
             for (position, leaf) in (seal.first..).zip(seal.leaves.as_chunks::<32>().0) {
@@ -45,6 +61,10 @@ pub(super) async fn check(
                     continue;
                 }
                 report.events += 1;
+                digest.take(position, leaf);
+                if wanted.digests.contains(&position) {
+                    digests.insert(position, digest.now());
+                }
                 check_event(&mut events, position, leaf, &mut wrong, report).await?;
             }
             note_life(&seal, report);
@@ -56,11 +76,32 @@ pub(super) async fn check(
     }
     // A second event at the last sealed position.
     check_extra(&mut events, report.sealed_to + 1, report).await?;
-    name_first(store, &wrong, report).await
+    name_first(store, &wrong, report).await?;
+    let last = wanted.digests.last().copied().unwrap_or(0);
+    while digest.to < last {
+        let Some(Sealable { position, leaf: Some(leaf) }) = events.peek().await?.cloned() else {
+            break;
+        };
+        events.next();
+        digest.take(position, &leaf);
+        if digest.to != position {
+            break;
+        }
+        if wanted.digests.contains(&position) {
+            digests.insert(position, digest.now());
+        }
+    }
+    if wanted.digests.contains(&0) {
+        digests.insert(0, Digest::new().now());
+    }
+    // One that was reached through a gap, or not at all, is of no use.
+    digests.retain(|position, _| *position <= digest.to);
+    Ok(digests)
 }
 
 fn check_block(
     trusted: &Trusted,
+    wanted: &Wanted,
     previous: Option<&Seal>,
     seal: &Seal,
     report: &mut VerifyReport,
@@ -87,7 +128,18 @@ fn check_block(
             let detail = format!("the signature of block {number} is not {}'s", seal.key_id);
             report.fault(FaultKind::BadSignature, expected.min(seal.first), seal.last, detail);
         }
-        Some(_) => {}
+        Some(_) => {
+            // Another life begins with servers that start anew, and with the keys that there are.
+            let began = wanted.began.get(&seal.incarnation);
+            let destroyed = trusted.destroyed(&seal.key_id).flatten();
+            if began.zip(destroyed).is_some_and(|(began, destroyed)| destroyed <= *began) {
+                let detail = format!(
+                    "block {number} was signed by {}, which had been destroyed before",
+                    seal.key_id
+                );
+                report.fault(FaultKind::BadSignature, seal.first, seal.last, detail);
+            }
+        }
     }
     follows
 }
@@ -180,14 +232,12 @@ fn note_life(seal: &Seal, report: &mut VerifyReport) {
             life.last_hash = hex(&seal.hash);
         }
         Some(_) | None => report.lives.push(LifeReport {
-            incarnation: seal.incarnation,
             first_position: seal.first,
             last_position: seal.last,
-            published_to: 0,
-            left_behind: 0,
-            restored: false,
+            first_block: seal.block,
             last_block: seal.block,
             last_hash: hex(&seal.hash),
+            ..LifeReport::new(seal.incarnation)
         }),
     }
 }

@@ -1,93 +1,105 @@
 //! The published heads held against the chain: what the database alone cannot tell.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::lives;
-use super::report::{FaultKind, VerifyReport};
+use super::complete::{self, Spans};
+use super::left::Missing;
+use super::lives::{Kept, Path};
+use super::report::{FaultKind, LifeReport, VerifyReport};
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::{Head, HeadsDir, Life, lines};
+use crate::heads::{Head, HeadsDir, Survey, lines};
 use crate::hex;
 use crate::seal::Link;
-use crate::sealer::now_micros;
-use crate::signed::{Signed, Trusted};
+use crate::signed::Trusted;
 use crate::store::Store;
 use crate::task::blocking;
 
 /// Heads and links read at once.
 const PAGE: usize = 1_000;
-/// A chain this young may not have been published yet, in microseconds.
-const YOUNG: i64 = 5_000_000;
 
 /// Compares all heads of all lives.
 pub(super) async fn check(
     store: &Store,
     trusted: &Trusted,
-    dir: HeadsDir,
-    known: &[Signed<Life>],
+    dir: &HeadsDir,
+    path: &Path,
+    at_rest: bool,
     report: &mut VerifyReport,
 ) -> Result<(), Error> {
-    lives::explain(known, report);
+    let rows = store.published().await?;
     let listing = dir.clone();
     let published = blocking(move || listing.incarnations()).await?;
-    for incarnation in published {
-        let listing = dir.clone();
+    // Lives that led here, and of which this log's chain has nothing.
+    for incarnation in path.lives() {
+        let is_shown = report.lives.iter().any(|life| life.incarnation == incarnation);
+        if !is_shown && published.contains(&incarnation) {
+            let life = LifeReport { restored: true, ..LifeReport::new(incarnation) };
+            report.lives.insert(0, life);
+        }
+    }
+    let mut newest: HashMap<Uuid, Position> = HashMap::new();
+    for index in 0..report.lives.len() {
+        let life = report.lives[index].clone();
+        let is_last = index + 1 == report.lives.len();
+        let by_chain = Kept { to: life.last_position, block: life.last_block, proven: true };
+        // A life that nothing explains was told with the lives.
+        let kept = path.kept(life.incarnation).or_else(|| (!is_last).then_some(by_chain));
+        let (listing, incarnation) = (dir.clone(), life.incarnation);
         let files = blocking(move || listing.files(incarnation)).await?;
-        let ours = report.lives.iter().position(|life| life.incarnation == incarnation);
-        match ours {
-            Some(index) => {
-                let mut same = 0;
-                for file in files {
-                    check_file(store, trusted, file, index, &mut same, report).await?;
-                }
-            }
-            None => {
-                let (listing, latest) = (dir.clone(), trusted.clone());
-                let newest = blocking(move || listing.latest(incarnation)).await?;
-                let newest = newest.filter(|head| head.is_trusted(&latest));
-                note_foreign(known, incarnation, newest, report);
-            }
+        let mut seen =
+            Seen { kept, index, same: 0, spans: Spans::default(), missing: Missing::default() };
+        for file in &files {
+            check_file(store, trusted, file.clone(), &mut seen, report).await?;
         }
-    }
-    if report.heads == 0 && report.blocks > 0 {
-        let first = store.seals(0, 1).await?;
-        if first.first().is_some_and(|seal| seal.sealed_at < now_micros() - YOUNG) {
-            let detail = format!(
-                "no head of this log was published in {}: that its end was cut off could not be seen",
-                dir.path().display()
-            );
-            let after = report.sealed_to + 1;
-            report.fault(FaultKind::NoHeads, after, after, detail);
+        let Seen { spans, missing, .. } = seen;
+        if let Some(kept) = kept {
+            missing.settle(store, kept, report).await?;
+            let life = &mut report.lives[index];
+            life.left_behind = life.published_to.saturating_sub(kept.to);
         }
+        newest.insert(incarnation, report.lives[index].published_to);
+        complete::check(store, &rows, &files, &spans, path, index, report).await?;
     }
-    Ok(())
+    for incarnation in published {
+        if newest.contains_key(&incarnation) {
+            continue;
+        }
+        let (listing, keys) = (dir.clone(), trusted.clone());
+        let survey = blocking(move || listing.survey(incarnation, &keys)).await?;
+        if let Some(head) = &survey.newest {
+            newest.insert(incarnation, head.statement.position);
+        }
+        note_foreign(path, incarnation, &survey, report);
+    }
+    complete::check_left(path, &newest, report);
+    complete::check_origin(path, &newest, report);
+    complete::check_none(store, dir, at_rest, report).await
 }
 
-/// A life that this log holds nothing of.
-fn note_foreign(
-    known: &[Signed<Life>],
-    incarnation: Uuid,
-    newest: Option<Signed<Head>>,
-    report: &mut VerifyReport,
-) {
-    let Some(head) = newest else { return };
+/// A life that this log holds nothing of, and that did not lead here.
+fn note_foreign(path: &Path, incarnation: Uuid, survey: &Survey, report: &mut VerifyReport) {
+    // Heads of another installation may lie here, too.
+    if let Some(file) = &survey.unreadable
+        && (survey.newest.is_some() || !survey.readable)
+    {
+        let detail = format!("{} holds a line that is no head", file.display());
+        let after = report.sealed_to + 1;
+        report.fault(FaultKind::ForgedHead, after, after, detail);
+    }
+    let Some(head) = &survey.newest else { return };
     let to = head.statement.position;
-    if lives::was_left(known, report, incarnation) {
-        report.lives.insert(
-            0,
-            super::LifeReport {
-                incarnation,
-                first_position: 0,
-                last_position: 0,
-                published_to: to,
-                left_behind: 0,
-                restored: true,
-                last_block: 0,
-                last_hash: String::new(),
-            },
-        );
+    if path.left(incarnation).is_some() {
+        let life = LifeReport {
+            published_to: to,
+            left_behind: to,
+            restored: true,
+            ..LifeReport::new(incarnation)
+        };
+        report.lives.insert(0, life);
     } else {
         let detail = format!(
             "heads of another life, {incarnation}, were published up to {to}: the log that they are \
@@ -98,15 +110,19 @@ fn note_foreign(
 }
 
 /// Where a file's heads and the chain stand in step.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     store: &'a Store,
     links: Vec<Link>,
     next: usize,
 }
 
-impl Cursor<'_> {
-    /// The chain's block of this number.
-    async fn link(&mut self, block: u64) -> Result<Option<&Link>, Error> {
+impl<'a> Cursor<'a> {
+    pub fn new(store: &'a Store) -> Self {
+        Self { store, links: Vec::new(), next: 0 }
+    }
+
+    /// The chain's block of this number; it is asked for in order.
+    pub async fn link(&mut self, block: u64) -> Result<Option<&Link>, Error> {
         loop {
             while self.links.get(self.next).is_some_and(|link| link.block < block) {
                 self.next += 1;
@@ -125,18 +141,31 @@ impl Cursor<'_> {
     }
 }
 
+/// What is known of the life whose heads are being read.
+struct Seen {
+    /// How much of it is in this log; `None` for all.
+    kept: Option<Kept>,
+    /// Its place in the report.
+    index: usize,
+    /// The newest published position that is in the chain.
+    same: Position,
+    /// The blocks whose heads were found.
+    spans: Spans,
+    missing: Missing,
+}
+
 async fn check_file(
     store: &Store,
     trusted: &Trusted,
     file: PathBuf,
-    life: usize,
-    same: &mut Position,
+    seen: &mut Seen,
     report: &mut VerifyReport,
 ) -> Result<(), Error> {
     let name = file.display().to_string();
     let mut rest = blocking(move || lines(&file)).await?;
-    let mut cursor = Cursor { store, links: Vec::new(), next: 0 };
+    let mut cursor = Cursor::new(store);
     let mut broken = false;
+    let mut unreadable = false;
     loop {
         let (page, more) = blocking(move || {
             let page: Vec<_> = rest.by_ref().take(PAGE).collect::<Result<_, _>>()?;
@@ -149,11 +178,14 @@ async fn check_file(
         }
         for head in page {
             report.heads += 1;
-            let ours = report.lives[life].incarnation;
+            let ours = report.lives[seen.index].incarnation;
             let head = head.filter(|head| head.statement.incarnation == ours);
             let Some(head) = head else {
-                let detail = format!("{name} holds a line that is no head of this life");
-                report.fault(FaultKind::ForgedHead, *same + 1, *same + 1, detail);
+                // One for each file: whoever adds lines must not push the other breaks out.
+                if !std::mem::replace(&mut unreadable, true) {
+                    let detail = format!("{name} holds a line that is no head of this life");
+                    report.fault(FaultKind::ForgedHead, seen.same + 1, seen.same + 1, detail);
+                }
                 continue;
             };
             let stated = &head.statement;
@@ -165,48 +197,40 @@ async fn check_file(
             });
             let there = link.is_some();
             if is_same {
-                *same = stated.position.max(*same);
-                let life = &mut report.lives[life];
+                seen.same = stated.position.max(seen.same);
+                seen.spans.add(stated.block);
+                let life = &mut report.lives[seen.index];
                 life.published_to = life.published_to.max(stated.position);
             } else if !head.is_trusted(trusted) {
                 let detail = format!("{name} holds a head that no trusted key signed");
-                let from = (*same + 1).min(stated.position);
+                let from = (seen.same + 1).min(stated.position);
                 report.fault(FaultKind::ForgedHead, from, stated.position, detail);
             } else {
-                let seen = Seen { head: stated, same: *same, there, is_new: !broken };
-                broken |= seen.note(life, report);
+                broken |= seen.note(stated, there, !broken, report);
             }
         }
     }
 }
 
-/// A trusted head that is not in the chain.
-struct Seen<'a> {
-    head: &'a Head,
-    /// The newest published position that is.
-    same: Position,
-    /// Whether the chain has another block of its number.
-    there: bool,
-    /// Whether it is the first one of its file; those behind it say nothing new.
-    is_new: bool,
-}
-
-impl Seen<'_> {
-    /// Whether it is a break.
-    fn note(self, life: usize, report: &mut VerifyReport) -> bool {
-        let Head { block, position, .. } = *self.head;
-        let newest = life + 1 == report.lives.len();
-        let ours = &mut report.lives[life];
+impl Seen {
+    /// A trusted head that is not in the chain; whether it is a break. `there`: whether the chain has
+    /// another block of its number. Those behind the first one of a file, `is_new`, say nothing new.
+    fn note(&mut self, head: &Head, there: bool, is_new: bool, report: &mut VerifyReport) -> bool {
+        let Head { block, position, .. } = *head;
+        let ours = &mut report.lives[self.index];
         ours.published_to = ours.published_to.max(position);
-        let beyond = block > ours.last_block;
-        if beyond && !newest {
-            // Whether the restore behind it is a signed one was judged with the lives.
-            ours.left_behind = ours.left_behind.max(position.saturating_sub(ours.last_position));
+        if let Some(kept) = self.kept
+            && block > ours.last_block
+        {
+            // Behind the end that is kept, or to be found among the events.
+            if position <= kept.to {
+                self.missing.note(head);
+            }
             return false;
         }
-        if self.is_new {
+        if is_new {
             let from = (self.same + 1).min(position);
-            if self.there {
+            if there {
                 let detail = format!(
                     "a head of block {block} was published, and the chain has another one there"
                 );

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::append::Position;
@@ -11,7 +11,7 @@ use crate::append::Position;
 const KEPT: usize = 100;
 
 /// What is not as it was sealed or published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// The event at this position has other bytes.
@@ -36,10 +36,12 @@ pub enum FaultKind {
     Rewritten,
     /// A life of the log that no signed restore explains.
     UnknownLife,
-    /// A published head is not signed by a trusted key, or cannot be read.
+    /// A published head, or a statement beside it, is not signed by a trusted key, or cannot be read.
     ForgedHead,
-    /// Something is sealed, and no head was published.
+    /// Something is sealed, and heads of it that were published are gone, or none ever was.
     NoHeads,
+    /// There are events, and nothing was ever sealed.
+    Unsealed,
 }
 
 impl FaultKind {
@@ -59,12 +61,13 @@ impl FaultKind {
             Self::UnknownLife => "unknown_life",
             Self::ForgedHead => "forged_head",
             Self::NoHeads => "no_heads",
+            Self::Unsealed => "unsealed",
         }
     }
 }
 
 /// One break.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     pub kind: FaultKind,
     /// Where it begins.
@@ -88,10 +91,32 @@ pub struct LifeReport {
     pub left_behind: u64,
     /// Whether it ended with a signed restore.
     pub restored: bool,
+    /// What was said when it began, and what its statement cannot prove; null for a first life.
+    pub note: Option<String>,
+    #[serde(skip)]
+    pub(crate) first_block: u64,
     #[serde(skip)]
     pub(crate) last_block: u64,
     #[serde(skip)]
     pub(crate) last_hash: String,
+}
+
+impl LifeReport {
+    /// One of which nothing was seen yet.
+    pub(super) fn new(incarnation: Uuid) -> Self {
+        Self {
+            incarnation,
+            first_position: 0,
+            last_position: 0,
+            published_to: 0,
+            left_behind: 0,
+            restored: false,
+            note: None,
+            first_block: 0,
+            last_block: 0,
+            last_hash: String::new(),
+        }
+    }
 }
 
 /// What a verification saw.
@@ -155,6 +180,12 @@ impl VerifyReport {
         if self.faults.len() < KEPT {
             self.faults.push(fault);
         }
+    }
+
+    /// Whether a break is known that begins between these positions.
+    pub(super) fn has(&self, from: Position, to: Position) -> bool {
+        let within = |fault: &Fault| (from..=to).contains(&fault.position);
+        self.faults.iter().chain(&self.first_break).any(within)
     }
 
     /// Gives the first break a better name.

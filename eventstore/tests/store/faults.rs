@@ -37,6 +37,7 @@ fn with_payload(payload: &str) -> Append {
     let event = NewEvent { payload: payload.to_owned(), ..event(0) };
     Append {
         streams: vec![StreamAppend {
+            metadata: None,
             aggregate_type: "thing".to_owned(),
             aggregate_id: uuid::Uuid::new_v4().to_string(),
             expected: Expected::At(0),

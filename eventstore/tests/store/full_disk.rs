@@ -45,6 +45,7 @@ fn large(n: usize) -> Append {
     let payload = json!({ "n": n, "filler": "x".repeat(3_000) }).to_string();
     Append {
         streams: vec![StreamAppend {
+            metadata: None,
             aggregate_type: "thing".to_owned(),
             aggregate_id: format!("large-{n}"),
             expected: Expected::At(0),

@@ -7,6 +7,7 @@ mod counting;
 mod crash;
 mod faults;
 mod full_disk;
+mod lives;
 mod proxy;
 mod races;
 mod schema;

@@ -6,29 +6,30 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use proximity_eventstore::{
-    Append, Expected, FaultKind, HeadsDir, Sealing, Store, Trusted, VerifyReport, record_restore,
-    sqlite_file, verify,
+    Append, Began, Error, Expected, FaultKind, HeadsDir, Life, Restore, Sealing, Store, Trusted,
+    VerifyReport, record_restore, sqlite_file, verify,
 };
 use tempfile::TempDir;
 
 use crate::support::{Home, append, one, to_stream};
 use crate::{figures, on_both_stores};
 
-fn new_key() -> SigningKey {
+pub fn new_key() -> SigningKey {
     SigningKey::from_bytes(&rand::random())
 }
 
-fn sealing(key: &SigningKey, heads: &Path) -> Sealing {
+pub fn sealing(key: &SigningKey, heads: &Path) -> Sealing {
     Sealing {
         key: key.clone(),
         earlier: vec![],
+        renewed: None,
         heads: Some(heads.to_owned()),
         server: "one".to_owned(),
         every: Duration::from_millis(50),
     }
 }
 
-async fn execute(home: &Home, sql: &str) {
+pub async fn execute(home: &Home, sql: &str) {
     if home.is_sqlite() {
         let connection = rusqlite::Connection::open(sqlite_file(home.dir())).unwrap();
         connection.execute_batch(sql).unwrap();
@@ -39,7 +40,7 @@ async fn execute(home: &Home, sql: &str) {
 }
 
 /// What somebody with every right on the database can do: no trigger is in the way.
-async fn without_triggers(home: &Home, sql: &str) {
+pub async fn without_triggers(home: &Home, sql: &str) {
     let off = if home.is_sqlite() {
         "drop trigger if exists events_are_never_changed; \
          drop trigger if exists events_are_never_deleted;"
@@ -49,7 +50,7 @@ async fn without_triggers(home: &Home, sql: &str) {
     execute(home, &format!("{off} {sql}")).await;
 }
 
-async fn sealed_to(store: &Store, position: u64) {
+pub async fn sealed_to(store: &Store, position: u64) {
     let begun = Instant::now();
     while store.seal_state().unwrap().sealed_to < position {
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", store.seal_state());
@@ -57,12 +58,26 @@ async fn sealed_to(store: &Store, position: u64) {
     }
 }
 
-async fn check(store: &Store, key: &SigningKey, heads: &Path) -> VerifyReport {
+pub async fn check(store: &Store, key: &SigningKey, heads: &Path) -> VerifyReport {
     let trusted = Trusted::new([key.verifying_key()]);
     verify(store, &trusted, Some(HeadsDir::new(heads)), |_| {}).await.unwrap()
 }
 
-fn kinds(report: &VerifyReport) -> Vec<(FaultKind, u64)> {
+/// Signs for a restore, as a person with the key does.
+pub async fn restored(
+    store: &Store,
+    key: &SigningKey,
+    heads: &Path,
+    note: &str,
+    began: Option<Began>,
+    accept: bool,
+) -> Result<Life, Error> {
+    let trusted = Trusted::new([key.verifying_key()]);
+    let (note, key, heads) = (note.to_owned(), key.clone(), HeadsDir::new(heads));
+    record_restore(store, Restore { key, trusted, heads, note, began, accept }).await
+}
+
+pub fn kinds(report: &VerifyReport) -> Vec<(FaultKind, u64)> {
     report.faults.iter().map(|fault| (fault.kind, fault.position)).collect()
 }
 
@@ -94,7 +109,7 @@ on_both_stores! {
         figures!(home, "3,600 events in 3 appends, each sealed and published {lag:?} later at most");
         assert!(*lag < Duration::from_secs(1), "{lags:?}");
         assert_eq!(kinds(&report), []);
-        assert_eq!((report.events, report.sealed_to, report.heads), (3_601, 3_601, 4));
+        assert_eq!((report.events, report.sealed_to, report.heads), (3_601, 3_601, 7), "each block has a head");
     }
 
     async fn a_chain_that_was_cut_is_not_extended(home: &Home) {
@@ -141,7 +156,8 @@ on_both_stores! {
             let text = String::from_utf8(whole.clone()).unwrap();
             let forged = replaced.iter().fold(text, |text, part| text.replace(part, by));
             std::fs::write(&file, forged).unwrap();
-            assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::ForgedHead, 1)]);
+            let found = kinds(&check(&store, &key, outside.path()).await);
+            assert_eq!(found, [(FaultKind::ForgedHead, 1), (FaultKind::NoHeads, 1)], "and the real one is gone");
         }
     }
 
@@ -178,7 +194,7 @@ on_both_stores! {
         let store = home.open().await;
         let unsaid = check(&store, &key, outside.path()).await;
         assert_eq!(kinds(&unsaid), [(FaultKind::Cut, 41)], "a backup put back without a word");
-        let life = record_restore(&store, &key, &HeadsDir::new(outside.path()), "a test").await.unwrap();
+        let life = restored(&store, &key, outside.path(), "a test", None, false).await.unwrap();
         assert_eq!((life.position, life.block), (40, 1));
         // This process still lives in the former life, and must not seal in its name.
         store.seal_with(sealing(&key, outside.path())).unwrap();
@@ -216,7 +232,7 @@ on_both_stores! {
         // Whoever restores may give the new life its name, and have it signed afterwards.
         without_triggers(home, "delete from events where position > 40; delete from seals where last_position > 40; update meta set value = '00000000000040008000000000000002' where key = 'incarnation'").await;
         let store = home.open().await;
-        let named = record_restore(&store, &key, &HeadsDir::new(outside.path()), "named before").await.unwrap();
+        let named = restored(&store, &key, outside.path(), "named before", None, false).await.unwrap();
         assert_eq!((named.incarnation, named.block), (store.incarnation(), 1));
         assert_eq!(kinds(&check(&store, &key, outside.path()).await), []);
     }

@@ -38,12 +38,11 @@ async fn fill(home: &Home, random: &mut StdRng) {
             }
         }
         // One stream for each event keeps sequences simple; a few share one.
-        let (id, sequence) = if position <= 20 {
-            ("shared".to_owned(), position)
-        } else {
-            (position.to_string(), 1)
+        let (kind, id, sequence) = match position {
+            1..=5 => ("application", "shared".to_owned(), position),
+            6..=20 => ("lease", "kept".to_owned(), position - 5),
+            _ => (kind, position.to_string(), 1),
         };
-        let kind = if position <= 20 { "application" } else { kind };
         rows.push(format!(
             "({position}, '{kind}', '{id}', {sequence}, '{name}', '1', '{{}}', '{metadata}', {at})"
         ));
@@ -69,8 +68,21 @@ fn said(event: &Recorded, field: &str) -> Option<String> {
 /// What should be found, by a look at each event.
 fn by_hand(log: &[Recorded], search: &Search) -> Vec<u64> {
     let near: Option<Vec<String>> = search.around.as_ref().map(|(kind, id)| {
-        let own = log.iter().filter(|e| e.aggregate_type == *kind && e.aggregate_id == *id);
-        own.filter_map(|event| said(event, "correlation")).collect()
+        let of = |kind: &str, id: &str| -> Vec<String> {
+            let own = log.iter().filter(|e| e.aggregate_type == kind && e.aggregate_id == id);
+            own.filter_map(|event| said(event, "correlation")).collect()
+        };
+        let mut near = of(kind, id);
+        let is_near = |event: &&Recorded| {
+            said(event, "correlation").is_some_and(|correlation| near.contains(&correlation))
+        };
+        let others = log.iter().filter(|event| {
+            search.outliving.as_ref() == Some(&event.aggregate_type) && is_near(event)
+        });
+        let through: Vec<String> =
+            others.flat_map(|event| of(&event.aggregate_type, &event.aggregate_id)).collect();
+        near.extend(through);
+        near
     });
     let same = |wanted: &Option<String>, event: &Recorded, field: &str| {
         wanted.is_none() || said(event, field) == *wanted
@@ -129,7 +141,10 @@ fn any(random: &mut StdRng, log: &[Recorded]) -> Search {
         _ => {}
     }
     match random.random_range(0..8) {
-        0 => search.around = Some(("application".to_owned(), "shared".to_owned())),
+        0 => {
+            search.around = Some(("application".to_owned(), "shared".to_owned()));
+            search.outliving = random.random_bool(0.5).then(|| "lease".to_owned());
+        }
         1 => search.stream = Some(("application".to_owned(), "shared".to_owned())),
         2 => {
             let some = (0..random.random_range(0..3))
@@ -161,6 +176,19 @@ async fn all(store: &Store, search: &Search, page: usize) -> Vec<u64> {
     }
 }
 
+/// All that is found up to the search's bounds, and where to go on.
+async fn to_the_end(store: &Store, search: &Search, page: usize) -> (Vec<u64>, u64) {
+    let (mut search, mut positions) = (search.clone(), Vec::new());
+    loop {
+        let found = store.search(&search, page).await.unwrap();
+        positions.extend(found.events.iter().map(|event| event.position));
+        search.after = found.next;
+        if found.complete {
+            return (positions, found.next);
+        }
+    }
+}
+
 on_both_stores! {
     async fn a_search_finds_what_a_look_at_every_event_finds(home: &Home) {
         let seed = rand::random();
@@ -186,6 +214,38 @@ on_both_stores! {
         }
         assert!(found > SEARCHES, "searches that find nothing show nothing");
         println!("figure: {SEARCHES} searches of {EVENTS} events found {found}, as a look at each event does");
+        store.close().await;
+    }
+
+    async fn who_goes_on_with_later_bounds_misses_nothing(home: &Home) {
+        let seed = rand::random();
+        let mut random = StdRng::seed_from_u64(seed);
+        let store = home.open().await;
+        fill(home, &mut random).await;
+        let log = whole_log(&store, 500).await;
+        for number in 0..SEARCHES {
+            let mut search = any(&mut random, &log);
+            (search.from, search.to) = (None, None);
+            search.until = Some(random.random_range(0..EVENTS));
+            let page = *[30, 100, 5_000].choose(&mut random).unwrap();
+            let (mut found, next) = to_the_end(&store, &search, page).await;
+            let (until, after) = (search.until.take().unwrap(), search.after);
+            assert_eq!(next, until.max(after), "seed {seed}, search {number}");
+            let wanted = by_hand(&log, &search);
+            search.after = next;
+            found.extend(to_the_end(&store, &search, page).await.0);
+            assert_eq!(found, wanted, "seed {seed}, search {number}: {search:?}");
+        }
+        // By time: no further than to the last event of it.
+        let first = Search { to: Some(log[log.len() / 2].recorded_at), ..Search::default() };
+        let (found, next) = to_the_end(&store, &first, 100).await;
+        assert_eq!(found.last(), Some(&next));
+        let rest = Search { after: next, ..Search::default() };
+        let rest = to_the_end(&store, &rest, 100).await.0;
+        assert_eq!(rest, (next + 1..=EVENTS).collect::<Vec<_>>());
+        // In a time in which nothing was stored, nothing was looked through.
+        let none = Search { to: Some(1), after: 7, ..Search::default() };
+        assert_eq!(to_the_end(&store, &none, 100).await, (vec![], 7));
         store.close().await;
     }
 }

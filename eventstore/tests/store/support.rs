@@ -131,6 +131,7 @@ pub fn append() -> Append {
 /// `count` events for `thing/<id>`.
 pub fn to_stream(id: &str, expected: Expected, count: u64) -> StreamAppend {
     StreamAppend {
+        metadata: None,
         aggregate_type: "thing".to_owned(),
         aggregate_id: id.to_owned(),
         expected,

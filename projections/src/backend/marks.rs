@@ -118,6 +118,13 @@ impl dyn Session + '_ {
         self.execute(&sql, Vec::new()).await.map(drop)
     }
 
+    /// Whether the table of checkpoints is there.
+    pub async fn has_checkpoints(&mut self) -> Result<bool, Error> {
+        let sql = self.dialect().table_count();
+        let found = self.select(sql, vec!["checkpoints".into()], &[Kind::Integer]).await?;
+        Ok(found == [[Cell::Integer(1)]])
+    }
+
     /// The checkpoints of a slot, by name; locked until the transaction ends when `lock` is set.
     pub async fn marks(&mut self, slot: Slot, lock: bool) -> Result<Vec<Mark>, Error> {
         let lock = if lock { self.dialect().for_update() } else { "" };

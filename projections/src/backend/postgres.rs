@@ -23,10 +23,21 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Connects, and creates the schema if it is missing.
     pub async fn open(url: &str, connections: u32) -> Result<Self, Error> {
+        // A lost tail is projected again, so nobody waits for a flush.
+        let this = Self::connect(url, connections, ("synchronous_commit", "off")).await?;
+        this.ensure_schema().await?;
+        Ok(this)
+    }
+
+    /// Connects; whoever tries to write fails.
+    pub async fn open_read_only(url: &str, connections: u32) -> Result<Self, Error> {
+        Self::connect(url, connections, ("default_transaction_read_only", "on")).await
+    }
+
+    async fn connect(url: &str, connections: u32, option: (&str, &str)) -> Result<Self, Error> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("proximity-views")
-            // A lost tail is projected again, so nobody waits for a flush.
-            .options([("search_path", "views"), ("synchronous_commit", "off")]);
+            .options([("search_path", "views"), option]);
         let pool = PgPoolOptions::new()
             .max_connections(connections.max(2))
             .acquire_timeout(Duration::from_secs(5))
@@ -37,9 +48,7 @@ impl Postgres {
             })
             .connect_with(options)
             .await?;
-        let this = Self { pool };
-        this.ensure_schema().await?;
-        Ok(this)
+        Ok(Self { pool })
     }
 
     /// Asks before it creates: the server's role may be allowed to use the schema and not to make it.

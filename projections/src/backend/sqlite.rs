@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use rusqlite::types::{ToSql, ToSqlOutput};
-use rusqlite::{Connection, ErrorCode, params_from_iter};
+use rusqlite::{Connection, OpenFlags, params_from_iter};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::worker::Workers;
-use super::{Backend, Dialect, Rows, Session};
+use super::{Backend, Dialect, Rows, Session, damage};
 use crate::cell::{Cell, Kind, Table};
 use crate::error::Error;
 
@@ -33,8 +33,12 @@ const WAL_BYTES: u32 = 16 << 20;
 /// Keys looked up in one statement.
 const LOOKUP: usize = 500;
 
+/// Opens a connection to the file.
+type Connect = fn(&Path) -> Result<Connection, rusqlite::Error>;
+
 pub(crate) struct Sqlite {
     path: PathBuf,
+    connect: Connect,
     readers: Workers,
     writer: Arc<Mutex<Workers>>,
     checkpoints: Arc<Checkpoints>,
@@ -76,24 +80,31 @@ impl Sqlite {
     /// Opens or creates `views.db`; a file that is damaged is replaced, since the log has it all.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(dir)?;
-        let path = dir.join("views.db");
+        let path = dir.join(damage::NAME);
+        proximity_eventstore::make_private(&path)?;
         let writer = match connect(&path) {
-            Err(error) if is_damaged(&error) => {
+            Err(error) if damage::is_damage(&error) => {
                 tracing::warn!(%error, path = %path.display(), "views.db is damaged; starting it anew");
-                for end in ["", "-wal", "-shm"] {
-                    let mut file = path.clone().into_os_string();
-                    file.push(end);
-                    match std::fs::remove_file(&file) {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(error.into());
-                        }
-                        _ => {}
-                    }
-                }
+                damage::discard(&path)?;
+                proximity_eventstore::make_private(&path)?;
                 connect(&path)
             }
             other => other,
         }?;
+        Self::around(path, writer, connect)
+    }
+
+    /// Opens `views.db` if it is there; whoever tries to write fails.
+    pub fn open_read_only(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join(damage::NAME);
+        if !path.try_exists()? {
+            return Ok(None);
+        }
+        let writer = connect_read_only(&path)?;
+        Self::around(path, writer, connect_read_only).map(Some)
+    }
+
+    fn around(path: PathBuf, writer: Connection, connect: Connect) -> Result<Self, Error> {
         let readers = (0..READERS).map(|_| connect(&path)).collect::<Result<_, _>>()?;
         let checkpoints = Checkpoints {
             workers: Workers::start("views-checkpoint", vec![connect(&path)?])?,
@@ -102,11 +113,22 @@ impl Sqlite {
         };
         Ok(Self {
             path,
+            connect,
             readers: Workers::start("views-read", readers)?,
             writer: Arc::new(Mutex::new(Workers::start("views-write", vec![writer])?)),
             checkpoints: Arc::new(checkpoints),
         })
     }
+}
+
+fn connect_read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
@@ -120,13 +142,13 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     connection.pragma_update(None, "wal_autocheckpoint", MOST_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     connection.set_prepared_statement_cache_capacity(128);
-    // The first read of the file shows whether it is a database at all.
-    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    // The first read of the file shows whether it is a database at all, and its smallest table whether
+    // that can be used.
+    let sql = "select count(*) from sqlite_schema where type = 'table' and name = 'checkpoints'";
+    if connection.query_row(sql, [], |row| row.get(0))? {
+        connection.query_row("select count(*) from checkpoints", [], |_| Ok(()))?;
+    }
     Ok(connection)
-}
-
-fn is_damaged(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }
 
 impl ToSql for Cell {
@@ -212,7 +234,7 @@ impl Backend for Sqlite {
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Session>, Error> {
-        let path = self.path.clone();
+        let (path, connect) = (self.path.clone(), self.connect);
         // Its own connection: it may take long, and is then closed.
         let opened = tokio::task::spawn_blocking(move || -> Result<Connection, Error> {
             let connection = connect(&path)?;
@@ -222,6 +244,10 @@ impl Backend for Sqlite {
         let connection = opened.await.map_err(|_| Error::Closed)??;
         let workers = Workers::start("views-snapshot", vec![connection])?;
         Ok(Box::new(Transaction { workers: Owner::Own(workers), open: true, rows: 0 }))
+    }
+
+    fn is_damaged(&self) -> bool {
+        damage::is_noted(&self.path)
     }
 
     async fn close(&self) {

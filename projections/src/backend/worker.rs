@@ -1,6 +1,7 @@
 //! Threads that own SQLite connections and run what is sent to them; a caller that goes away
 //! leaves its statement to finish and harms nobody.
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::damage;
 use crate::error::Error;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -47,8 +49,14 @@ impl Workers {
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         self.send(move |connection| {
+            let done = job(connection);
+            if let (Err(Error::Sqlite(error)), Some(path)) = (&done, connection.path())
+                && damage::is_damage(error)
+            {
+                damage::note(Path::new(path), error);
+            }
             // A caller that is gone has no use for the answer.
-            drop(answer.send(job(connection)));
+            drop(answer.send(done));
         })?;
         answered.await.map_err(|_| Error::Closed)?
     }

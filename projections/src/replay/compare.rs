@@ -12,14 +12,14 @@ use super::judge::Findings;
 use super::{Folding, HELD};
 use crate::backend::{Mark, Session, Slot};
 use crate::cell::{Cell, Kind, Table};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::pages::PAGE;
 use crate::views::Inner;
 
 /// Live rows read at once.
 const BATCH: i64 = 5_000;
-/// How long rows that went back behind what was folded may take to come up again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long rows that are behind may stand still before nothing is taken to bring them up any more.
+const STILL: Duration = Duration::from_secs(2);
 
 /// Stands for a row that was folded.
 type Print = (u64, u64);
@@ -49,29 +49,33 @@ pub(super) struct Comparison {
     printer: Printer,
     each: Vec<One>,
     findings: Findings,
+    /// Of the log when the comparison began: by its end, rows that are followed go as far.
+    head: Position,
 }
 
 impl Comparison {
-    /// Learns how far the live rows go.
+    /// Learns how far the live rows go; those that cannot be compared are found now.
     pub async fn begin(inner: &Arc<Inner>) -> Result<Self, Error> {
+        let head = inner.feed.head().await?;
         let mut session = inner.backend.snapshot().await?;
         let marks = session.marks(Slot::Live, false).await?;
         session.rollback().await?;
-        let mut each = Vec::new();
+        let (mut each, mut findings) = (Vec::new(), Findings::default());
         for projection in &inner.projections {
-            let mark = mark_of(&marks, projection.name())?;
-            if mark.version != projection.version() {
-                return Err(Error::Superseded { name: projection.name().to_owned() });
+            let name = projection.name();
+            match comparable(mark_of(&marks, name), projection.version(), &inner.feed.incarnation())
+            {
+                Err(why) => findings.note(None, name, format!("{why}; it was not compared")),
+                Ok(mark) => each.push(One {
+                    target: mark.position,
+                    folding: Folding::of(projection.as_ref()),
+                    prints: HashMap::new(),
+                    rows: 0,
+                }),
             }
-            each.push(One {
-                target: mark.position,
-                folding: Folding::of(projection.as_ref()),
-                prints: HashMap::new(),
-                rows: 0,
-            });
         }
         let inner = Arc::clone(inner);
-        Ok(Self { inner, printer: Printer::default(), each, findings: Findings::default() })
+        Ok(Self { inner, printer: Printer::default(), each, findings, head })
     }
 
     /// Folds a page as far as the live rows go.
@@ -88,26 +92,7 @@ impl Comparison {
 
     /// Catches up with rows that were written meanwhile, and compares all of them in one state.
     pub async fn end(mut self) -> Result<(BTreeMap<&'static str, Position>, u64, Findings), Error> {
-        let waiting = Instant::now();
-        let mut session = loop {
-            let mut session = self.inner.backend.snapshot().await?;
-            let marks = session.marks(Slot::Live, false).await?;
-            let mut behind = None;
-            for one in &mut self.each {
-                let name = one.folding.name;
-                let mark = mark_of(&marks, name)?;
-                if mark.position < one.target {
-                    behind = Some((name, one.target));
-                }
-                one.target = mark.position.max(one.target);
-            }
-            let Some((name, position)) = behind else { break session };
-            session.rollback().await?;
-            if waiting.elapsed() > PATIENCE {
-                return Err(Error::Behind { name: name.to_owned(), position, waited: PATIENCE });
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
+        let (mut session, marks) = self.caught_up().await?;
         let head = self.inner.feed.head().await?;
         let least = self.each.iter().map(|one| one.folding.reached).min().unwrap_or(0);
         let most = self.each.iter().map(|one| one.target).max().unwrap_or(0);
@@ -133,18 +118,78 @@ impl Comparison {
                 findings.note(None, name, problem);
                 continue;
             }
-            one.compare(session.as_mut(), &self.printer, &mut findings).await?;
+            let mark = mark_of(&marks, name);
+            if mark.is_none_or(|mark| mark.position != one.target) {
+                let problem = "its rows were replaced by older ones meanwhile; it was not compared";
+                findings.note(None, name, problem);
+                continue;
+            }
+            if let Some(problem) = mark.and_then(|mark| mark.problem.as_ref()) {
+                findings.note(None, name, format!("it stopped at {}: {problem}", one.target));
+            } else if one.target < self.head {
+                let problem =
+                    format!("it stands at {} of {} and goes no further", one.target, self.head);
+                findings.note(None, name, problem);
+            }
+            if let Err(error) = one.compare(session.as_mut(), &self.printer, &mut findings).await {
+                findings.note(None, name, format!("its rows cannot be read: {}", chain(&error)));
+                continue;
+            }
             compared.insert(name, one.target);
             rows += one.rows;
         }
         session.rollback().await?;
         Ok((compared, rows, findings))
     }
+
+    /// One state of all rows in which they go as far as the log did when the comparison began, and as
+    /// what was folded since; or in which those that do not go so far stand still.
+    async fn caught_up(&mut self) -> Result<(Box<dyn Session>, Vec<Mark>), Error> {
+        let (mut moved, mut stood) = (Instant::now(), None);
+        loop {
+            let mut session = self.inner.backend.snapshot().await?;
+            let marks = session.marks(Slot::Live, false).await?;
+            let mut behind = BTreeMap::new();
+            for one in &mut self.each {
+                let name = one.folding.name;
+                let mark = mark_of(&marks, name);
+                let position = mark.map_or(0, |mark| mark.position);
+                let is_stopped = mark.is_none_or(|mark| mark.problem.is_some());
+                if position < one.target.max(self.head) && !is_stopped {
+                    behind.insert(name, position);
+                }
+                one.target = position.max(one.target);
+            }
+            if stood.as_ref() != Some(&behind) {
+                (moved, stood) = (Instant::now(), Some(behind.clone()));
+            }
+            if behind.is_empty() || moved.elapsed() > STILL {
+                return Ok((session, marks));
+            }
+            session.rollback().await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
-fn mark_of<'m>(marks: &'m [Mark], name: &str) -> Result<&'m Mark, Error> {
-    let found = marks.iter().find(|mark| mark.name == name);
-    found.ok_or_else(|| Error::NoSuchProjection { name: name.to_owned() })
+fn mark_of<'m>(marks: &'m [Mark], name: &str) -> Option<&'m Mark> {
+    marks.iter().find(|mark| mark.name == name)
+}
+
+/// The mark, if rows under it can be held against a fold; else why not.
+fn comparable<'m>(
+    mark: Option<&'m Mark>,
+    version: i32,
+    incarnation: &str,
+) -> Result<&'m Mark, String> {
+    let Some(mark) = mark else { return Err("there is no such read model".to_owned()) };
+    if mark.version != version {
+        return Err(format!("its rows are of version {}, and not of {version}", mark.version));
+    }
+    if mark.incarnation != incarnation {
+        return Err("its rows are of another life of the log".to_owned());
+    }
+    Ok(mark)
 }
 
 impl One {

@@ -50,7 +50,7 @@ pub struct Findings {
 
 impl Findings {
     /// Adds others.
-    pub(super) fn append(&mut self, others: Self) {
+    pub fn append(&mut self, others: Self) {
         self.total += others.total;
         let room = KEPT.saturating_sub(self.first.len());
         self.first.extend(others.first.into_iter().take(room));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proximity_projections::{Error, State, Views, boxed};
+use proximity_projections::{Error, State, Views, boxed, discard_damaged};
 
 use crate::on_both;
 use crate::support::*;
@@ -170,6 +170,10 @@ on_both! {
 async fn views_db_may_be_deleted_or_damaged_while_nothing_runs() {
     let site = Site::new(Kind::Sqlite).await;
     let position = site.append(vec![added("a", 4)]).await;
+    // Before anybody follows the log, there is nothing to read.
+    let views = site.views_of(counter()).await;
+    assert!(views.is_filling() && !views.serves(position, 10).await);
+    views.close().await;
     for damage in ["deleted", "damaged"] {
         let file = site.dir().join("views.db");
         for end in ["", "-wal", "-shm"] {
@@ -185,8 +189,51 @@ async fn views_db_may_be_deleted_or_damaged_while_nothing_runs() {
         let runner = views.follow();
         caught_up(&views, position).await;
         assert_eq!(counts(&site).await, (4, 1, 1), "{damage}");
+        assert!(!views.is_filling() && views.serves(position, 10).await);
         runner.stop().await;
         views.close().await;
     }
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_is_found_later_is_noted_and_mended_by_the_next_start() {
+    let site = Site::new(Kind::Sqlite).await;
+    let many = (0..2_000).map(|number| added(&format!("a{number}"), 1)).collect();
+    let position = site.append(many).await;
+    let views = site.views_of(counter()).await;
+    let runner = views.follow();
+    caught_up(&views, position).await;
+    let whole = counts(&site).await;
+    runner.stop().await;
+    views.close().await;
+    // Every page but the first few, which hold what is read at the start.
+    let file = site.dir().join("views.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let damaged = bytes.len() / 4;
+    assert!(damaged > 16_384, "the rows take many pages");
+    bytes[damaged..].fill(b'x');
+    std::fs::write(&file, bytes).unwrap();
+
+    let views = site.views_of(counter()).await;
+    let runner = views.follow();
+    let found = views.verify("counter", silent()).await;
+    assert!(found.is_err(), "{found:?}");
+    assert!(!views.serves(position, 10).await);
+    runner.stop().await;
+    views.close().await;
+    // Others may have the file open: only a server that has the log to itself throws it away.
+    let views = site.views_of(counter()).await;
+    assert!(!views.serves(position, 10).await);
+    views.close().await;
+
+    discard_damaged(&site.location).unwrap();
+    let views = site.views_of(counter()).await;
+    let runner = views.follow();
+    caught_up(&views, position).await;
+    assert_eq!(counts(&site).await, whole);
+    assert!(views.serves(position, 10).await);
+    runner.stop().await;
+    views.close().await;
     site.end().await;
 }

@@ -11,7 +11,7 @@ use proximity_domain::plan::Kind as OperationKind;
 use proximity_domain::{OperationId, UserId};
 use proximity_eventstore::{Append, Lane, Position, Recorded, StreamAppend};
 use proximity_projections::replay::{self, Until};
-use proximity_projections::{Error, Feed};
+use proximity_projections::{Error, Feed, Location, Views};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -308,6 +308,52 @@ on_both! {
         assert_eq!(report.findings.total, 6);
         runner.stop().await;
         views.close().await;
+    }
+}
+
+on_both! {
+    a_check_that_reads_only_finds_what_it_cannot_compare_and_leaves_it_as_it_is(site) {
+        assert!(Views::open_read_only(&site.location, site.feed()).await.unwrap().is_none());
+        if let Location::Sqlite { dir } = &site.location {
+            assert!(!dir.join("views.db").exists());
+        }
+        let views = site.views().await;
+        let runner = views.follow();
+        fill(&site).await;
+        let head = site.store.head().await.unwrap();
+        caught_up(&views, head).await;
+        runner.stop().await;
+        views.close().await;
+        let check = async || {
+            let views = Views::open_read_only(&site.location, site.feed()).await.unwrap().unwrap();
+            let report = views.check(silent()).await.unwrap();
+            views.close().await;
+            report
+        };
+        let clean = check().await;
+        assert_eq!(clean.findings.first, []);
+        assert!(clean.compared.values().all(|position| *position == head), "{clean:?}");
+        let live = "slot = 'live'";
+        for (plant, subject, problem) in [
+            (format!("update checkpoints set problem = 'x' where name = 'hosts' and {live}"), "hosts", "it stopped at"),
+            (format!("update checkpoints set problem = null where {live}; delete from operations; update checkpoints set position = 0 where name = 'operations' and {live}"), "operations", "it stands at 0 of"),
+            (format!("update checkpoints set incarnation = 'other' where name = 'backups' and {live}"), "backups", "of another life of the log"),
+            (format!("update checkpoints set version = 99 where name = 'hosts' and {live}"), "hosts", "its rows are of version 99"),
+            (format!("delete from checkpoints where name = 'applications' and {live}"), "applications", "there is no such read model"),
+        ] {
+            site.tamper(&plant).await;
+            for _ in 0..2 {
+                let report = check().await;
+                let found = |one: &replay::Finding| one.subject == subject && one.problem.contains(problem);
+                assert!(report.findings.first.iter().any(found), "{plant}: {report:#?}");
+            }
+        }
+        if site.kind == Kind::Sqlite {
+            site.tamper("update leases set id = cast(id as blob)").await;
+            let report = check().await;
+            let found = |one: &replay::Finding| one.problem.starts_with("its rows cannot be read");
+            assert!(report.findings.first.iter().any(found), "{report:#?}");
+        }
     }
 }
 

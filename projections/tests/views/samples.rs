@@ -111,6 +111,7 @@ impl Sample {
 
     pub fn plan(&self) -> Plan {
         Plan::Deploy(Box::new(DeployPlan {
+            agreed: false,
             guest: self.guest(),
             holdings: self.holdings(),
             source: Source::Oci {

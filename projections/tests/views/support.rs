@@ -129,6 +129,7 @@ pub async fn append(store: &Store, streams: Vec<StreamAppend>) -> Position {
 /// Events of the domain for one stream.
 pub fn stream<E: DomainEvent>(aggregate_type: &str, id: &str, events: &[E]) -> StreamAppend {
     StreamAppend {
+        metadata: None,
         aggregate_type: aggregate_type.to_owned(),
         aggregate_id: id.to_owned(),
         expected: Expected::Any,
@@ -146,6 +147,7 @@ pub fn stream<E: DomainEvent>(aggregate_type: &str, id: &str, events: &[E]) -> S
 /// One event as raw text.
 pub fn raw(aggregate_type: &str, id: &str, event_type: &str, payload: &str) -> StreamAppend {
     StreamAppend {
+        metadata: None,
         aggregate_type: aggregate_type.to_owned(),
         aggregate_id: id.to_owned(),
         expected: Expected::Any,

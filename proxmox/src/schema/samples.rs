@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use proximity_commands::ports::{
-    GuestAddress, GuestConfig, NewBackup, NewCopy, NewGuest, NewRestored, Span, Upid,
+    GuestAddress, GuestConfig, NewBackup, NewCopy, NewGuest, NewRestored, Process, Span, Upid,
 };
 use proximity_domain::backup::{Compression, Mode};
 use proximity_domain::{Cores, Gibibytes, Mebibytes, NodeName, Resources, Vmid};
 
 use crate::request::{self, Request};
-use crate::{copy, create, oci, rights, usage};
+use crate::{archived, copy, create, oci, rights, usage};
 
 /// A request, and the values of its path's placeholders.
 type Sample = (Request, Vec<String>);
@@ -35,8 +35,7 @@ pub(crate) fn guest(vmid: Vmid) -> NewGuest {
         unprivileged: true,
         features: None,
         protection: true,
-        entrypoint: None,
-        environment: BTreeMap::new(),
+        process: Process::default(),
     }
 }
 
@@ -63,10 +62,10 @@ fn guests() -> Vec<NewGuest> {
     full.protection = false;
     let mut image = guest(Vmid::MIN);
     image.archive = "local:vztmpl/nginx_1.29.tar".to_owned();
-    image.entrypoint = Some("/docker-entrypoint.sh nginx -g 'daemon off;'".to_owned());
-    image.environment = BTreeMap::from([
+    image.process.entrypoint = Some("/docker-entrypoint.sh nginx -g 'daemon off;'".to_owned());
+    image.process.environment = BTreeMap::from([
         ("A".to_owned(), String::new()),
-        ("B_2".to_owned(), "two words, a comma = and more\nlines\té".to_owned()),
+        ("B_2".to_owned(), "two words, a comma = and\ta tab é".to_owned()),
     ]);
     image.address = GuestAddress::Static {
         address: "2001:db8::5".parse().unwrap(),
@@ -145,8 +144,8 @@ pub(super) fn all() -> Vec<Sample> {
             (copy::copy(&node, vmid, &a_copy(None)), at()),
             (copy::copy(&node, vmid, &a_copy(Some(snapshot))), at()),
             (copy::set_networks(&node, vmid, &nets, digest).unwrap(), at()),
-            (create::restore(&node, &restored(vmid, false)), at_node()),
-            (create::restore(&node, &restored(vmid, true)), at_node()),
+            (create::restore(&node, &restored(vmid, false)).unwrap(), at_node()),
+            (create::restore(&node, &restored(vmid, true)).unwrap(), at_node()),
             (request::destroy(&node, vmid), at()),
             (request::tasks(&node, vmid, "active", 0, 500), at_node()),
             (request::tasks(&node, vmid, "archive", 500, 500), at_node()),
@@ -171,6 +170,7 @@ pub(super) fn all() -> Vec<Sample> {
         request::delete_volume(&node, "local", volume),
         vec![node.to_string(), "local".to_owned(), volume.to_owned()],
     ));
+    samples.push((archived::request(&node, volume), at_node()));
     let at_task = || vec![node.to_string(), upid.0.clone()];
     samples.extend([
         (request::task(&node, &upid), at_task()),
@@ -182,6 +182,7 @@ pub(super) fn all() -> Vec<Sample> {
         for content in ["vztmpl", "backup"] {
             samples.push((request::volumes(&node, storage, content), at()));
         }
+        samples.push((request::backup_defaults(&node, storage), at_node()));
         for reference in ["docker.io/library/nginx:1.29", "ghcr.io/a/b-c_d:v1.0-x", "alpine:3"] {
             samples.push((oci::pull(&node, storage, reference, "image_1"), at()));
         }
@@ -197,7 +198,7 @@ pub(super) fn all() -> Vec<Sample> {
     };
     for guest in guests() {
         samples.push((create::request(&node, &guest).unwrap(), at_node()));
-        if let Some(request) = oci::process(&node, &guest, &created).unwrap() {
+        if let Some(request) = oci::process(&node, guest.vmid, &guest.process, &created).unwrap() {
             samples.push((request, vec![node.to_string(), guest.vmid.to_string()]));
         }
     }

@@ -77,8 +77,7 @@ fn guest(number: i64) -> NewGuest {
         unprivileged: true,
         features: None,
         protection: false,
-        entrypoint: None,
-        environment: BTreeMap::new(),
+        process: Process::default(),
     }
 }
 

@@ -106,7 +106,11 @@ async fn nothing_that_was_not_sent_is_unknown() {
     let refused =
         Server::start(|_, _| Act::Reply("595 Connection refused".into(), "".into())).await;
     let error = refused.client().start(&node(), vmid()).await.unwrap_err();
-    assert!(matches!(error, HypervisorError::Retryable { .. }), "{error:?}");
+    assert!(matches!(error, HypervisorError::Unreachable { .. }), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        "POST /nodes/pve1/lxc/{vmid}/status/start: 595 Connection refused"
+    );
     assert_eq!(refused.calls().len(), 1);
 }
 
@@ -249,18 +253,89 @@ async fn a_write_whose_log_in_takes_too_long_is_never_sent() {
     assert_eq!((server.logins(), server.calls().len()), (1, 0));
 }
 
+/// Left out is only what the quorate cluster itself calls offline, and what does not answer.
 #[tokio::test]
-async fn a_node_that_cannot_be_asked_for_its_tasks_is_an_error() {
-    let server = Server::start(|_, seen| match seen.call().as_str() {
-        "GET /nodes" => {
-            data(r#"[{"node":"pve1","status":"online"},{"node":"pve2","status":"offline"}]"#)
+async fn a_node_that_cannot_be_asked_for_its_tasks_is_an_error_unless_the_cluster_has_lost_it() {
+    for (quorate, online, answers, left_out) in [
+        (1, "0", false, true),
+        (1, "0", true, false),
+        (1, "1", false, false),
+        (1, "null", false, false),
+        (0, "0", false, false),
+    ] {
+        let server = Server::start(move |_, seen| match seen.call().as_str() {
+            "GET /nodes" => {
+                data(r#"[{"node":"pve1","status":"online"},{"node":"pve2","status":"offline"}]"#)
+            }
+            "GET /cluster/status" => data(&format!(
+                r#"[{{"type":"cluster","name":"lab","quorate":{quorate}}},
+                    {{"type":"node","name":"pve1","online":1}},
+                    {{"type":"node","name":"pve2","online":{online}}}]"#
+            )),
+            "GET /nodes/pve1/tasks" => data("[]"),
+            _ if answers => Act::Reply("500 it is not well".into(), String::new()),
+            _ => Act::Reply("595 No route to host".into(), String::new()),
+        })
+        .await;
+        match server.client().tasks_of(vmid()).await {
+            Ok(tasks) => assert!(left_out && tasks.is_empty(), "{quorate} {online} {answers}"),
+            Err(error) => {
+                assert!(!left_out, "{quorate} {online} {answers}: {error}");
+                let named = error.to_string().contains("GET /nodes/pve2/tasks: 595");
+                assert_eq!(named, !answers, "{error}");
+            }
         }
-        "GET /nodes/pve1/tasks" => data("[]"),
-        _ => Act::Reply("595 No route to host".into(), String::new()),
-    })
-    .await;
-    let error = server.client().tasks_of(vmid()).await.unwrap_err();
-    assert!(matches!(error, HypervisorError::Retryable { .. }), "{error:?}");
+    }
+}
+
+/// A node that does not hold the container answers `OK` and starts nothing.
+#[tokio::test]
+async fn a_backup_that_was_passed_over_started_nothing_and_is_no_open_outcome() {
+    let backup = NewBackup {
+        vmid: vmid(),
+        storage: "local".to_owned(),
+        mode: "snapshot".parse().unwrap(),
+        compression: "zstd".parse().unwrap(),
+        notes: "operation=1".to_owned(),
+    };
+    let server = Server::start(|_, _| data(r#""OK""#)).await;
+    let error = server.client().back_up(&node(), &backup).await.unwrap_err();
+    assert!(matches!(error, HypervisorError::NoGuest { .. }), "{error:?}");
+    let server = Server::start(|_, _| data(r#""KO""#)).await;
+    let error = server.client().back_up(&node(), &backup).await.unwrap_err();
+    assert!(matches!(error, HypervisorError::Unknown { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_description_that_is_too_long_is_refused_before_it_is_sent() {
+    let server = Server::start(|_, _| data("null")).await;
+    let client = server.client();
+    let long = "é".repeat(8_193);
+    let restored = NewRestored {
+        vmid: vmid(),
+        archive: "local:backup/vzdump-lxc-101-2026_11_29-10_00_00.tar.zst".to_owned(),
+        storage: "local".to_owned(),
+        description: long.clone(),
+        overwrite: false,
+    };
+    let copy = NewCopy {
+        vmid: vmid(),
+        hostname: "copy".parse().unwrap(),
+        description: long.clone(),
+        snapshot: None,
+    };
+    for refused in [
+        client.restore(&node(), &restored).await.map(drop),
+        client.copy(&node(), vmid(), &copy).await.map(drop),
+        client.set_description(&node(), vmid(), &long, "d").await,
+    ] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, HypervisorError::Permanent { .. }), "{error:?}");
+        assert!(error.to_string().contains("longer than 8192 characters"), "{error}");
+    }
+    assert!(server.calls().is_empty());
+    client.set_description(&node(), vmid(), &long[..8_192 * 2], "d").await.unwrap();
+    assert_eq!(server.calls().len(), 1);
 }
 
 #[tokio::test]

@@ -40,14 +40,17 @@ impl App {
             }
         };
         let head = *self.store.watch_head().borrow();
-        let near = head.saturating_sub(self.views.position()) <= NEAR;
+        let near = self.views.serves(head, NEAR).await;
+        // A round that failed is said in the log once, and here for as long as it lasts.
+        let sealed = self.store.seal_state().is_none_or(|state| state.trouble.is_none());
         let word = |well: bool| if well { "connected" } else { "unavailable" };
         Health {
-            status: if writable && near { "healthy" } else { "degraded" },
+            status: if writable && near && sealed { "healthy" } else { "degraded" },
             service: "proximity",
             version: env!("CARGO_PKG_VERSION"),
             database: word(writable),
             cache: word(near),
+            seals: if sealed { "sealed" } else { "failing" },
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What the log is sealed with: a key made from the master key, and the place where heads go.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use proximity_commands::keys::{MasterKeys, Purpose};
-use proximity_eventstore::{Error, HeadsDir, Sealing, Store, Trusted};
+use proximity_commands::keys::{Keyring, MasterKeys, Purpose};
+use proximity_domain::keys::{Event, STREAM};
+use proximity_eventstore::{Error, Position, Sealing, Store, Trusted};
 use uuid::Uuid;
 
 use crate::config::Config;
@@ -15,6 +17,8 @@ pub struct SigningKeys {
     pub current: SigningKey,
     /// Public halves of those that only signed before.
     pub earlier: Vec<VerifyingKey>,
+    /// And of those that were destroyed, each with the name of its generation.
+    pub destroyed: Vec<(String, VerifyingKey)>,
 }
 
 impl SigningKeys {
@@ -25,19 +29,43 @@ impl SigningKeys {
         let all = keys.derive_all(Purpose::SealSigning);
         let held = all.iter().skip(1).map(|key| signing(key.bytes()).verifying_key());
         // A key that was destroyed signs nothing any more; what it signed still counts.
-        let gone = keys.retired_seal_keys();
-        let gone = gone.iter().filter_map(|public| VerifyingKey::from_bytes(public).ok());
-        Self { current, earlier: held.chain(gone).collect() }
+        let gone = keys.retired_ids().into_iter().zip(keys.retired_seal_keys());
+        let gone = gone
+            .filter_map(|(id, public)| Some((id, VerifyingKey::from_bytes(&public).ok()?)))
+            .collect();
+        Self { current, earlier: held.collect(), destroyed: gone }
+    }
+
+    /// All that signed before, destroyed ones included.
+    fn before(&self) -> Vec<VerifyingKey> {
+        let gone = self.destroyed.iter().map(|(_, key)| *key);
+        self.earlier.iter().copied().chain(gone).collect()
     }
 
     /// All public halves, the current one first.
     pub fn public(&self) -> Vec<VerifyingKey> {
-        std::iter::once(self.current.verifying_key()).chain(self.earlier.iter().copied()).collect()
+        std::iter::once(self.current.verifying_key()).chain(self.before()).collect()
     }
 
-    /// Whose signatures count.
-    pub fn trusted(&self) -> Trusted {
-        Trusted::new(self.public())
+    /// Whose signatures count; those of destroyed keys only for what was signed before, as the log says.
+    pub async fn trusted(&self, store: &Store) -> Result<Trusted, Error> {
+        let held = std::iter::once(self.current.verifying_key()).chain(self.earlier.clone());
+        let mut trusted = Trusted::new(held);
+        if self.destroyed.is_empty() {
+            return Ok(trusted);
+        }
+        let events = store.load_stream("keys", STREAM).await?;
+        let ended = |generation: &str| -> Option<Position> {
+            let is_it = |event: &Event| matches!(event, Event::Destroyed { generation: gone } if gone == generation);
+            let found = events.iter().find(|event| {
+                serde_json::from_str::<Event>(&event.payload).is_ok_and(|event| is_it(&event))
+            });
+            Some(found?.position)
+        };
+        for (generation, key) in &self.destroyed {
+            trusted = trusted.and_destroyed(*key, ended(generation));
+        }
+        Ok(trusted)
     }
 }
 
@@ -47,19 +75,40 @@ pub fn heads_dir(config: &Config) -> PathBuf {
 }
 
 /// Switches sealing on; `server` tells this server's heads from those of others.
-pub fn start(
-    config: &Config,
-    store: &Store,
-    keys: &SigningKeys,
-    server: Uuid,
-) -> Result<(), Error> {
-    let dir = HeadsDir::new(heads_dir(config));
-    tracing::debug!(heads = %dir.path().display(), "the log is sealed");
+pub fn start(config: &Config, store: &Store, keys: &Keyring, server: Uuid) -> Result<(), Error> {
+    let dir = heads_dir(config);
+    tracing::debug!(heads = %dir.display(), "the log is sealed");
+    let derive = |keys: &Keyring| {
+        let keys = SigningKeys::derive(&keys.keys());
+        (keys.current.clone(), keys.before())
+    };
+    let (key, earlier) = derive(keys);
+    let keys = keys.clone();
     store.seal_with(Sealing {
-        key: keys.current.clone(),
-        earlier: keys.earlier.clone(),
-        heads: Some(dir.path().to_owned()),
+        key,
+        earlier,
+        renewed: Some(Arc::new(move || derive(&keys))),
+        heads: Some(dir),
         server: server.simple().to_string(),
         every: Sealing::EVERY,
     })
+}
+
+/// Seals what is stored and publishes its head, while no server runs.
+pub async fn seal_once(
+    config: &Config,
+    store: Store,
+    keys: &SigningKeys,
+    server: Uuid,
+) -> Result<(), Error> {
+    store.seal_with(Sealing {
+        key: keys.current.clone(),
+        earlier: keys.before(),
+        renewed: None,
+        heads: Some(heads_dir(config)),
+        server: server.simple().to_string(),
+        every: Sealing::EVERY,
+    })?;
+    store.close().await;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use proximity_eventstore::{HeadsDir, VerifyProgress, VerifyReport, verify};
+use proximity_eventstore::{Error, HeadsDir, VerifyProgress, VerifyReport, verify};
 use tokio::sync::watch;
 
 use super::App;
@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Finished {
     pub at: SystemTime,
-    /// What it saw; `None` when the store did not answer.
-    pub report: Option<Arc<VerifyReport>>,
+    /// What it saw, or why it could not look.
+    pub report: Result<Arc<VerifyReport>, String>,
 }
 
 /// What is known at one moment.
@@ -57,7 +57,7 @@ impl Verification {
                 let stopping = run.stopping.clone();
                 let report = tokio::select! {
                     report = look(&run) => report,
-                    () = stopping.cancelled() => None,
+                    () = stopping.cancelled() => Err("the server stops".to_owned()),
                 };
                 run.verification.finish(report);
             });
@@ -73,7 +73,7 @@ impl Verification {
     fn starts(&self, max_age: Duration) -> bool {
         let mut state = self.state();
         let fresh = |finished: &Finished| {
-            finished.report.is_some() && finished.at.elapsed().unwrap_or_default() < max_age
+            finished.report.is_ok() && finished.at.elapsed().unwrap_or_default() < max_age
         };
         if state.running.is_some() || state.finished.as_ref().is_some_and(fresh) {
             return false;
@@ -83,7 +83,7 @@ impl Verification {
         true
     }
 
-    fn finish(&self, report: Option<VerifyReport>) {
+    fn finish(&self, report: Result<VerifyReport, String>) {
         let mut state = self.state();
         state.running = None;
         state.finished = Some(Finished { at: SystemTime::now(), report: report.map(Arc::new) });
@@ -92,11 +92,15 @@ impl Verification {
     }
 }
 
-async fn look(app: &Arc<App>) -> Option<VerifyReport> {
-    let trusted = SigningKeys::derive(&app.keys.keys()).trusted();
+async fn look(app: &Arc<App>) -> Result<VerifyReport, String> {
+    let keys = SigningKeys::derive(&app.keys.keys());
     let dir = HeadsDir::new(heads_dir(&app.config));
     let progress = |progress| app.verification.state().running = Some(progress);
-    match verify(&app.store, &trusted, Some(dir), progress).await {
+    let report = match keys.trusted(&app.store).await {
+        Ok(trusted) => verify(&app.store, &trusted, Some(dir), progress).await,
+        Err(error) => Err(error),
+    };
+    match report {
         Ok(report) => {
             if let Some(fault) = &report.first_break {
                 tracing::error!(
@@ -107,11 +111,19 @@ async fn look(app: &Arc<App>) -> Option<VerifyReport> {
                     fault.detail
                 );
             }
-            Some(report)
+            Ok(report)
         }
         Err(error) => {
             tracing::error!(error = chain(&error), "the log could not be verified");
-            None
+            Err(reason(&error))
         }
+    }
+}
+
+/// What an administrator is told; the chain behind it is in the server's log only.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Io { path, source } => format!("cannot read {}: {}", path.display(), source.kind()),
+        other => other.to_string(),
     }
 }

@@ -24,11 +24,16 @@ pub enum Command {
     Verify(verify::Wanted),
     /// Print the public keys with which the log can be verified elsewhere
     Key,
-    /// Say that the log was restored from a backup on purpose, while no server runs
+    /// Say that the log was restored from a backup on purpose, or that heads were lost, while no server
+    /// runs
     Restored {
-        /// What was restored, and why; it is kept beside the heads
+        /// What was restored or lost, and why; it is kept beside the heads
         #[arg(long, value_name = "TEXT")]
         note: String,
+        /// Also when the log is not as it was sealed: what is wrong is signed, and shown for ever;
+        /// heads that are gone are no longer missed
+        #[arg(long)]
+        accept_breaks: bool,
     },
 }
 
@@ -41,6 +46,8 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
         Command::Diff(args) => diff::run(args, config, format).await,
         Command::Verify(wanted) => verify::run(wanted, config, format).await,
         Command::Key => verify::show_keys(config, format).await,
-        Command::Restored { note } => verify::restored(&note, config, format).await,
+        Command::Restored { note, accept_breaks } => {
+            verify::restored(&note, accept_breaks, config, format).await
+        }
     }
 }

@@ -1,25 +1,28 @@
 //! `proximity backup`: everything that is in the database, in one file, and back.
 
+mod restoring;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use proximity_commands::Actor;
 use proximity_commands::policy::Admin;
 use proximity_commands::restored::Restoration;
-use proximity_commands::secrets::Secrets;
 use proximity_domain::log::{Event, Restored, STREAM};
 use proximity_eventstore::backup::{
-    BackupFile, BackupReader, Beginning, Digests, Header, Item, Section, Sink, Trailer, restore,
+    BackupFile, BackupReader, Beginning, Digests, Header, Item, Section, Sink, Trailer,
+    must_be_empty, restore,
 };
 use proximity_projections::Replay;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::{Failure, Settings};
 use crate::control::{self, Request};
 use crate::moment::rfc3339;
-use crate::{app, stores};
+use crate::stores;
 
 /// What can be done with backups of Proximity itself.
 #[derive(Debug, clap::Subcommand)]
@@ -38,6 +41,12 @@ pub enum Command {
     Restore {
         /// The file
         file: PathBuf,
+        /// What is kept beside the heads about it
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+        /// Also when its log is not as it was sealed: what is wrong is signed, and shown for ever
+        #[arg(long, requires = "note")]
+        accept_breaks: bool,
     },
     /// Show what a restored installation found different, and what it would go on with
     Status,
@@ -53,9 +62,12 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
             let verified = blocking(move || read(&file)).await?;
             show(&verified, None, format)
         }
-        Command::Restore { file } => put_back(config, file, format).await,
+        Command::Restore { file, note, accept_breaks } => {
+            let note = note.unwrap_or_else(|| "restored from a backup".to_owned());
+            put_back(config, file, &Said { note, accept_breaks }, format).await
+        }
         Command::Status => status(config, format).await,
-        Command::Confirm => confirm(config).await,
+        Command::Confirm => confirm(config, format).await,
     }
 }
 
@@ -83,8 +95,10 @@ impl Sink for Replaying {
 
 async fn create(config: &Settings, path: PathBuf, format: Format) -> Result<(), Failure> {
     let started = Instant::now();
-    let store = stores::open_read_only(config).await.map_err(unavailable)?;
     let file = BackupFile::create(&path).map_err(anyhow::Error::from)?;
+    // First, so that the backup itself says that it was made.
+    note(config, Act::CreateBackup, &path.display().to_string()).await?;
+    let store = stores::open_read_only(config).await.map_err(unavailable)?;
     let sink = Replaying { file, replay: Replay::default() };
     let exported = store.export(sink).await;
     store.close().await;
@@ -127,7 +141,18 @@ fn state(replay: Replay) -> anyhow::Result<Digests> {
     Ok(Digests(found.into_iter().map(section).collect()))
 }
 
-async fn put_back(config: &Settings, path: PathBuf, format: Format) -> Result<(), Failure> {
+/// What whoever restores says about it.
+struct Said {
+    note: String,
+    accept_breaks: bool,
+}
+
+async fn put_back(
+    config: &Settings,
+    path: PathBuf,
+    said: &Said,
+    format: Format,
+) -> Result<(), Failure> {
     let started = Instant::now();
     config.ensure_data()?;
     let checked = path.clone();
@@ -151,6 +176,10 @@ async fn put_back(config: &Settings, path: PathBuf, format: Format) -> Result<()
         metadata: Actor::system("cli").metadata("backup.restore").to_json(),
     };
     let location = stores::options(config).location;
+    must_be_empty(&location).await.map_err(anyhow::Error::from)?;
+    // Signed before the target is touched: a log that does not verify is not put there, and a crash
+    // leaves no log that nobody has signed for.
+    let signed = restoring::sign(config, &path, beginning.clone(), said).await?;
     restore(&location, &path, beginning).await.map_err(anyhow::Error::from)?;
     // What stands in the database now is replayed once more: it is what will be served.
     let replayed = replay_store(config, header.position).await?;
@@ -158,17 +187,16 @@ async fn put_back(config: &Settings, path: PathBuf, format: Format) -> Result<()
         let text = "the restored events come to another state than the backup's";
         return Err(Failure::Failed(anyhow::anyhow!(text)));
     }
-    let signed = match key_fits(config).await {
-        Ok(()) => Ok(super::verify::sign_restore(config, "restored from a backup").await?),
-        Err(problem) => Err(problem),
-    };
+    if let Ok(keys) = &signed {
+        super::verify::begin_life(keys, config).await?;
+    }
     show(&(header, trailer), Some(started), format)?;
     if format == Format::Table {
         let key = match &signed {
-            Ok(()) => "The master key in place opens its secrets.".to_owned(),
+            Ok(_) => "The master key in place opens its secrets.".to_owned(),
             Err(problem) => format!(
-                "Before the first start, put the master key back, and say that this is a restoration \
-                 with `proximity audit restored`: {problem}"
+                "Nobody has verified or signed for this log yet. Before the first start, put the \
+                 master key back, and run `proximity audit restored --note TEXT`: {problem}"
             ),
         };
         tell(&format!(
@@ -202,14 +230,6 @@ async fn replay_store(config: &Settings, to: u64) -> Result<Digests, Failure> {
     }
     store.close().await;
     Ok(state(replay)?)
-}
-
-async fn key_fits(config: &Settings) -> Result<(), String> {
-    let store = stores::open_read_only(config).await.map_err(|error| error.to_string())?;
-    let keys = app::open_keys(config, &store).await.map_err(|error| format!("{error:#}"))?;
-    let checked = Secrets::check(store.clone(), keys).await;
-    store.close().await;
-    checked.map(drop).map_err(|error| crate::http::problem::chain(&error))
 }
 
 fn show(
@@ -259,7 +279,13 @@ async fn status(config: &Settings, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn confirm(config: &Settings) -> Result<(), Failure> {
+async fn confirm(config: &Settings, format: Format) -> Result<(), Failure> {
+    confirm_quietly(config).await?;
+    print!("{}", render(&[json!({ "restore": "confirmed" })], &["restore"], format)?);
+    Ok(())
+}
+
+async fn confirm_quietly(config: &Settings) -> Result<(), Failure> {
     if let Some(answer) = control::ask(config, &Request::ConfirmRestore).await? {
         return answer.map(drop).map_err(|problem| Failure::Failed(anyhow::anyhow!(problem)));
     }

@@ -2,11 +2,12 @@
 
 mod rights;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proximity_commands::Secret;
 use proximity_commands::clock::SystemClock;
-use proximity_commands::ports::Hypervisors as _;
+use proximity_commands::ports::{HypervisorError, Hypervisors as _};
 use proximity_commands::secrets::Secrets;
 use proximity_domain::HostId;
 use proximity_eventstore::{Error as StoreError, HeadsDir, Rights, Store};
@@ -98,6 +99,9 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                                 }
                                 let result = reach(&commands, id).await;
                                 note("host", result.map(named).map_err(named));
+                                for text in retentions(&commands, id).await {
+                                    note("backup storage", Ok(named(text)));
+                                }
                             }
                         }
                     }
@@ -207,6 +211,35 @@ async fn reach(commands: &Commands, host: HostId) -> Result<String, String> {
         identity.cluster,
         nodes.len()
     ))
+}
+
+/// The storages whose own retention limits the number of backups: a warning, not a fault, since there
+/// may be room for all that are wanted.
+async fn retentions(commands: &Commands, host: HostId) -> BTreeSet<String> {
+    let asked = async {
+        let hypervisor = commands.directory.of(host).await?;
+        let mut found = BTreeSet::new();
+        for node in hypervisor.nodes().await?.iter().filter(|node| node.online) {
+            for storage in hypervisor.storages(&node.name).await? {
+                if !storage.content.iter().any(|kind| kind == "backup") {
+                    continue;
+                }
+                if let Some(rules) = hypervisor.retention(&node.name, &storage.name).await? {
+                    found.insert(format!(
+                        "storage {} keeps only {rules} of each guest: Proxmox refuses a backup \
+                         beyond that, see \"Backups of applications by schedule\" in OPERATING.md",
+                        storage.name
+                    ));
+                }
+            }
+        }
+        Ok::<_, HypervisorError>(found)
+    };
+    match asked.await {
+        Ok(found) => found,
+        // A host that cannot be asked is a finding of the check before.
+        Err(error) => BTreeSet::from([format!("its backup storages cannot be looked at: {error}")]),
+    }
 }
 
 fn data_directory(config: &Settings) -> Result<String, String> {

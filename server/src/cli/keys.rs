@@ -15,6 +15,7 @@ use proximity_domain::keys::{Keys, STREAM};
 use proximity_eventstore::Store;
 use serde_json::{Value, json};
 
+use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::{Failure, Settings};
 use crate::app::{self, installation};
@@ -61,7 +62,12 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
     match command {
         Command::Status => status(config, format).await,
         Command::Rotate { grace, destroy } => rotate(config, grace, destroy, format).await,
-        Command::Destroy { generation } => destroy_one(config, &generation).await,
+        Command::Destroy { generation } => {
+            destroy_one(config, &generation).await?;
+            let row = json!({ "generation": generation, "state": "destroyed" });
+            print!("{}", render(&[row], &["generation", "state"], format)?);
+            Ok(())
+        }
         Command::ExportRecovery { file, code_stdin } => {
             export(config, &file, code_stdin, format).await
         }
@@ -157,6 +163,8 @@ async fn export(
     } else {
         Recovery::new_code().map_err(anyhow::Error::from)?
     };
+    // First: the master key leaves this machine with it.
+    note(config, Act::ExportRecovery, &file.display().to_string()).await?;
     let recovery = Recovery::seal(&keys, &installation, &code).map_err(anyhow::Error::from)?;
     let text = serde_json::to_string_pretty(&recovery).map_err(anyhow::Error::from)? + "\n";
     std::fs::File::options()

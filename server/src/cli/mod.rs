@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod keys;
 mod migrate;
+pub mod noted;
 mod operations;
 mod output;
 mod progress;
@@ -42,7 +43,8 @@ const EXIT_CODES: &str = "Exit codes:
   3  a setting is wrong or unknown
   4  the store, or the server that holds it, is not available
   5  there is no such thing
-  6  a check found something (doctor, projections verify, audit verify, audit replay --check)";
+  6  a check found something (doctor, projections verify, audit verify, audit replay --check,
+     or what is restored does not verify)";
 
 /// What threads that still block are given at the very end.
 const LAST_BREATH: Duration = Duration::from_millis(500);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proximity_projections::{BuildProgress, Error, OnProgress, Rebuild, Status};
 use serde_json::json;
 
+use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::progress::Bar;
 use super::{Failure, Settings, readers};
@@ -75,11 +76,13 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
         }
         Command::Rebuild { names, anew, checkpoint } => {
             let (names, options) = (known(names)?, Rebuild { anew, checkpoint });
+            note(config, Act::Rebuild, &names.join(" ")).await?;
             let rebuilt = views.rebuild_as(&borrowed(&names), options, progress()).await;
             print!("{}", render(&rebuilt.map_err(failure)?, &switched, format)?);
         }
         Command::SwitchBack { names } => {
             let names = known(names)?;
+            note(config, Act::SwitchBack, &names.join(" ")).await?;
             let back = views.switch_back(&borrowed(&names), progress()).await;
             print!("{}", render(&back.map_err(failure)?, &switched, format)?);
         }

@@ -4,17 +4,19 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
 use proximity_commands::keys::MasterKeys;
+use proximity_domain::log::{Event, STREAM};
 use proximity_eventstore::{
-    HeadsDir, Life, Store, Trusted, VerifyReport, key_id, parse_public_key, public_key_text,
-    record_restore, verify,
+    Began, Error, HeadsDir, Life, Restore, Store, Trusted, VerifyReport, key_id, parse_public_key,
+    public_key_text, record_restore, verify,
 };
 use serde_json::json;
 
 use super::output::{Format, render};
 use super::progress::Bar;
 use super::{Failure, Settings};
+use crate::app::installation::RunnerId;
 use crate::app::key_file;
-use crate::app::sealing::{SigningKeys, heads_dir};
+use crate::app::sealing::{SigningKeys, heads_dir, seal_once};
 use crate::stores;
 
 /// What a verification rests on.
@@ -30,12 +32,10 @@ pub struct Wanted {
 
 /// Compares the stored bytes with the sealed chain and the published heads; writes nothing.
 pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<(), Failure> {
-    let trusted = if wanted.keys.is_empty() {
-        SigningKeys::derive(&keys(config).await?).trusted()
-    } else {
-        let keys =
-            wanted.keys.iter().map(|text| public_key(text)).collect::<Result<Vec<_>, _>>()?;
-        Trusted::new(keys)
+    let given = wanted.keys.iter().map(|text| public_key(text)).collect::<Result<Vec<_>, _>>()?;
+    let own = match given.is_empty() {
+        true => Some(SigningKeys::derive(&keys(config)?)),
+        false => None,
     };
     if let Some(dir) = &wanted.heads
         && !dir.is_dir()
@@ -44,6 +44,10 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
     }
     let heads = HeadsDir::new(wanted.heads.unwrap_or_else(|| heads_dir(config)));
     let store = open(config).await?;
+    let trusted = match own {
+        Some(keys) => keys.trusted(&store).await.map_err(anyhow::Error::from)?,
+        None => Trusted::new(given),
+    };
     let bar = Bar::new();
     let on_progress = |progress: proximity_eventstore::VerifyProgress| {
         bar.show(progress.events_done, progress.events_total, progress.elapsed);
@@ -67,7 +71,7 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
 
 /// Prints the public keys that verify this log, for whoever verifies it elsewhere.
 pub async fn show_keys(config: &Settings, format: Format) -> Result<(), Failure> {
-    let keys = SigningKeys::derive(&keys(config).await?).public();
+    let keys = SigningKeys::derive(&keys(config)?).public();
     let row = |(index, key): (usize, &VerifyingKey)| json!({ "key_id": key_id(key), "public_key": public_key_text(key), "signs": index == 0 });
     let rows: Vec<_> = keys.iter().enumerate().map(row).collect();
     print!("{}", render(&rows, &["key_id", "public_key", "signs"], format)?);
@@ -75,27 +79,71 @@ pub async fn show_keys(config: &Settings, format: Format) -> Result<(), Failure>
 }
 
 /// Says that the log was restored from a backup on purpose: from now on it is another life of it.
-pub async fn restored(note: &str, config: &Settings, format: Format) -> Result<(), Failure> {
+pub async fn restored(
+    note: &str,
+    accept: bool,
+    config: &Settings,
+    format: Format,
+) -> Result<(), Failure> {
     if note.trim().is_empty() {
         return Err(Failure::Failed(anyhow::anyhow!("say in --note what was restored, and why")));
     }
-    let life = sign(config, note).await?;
+    let keys = SigningKeys::derive(&keys(config)?);
+    let store = stores::open(config).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
+    let life = sign_restore(&keys, &store, config, note, accept).await;
+    store.close().await;
+    let life = life?;
+    begin_life(&keys, config).await?;
     print!("{}", render(&[life], &["incarnation", "from", "position", "block", "note"], format)?);
     Ok(())
 }
 
-/// The same for a restoration by the program itself, which has given the log its incarnation.
-pub(super) async fn sign_restore(config: &Settings, note: &str) -> Result<(), Failure> {
-    sign(config, note).await.map(drop)
+/// Signs for a restored log, after a look at all of it. One that is not as it was sealed is only signed
+/// for when somebody accepts that.
+pub(super) async fn sign_restore(
+    keys: &SigningKeys,
+    store: &Store,
+    config: &Settings,
+    note: &str,
+    accept: bool,
+) -> Result<Life, Failure> {
+    let restore = Restore {
+        key: keys.current.clone(),
+        trusted: keys.trusted(store).await.map_err(anyhow::Error::from)?,
+        heads: HeadsDir::new(heads_dir(config)),
+        note: note.to_owned(),
+        began: began(store).await?,
+        accept,
+    };
+    record_restore(store, restore).await.map_err(|error| match error {
+        broken @ Error::NotAsSealed { .. } => Failure::Found(format!(
+            "{broken}. It is signed for all the same with --accept-breaks and a --note; every \
+             verification will go on showing the break"
+        )),
+        other => Failure::Failed(other.into()),
+    })
 }
 
-async fn sign(config: &Settings, note: &str) -> Result<Life, Failure> {
-    let keys = SigningKeys::derive(&keys(config).await?);
+/// Seals what the new life begins with, so that nothing is without proof until a server starts.
+pub(super) async fn begin_life(keys: &SigningKeys, config: &Settings) -> Result<(), Failure> {
+    let server = RunnerId::take(&config.data)?;
     let store = stores::open(config).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
-    let heads = HeadsDir::new(heads_dir(config));
-    let life = record_restore(&store, &keys.current, &heads, note).await;
-    store.close().await;
-    Ok(life.map_err(anyhow::Error::from)?)
+    Ok(seal_once(config, store, keys, server.id).await.map_err(anyhow::Error::from)?)
+}
+
+/// What the log itself says of its last restoration.
+async fn began(store: &Store) -> Result<Option<Began>, Failure> {
+    let events = store.load_stream("log", STREAM).await.map_err(anyhow::Error::from)?;
+    let restored =
+        events.iter().rev().find_map(|event| match serde_json::from_str(&event.payload) {
+            Ok(Event::Restored(restored)) => Some((event.position, restored)),
+            Ok(Event::RestoreConfirmed { .. }) | Err(_) => None,
+        });
+    Ok(restored.filter(|(at, restored)| *at == restored.position + 1).map(|(_, restored)| Began {
+        incarnation: restored.incarnation,
+        from: restored.previous,
+        position: restored.position,
+    }))
 }
 
 async fn open(config: &Settings) -> Result<Store, Failure> {
@@ -103,7 +151,7 @@ async fn open(config: &Settings) -> Result<Store, Failure> {
 }
 
 /// The master keys that there are; none is made.
-async fn keys(config: &Settings) -> Result<MasterKeys, Failure> {
+pub(super) fn keys(config: &Settings) -> Result<MasterKeys, Failure> {
     let opened = key_file(config).read().map_err(anyhow::Error::from);
     Ok(opened
         .map_err(|error| error.context("without the master key, name a public key with --key"))?)
@@ -152,6 +200,9 @@ fn shown(report: &VerifyReport, format: Format) -> Result<String, Failure> {
                     text.push_str(&format!(
                         "; ended with a restore, which left {left} events behind"
                     ));
+                }
+                if let Some(note) = &life.note {
+                    text.push_str(&format!("; {note}"));
                 }
                 rows.push(json!({ "what": "life", "found": text }));
             }

@@ -96,10 +96,15 @@ pub static KEYS: &[Key] = &[
         c.server.workers = number(v, 0, 256)?;
         Ok(())
     }),
-    key!("server.max_connections", "4096", "connections that are served at once", |c, v| {
-        c.server.max_connections = number(v, 1, 1_000_000)?;
-        Ok(())
-    }),
+    key!(
+        "server.max_connections",
+        "4096",
+        "connections that are served at once; each takes two file descriptors",
+        |c, v| {
+            c.server.max_connections = number(v, 1, 1_000_000)?;
+            Ok(())
+        }
+    ),
     key!(
         "server.max_requests",
         "1024",

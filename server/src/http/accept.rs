@@ -3,6 +3,7 @@
 use actix_web::HttpRequest;
 use actix_web::http::header;
 
+use super::headers;
 use super::problem::Problem;
 
 /// Passes when there is no `Accept` header, or one of its ranges allows JSON (or text on `/metrics`).
@@ -19,15 +20,7 @@ pub fn check(request: &HttpRequest) -> Result<(), Problem> {
         path if path.starts_with("/problems/") => &["text/*", "text/markdown"],
         _ => &["application/json", "application/problem+json", "application/*"],
     };
-    let mut ranges = request
-        .headers()
-        .get_all(header::ACCEPT)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .peekable();
-    if ranges.peek().is_none() {
-        return Ok(());
-    }
+    let Some(accepted) = headers::list(request.headers(), &header::ACCEPT)? else { return Ok(()) };
     let allows = |range: &str| {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -37,7 +30,7 @@ pub fn check(request: &HttpRequest) -> Result<(), Problem> {
         });
         !refused && (kind == "*/*" || kind.is_empty() || ours.contains(&kind.as_str()))
     };
-    if ranges.any(allows) {
+    if accepted.split(',').any(allows) {
         Ok(())
     } else {
         Err(Problem::new("accept.unsatisfiable", format!("this call answers as {}", ours[0])))

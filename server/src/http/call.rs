@@ -10,8 +10,12 @@ use proximity_domain::UserId;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
+use super::peer::Peer;
 use super::problem::Problem;
-use super::reply::{self, Reply};
+use super::query;
+use super::reply::Reply;
+use super::tags;
+use super::wording::{NO_WORD, Wrong};
 use crate::app::{App, unavailable};
 
 /// One request, read and authenticated; owned and `Send`, so that it can outlive its connection.
@@ -32,6 +36,8 @@ pub struct Call {
     /// Name and port under which the client reached us.
     pub host: String,
     pub presented: Presented,
+    /// The client at the other end of the connection.
+    pub peer: Peer,
     /// How many times its idempotency key was refused before.
     pub refusals: u32,
 }
@@ -69,13 +75,7 @@ impl Call {
 
     /// The query as `T`; unknown parameters are ignored, malformed ones are a 400.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let parser =
-            serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(self.query.as_bytes()));
-        serde_path_to_error::deserialize(parser).map_err(|error| {
-            let (path, reason) = (error.path().to_string(), error.into_inner());
-            let detail = if path == "." { reason.to_string() } else { format!("{path}: {reason}") };
-            Problem::new("query.malformed", detail)
-        })
+        query::read(&self.query)
     }
 
     /// The signed-in user.
@@ -111,7 +111,7 @@ impl Call {
         let Some(wanted) = &self.presented.if_match else { return Ok(()) };
         let head = self.app.store.head().await.map_err(unavailable)?;
         self.app.seen(head).await;
-        if reply::matches_state(wanted, &reply::etag_of(now().await?.bytes())) {
+        if tags::matches_state(wanted, &tags::of(now().await?.bytes())) {
             // From here to the append nothing that is changed may move.
             self.actor.seen.set(head);
             Ok(())
@@ -134,33 +134,46 @@ impl Call {
 /// Syntax is 400; a value of the wrong kind or missing is 422 with a pointer to it.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     use serde_json::error::Category;
-    let mut parser = serde_json::Deserializer::from_slice(body);
     let malformed = |error: &serde_json::Error| {
         let place = format!("line {}, column {}", error.line(), error.column());
         Problem::new("body.malformed", format!("the body is not valid JSON ({place})"))
     };
+    // First all of it as JSON: a value that does not fit may stand before a text that is none.
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    serde::de::IgnoredAny::deserialize(&mut parser)
+        .and_then(|_| parser.end())
+        .map_err(|error| malformed(&error))?;
     if body.trim_ascii_start().starts_with(b"[") {
         // Read by its order, a list would pass for an object whose fields it does not name.
-        serde::de::IgnoredAny::deserialize(&mut parser)
-            .and_then(|_| parser.end())
-            .map_err(|error| malformed(&error))?;
         return Err(Problem::field("", "value.invalid", "the body is an object, not a list"));
     }
-    let value = serde_path_to_error::deserialize(&mut parser).map_err(|error| {
-        let path = error.path().clone();
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut parser).map_err(|error| {
+        let mut pointer = json_pointer(error.path());
         let inner = error.into_inner();
+        let text = inner.to_string();
         match inner.classify() {
-            Category::Syntax | Category::Eof | Category::Io => malformed(&inner),
-            Category::Data => {
-                // The text of serde ends with a position that says nothing to a client.
-                let text = inner.to_string();
-                let text = text.split(" at line ").next().unwrap_or(&text);
-                Problem::field(json_pointer(&path), "value.invalid", text)
+            Category::Syntax | Category::Eof | Category::Io if !text.starts_with(NO_WORD) => {
+                malformed(&inner)
+            }
+            _ => {
+                let wrong = Wrong::of(&text);
+                if let Wrong::Missing(name) | Wrong::Twice(name) = &wrong {
+                    let at_it = format!("/{}", escaped(name));
+                    if !pointer.ends_with(&at_it) {
+                        pointer.push_str(&at_it);
+                    }
+                }
+                let name = pointer.rsplit('/').next().filter(|name| !name.is_empty());
+                let detail = wrong.sentence(name.unwrap_or("the body"));
+                Problem::field(pointer, "value.invalid", detail)
             }
         }
-    })?;
-    parser.end().map_err(|error| malformed(&error))?;
-    Ok(value)
+    })
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }
 
 fn json_pointer(path: &serde_path_to_error::Path) -> String {
@@ -171,7 +184,7 @@ fn json_pointer(path: &serde_path_to_error::Path) -> String {
             Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
             Segment::Map { key } | Segment::Enum { variant: key } => {
                 pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                pointer.push_str(&escaped(key));
             }
             Segment::Unknown => {}
         }
@@ -213,7 +226,30 @@ mod tests {
         assert!(!problem.detail.contains("line"), "{}", problem.detail);
         let problem = parse::<Sample>(br"{}").unwrap_err();
         assert_eq!(problem.status.as_u16(), 422);
-        assert!(problem.detail.contains("outer"), "{}", problem.detail);
+        assert_eq!((&*problem.errors[0].pointer, &*problem.detail), ("/outer", "outer is missing"));
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_before_a_text_that_is_none_is_no_json() {
+        for broken in ["{} {}", "{\"outer\":7", "{\"outer\":[{\"number\":300}]}]"] {
+            assert_eq!(parse::<Sample>(broken.as_bytes()).unwrap_err().code, "body.malformed");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_its_place_and_in_no_words_of_the_program() {
+        for (body, pointer, detail) in [
+            (r#"{"outer":[{}]}"#, "/outer/0/number", "number is missing"),
+            (r#"{"outer":[],"outer":[]}"#, "/outer", "outer is there twice"),
+            (r#"{"outer":[{"number":"x"}]}"#, "/outer/0/number", "number is a whole number"),
+            (r#"{"outer":7}"#, "/outer", "outer is a list"),
+            ("7", "", "the body is an object"),
+            ("null", "", "the body is an object"),
+        ] {
+            let problem = parse::<Sample>(body.as_bytes()).unwrap_err();
+            let field = &problem.errors[0];
+            assert_eq!((&*field.pointer, &*field.detail), (pointer, detail), "{body}");
+        }
     }
 
     #[test]

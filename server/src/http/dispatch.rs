@@ -7,18 +7,19 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use proximity_commands::policy::Admin;
-use proximity_commands::{Actor, Error, Secret, admin_actions};
+use proximity_commands::{Actor, Secret};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::browser::Browser;
 use super::call::{Call, Presented};
+use super::noted::note_refusal;
 use super::origin::{Via, text};
+use super::peer::Peer;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::route::{Policy, Route, Verb};
-use super::{accept, cookies, dry, identity, position};
+use super::{accept, cookies, dry, headers, identity, position, query};
 use crate::app::App;
 
 /// Within which a body must have arrived in full.
@@ -107,6 +108,31 @@ async fn answer(
             return Err(Problem::new("route.unknown", "there is no such path"));
         }
     };
+    let mut who = nobody(via, request_id);
+    let call = admit(route, request, payload, app, via, browser, &mut who)
+        .await
+        .inspect_err(|problem| note_refusal(app, route, &who, request.path(), problem))?;
+    let minimum = position::wanted(request)?;
+    let if_none_match = headers::list(request.headers(), &header::IF_NONE_MATCH)?;
+    let (reply, position) = run(route, call, minimum).await?;
+    let mut response = reply.respond(if_none_match.as_deref());
+    if let Some(position) = position {
+        response.headers_mut().insert(position::HEADER, position);
+    }
+    Ok(response)
+}
+
+/// Everything that a call has to pass before its handler is asked; `who` is whom it turns out to be of,
+/// also when it does not pass.
+async fn admit(
+    route: &'static Route,
+    request: &HttpRequest,
+    payload: web::Payload,
+    app: &web::Data<App>,
+    via: &Via,
+    browser: &mut Browser,
+    who: &mut Actor,
+) -> Result<Call, Problem> {
     if app.metrics.in_flight() > app.max_requests() && route.policy != Policy::Public {
         let mut problem = Problem::new("server.busy", "the server is at its limit; try again");
         problem.retry_after = Some(1);
@@ -117,6 +143,12 @@ async fn answer(
         problem.retry_after = Some(1);
         return Err(problem);
     }
+    if route.needs_views() && app.views.is_filling() {
+        let detail = "the read models are being built; nothing is answered from a part of them";
+        let mut problem = Problem::new("views.filling", detail);
+        problem.retry_after = Some(1);
+        return Err(problem);
+    }
     accept::check(request)?;
     let unsafe_call = !route.verb.is_safe();
     if unsafe_call {
@@ -124,39 +156,38 @@ async fn answer(
     }
 
     let mut presented = presented(request, via)?;
-    let actor = identity::establish(route, app, via, request_id, &mut presented)
+    identity::establish(route, app, via, &mut presented, who)
         .await
         .map_err(|problem| browser.refused(problem))?;
-    browser.session = actor.session().filter(|_| presented.by_cookie);
+    browser.session = who.session().filter(|_| presented.by_cookie);
     if unsafe_call {
         browser.check_csrf(&app.csrf, route.policy)?;
+    }
+    query::legible(request.query_string())?;
+    let params = params(request);
+    if params.iter().any(|(_, value)| query::has_controls(value)) {
+        // No id that was ever issued has them.
+        return Err(Problem::not_found());
     }
     let limit = match route.policy {
         Policy::Public => PUBLIC_BODY_LIMIT.min(app.config.server.body_limit),
         _ => app.config.server.body_limit,
     };
     let body = read_body(request, payload, limit).await?;
-    let call = Call {
+    Ok(Call {
         app: app.clone().into_inner(),
-        actor,
-        request_id: request_id.to_owned(),
-        params: params(request),
+        actor: who.clone(),
+        request_id: who.request.clone().unwrap_or_default(),
+        params,
         query: request.query_string().to_owned(),
         body,
         route: route.name,
         path: request.path().to_owned(),
         host: via.host.clone(),
         presented: presented.rest,
+        peer: Peer::of(request),
         refusals: 0,
-    };
-    let minimum = position::wanted(request)?;
-    let if_none_match = text(request.headers(), &header::IF_NONE_MATCH);
-    let (reply, position) = run(route, call, minimum).await?;
-    let mut response = reply.respond(if_none_match.as_deref());
-    if let Some(position) = position {
-        response.headers_mut().insert(position::HEADER, position);
-    }
-    Ok(response)
+    })
 }
 
 /// Runs the handler on the main runtime in a task of its own: a connection that breaks cannot
@@ -166,57 +197,32 @@ async fn run(
     call: Call,
     minimum: Option<position::Wanted>,
 ) -> Result<(Reply, Option<header::HeaderValue>), Problem> {
-    let (app, actor) = (call.app.clone(), call.actor.clone());
+    let app = call.app.clone();
     let work = async move {
-        let app = call.app.clone();
-        if route.verb == Verb::Get {
-            position::reach(&app, minimum).await?;
-        }
-        let (actor, path) = (call.actor.clone(), call.path.clone());
-        let is_dry = dry::is_wanted(route, &call)?;
-        let reply = dry::answered(route, call).await?;
-        if !is_dry {
-            note_action(&app, route, &actor, &path, &reply).await;
-        }
-        let position = position::header(&app, reply.position);
-        Ok((reply, position))
+        let (app, actor, path) = (call.app.clone(), call.actor.clone(), call.path.clone());
+        // In here, so that a connection that breaks keeps no refusal out of the log.
+        perform(route, call, minimum)
+            .await
+            .inspect_err(|problem| note_refusal(&app, route, &actor, &path, problem))
     };
-    let outcome = app.detached(work.in_current_span()).await.unwrap_or_else(|panic| {
+    app.detached(work.in_current_span()).await.unwrap_or_else(|panic| {
         tracing::error!(route = route.name, %panic, "a handler panicked");
         Err(Problem::internal())
-    });
-    if let Err(problem) = &outcome {
-        note_refusal(&app, route, &actor, problem);
-    }
-    outcome
+    })
 }
 
-/// What administrators did is audited, also when it left nothing in the log by itself.
-async fn note_action(app: &App, route: &Route, actor: &Actor, path: &str, reply: &Reply) {
-    if route.policy != Policy::Admin || route.verb.is_safe() || reply.position.is_some() {
-        return;
+async fn perform(
+    route: &'static Route,
+    call: Call,
+    minimum: Option<position::Wanted>,
+) -> Result<(Reply, Option<header::HeaderValue>), Problem> {
+    let app = call.app.clone();
+    if route.verb == Verb::Get {
+        position::reach(&app, minimum).await?;
     }
-    let noted = match Admin::prove(actor) {
-        Ok(admin) => admin_actions::note(&app.store, &admin, route.name, path).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = noted {
-        // It has happened; what is left is to say so here.
-        tracing::error!(route = route.name, ?error, "an administrator's action is not in the log");
-    }
-}
-
-/// Refusals are audited: rights always, and what a change was refused for. Accounts note their own.
-fn note_refusal(app: &App, route: &Route, actor: &Actor, problem: &Problem) {
-    let told = match problem.status.as_u16() {
-        403 => true,
-        404 | 409 | 412 => !route.verb.is_safe(),
-        _ => false,
-    };
-    if told && !route.path.starts_with("/api/auth/") {
-        let error = Error::Rejected { code: problem.code, detail: String::new() };
-        app.refusals.note(actor, route.name, &error);
-    }
+    let reply = dry::answered(route, call).await?;
+    let position = position::header(&app, reply.position);
+    Ok((reply, position))
 }
 
 /// Everything the identity and the handlers look at.
@@ -230,41 +236,38 @@ pub struct Presentation {
 }
 
 fn presented(request: &HttpRequest, via: &Via) -> Result<Presentation, Problem> {
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    let bearer = authorization
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| Secret::new(token.trim().to_owned()));
+    let sent = request.headers();
+    // One that cannot be read, or another one beside it, identifies nobody.
+    let authorization = headers::text(sent, &header::AUTHORIZATION).unwrap_or_default();
+    let bearer = authorization.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(token.trim().to_owned()))
+    });
     let cookie = |name| {
         let cookie = request.cookie(name)?;
         (!cookie.value().is_empty()).then(|| Secret::new(cookie.value().to_owned()))
     };
-    let key = match request.headers().get(HeaderName::from_static("idempotency-key")) {
-        None => None,
-        Some(value) => match value.to_str().map(str::trim) {
-            Ok(key) if (1..=KEY_LIMIT).contains(&key.len()) => Some(key.to_owned()),
-            _ => {
-                return Err(Problem::new(
-                    "request.malformed",
-                    format!("an Idempotency-Key has 1 to {KEY_LIMIT} visible characters"),
-                ));
-            }
-        },
-    };
+    let key = headers::text(sent, &HeaderName::from_static("idempotency-key"))?;
+    let key = key.map(|key| key.trim().to_owned());
+    if key.as_ref().is_some_and(|key| !(1..=KEY_LIMIT).contains(&key.len())) {
+        let detail = format!("an Idempotency-Key has 1 to {KEY_LIMIT} visible characters");
+        return Err(Problem::new("request.malformed", detail));
+    }
+    let last_event_id = headers::text(sent, &HeaderName::from_static("last-event-id"))
+        .map_err(|problem| Problem::new("position.unknown", problem.detail.clone()))?;
     Ok(Presentation {
-        malformed_authorization: authorization.is_some() && bearer.is_none(),
+        malformed_authorization: sent.contains_key(header::AUTHORIZATION) && bearer.is_none(),
         cookie: cookie(cookies::ACCESS),
         by_cookie: false,
         rest: Presented {
             idempotency_key: key,
-            if_match: text(request.headers(), &header::IF_MATCH),
-            last_event_id: text(request.headers(), &HeaderName::from_static("last-event-id")),
-            accept: text(request.headers(), &header::ACCEPT),
-            user_agent: text(request.headers(), &header::USER_AGENT),
+            if_match: headers::list(sent, &header::IF_MATCH)?,
+            last_event_id,
+            accept: headers::list(sent, &header::ACCEPT)?,
+            user_agent: text(sent, &header::USER_AGENT),
             refresh: cookie(cookies::REFRESH),
             access: bearer.clone(),
-            forwarded: request.headers().contains_key(header::X_FORWARDED_FOR),
+            forwarded: sent.contains_key(header::X_FORWARDED_FOR),
             secure: via.https,
         },
         bearer,
@@ -289,7 +292,7 @@ async fn read_body(
         return Err(too_large());
     }
     let unsupported = |detail| Err(Problem::new("body.unsupported", detail));
-    let encoding = text(request.headers(), &header::CONTENT_ENCODING);
+    let encoding = headers::list(request.headers(), &header::CONTENT_ENCODING)?;
     if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         return unsupported("send the body without Content-Encoding");
     }

@@ -8,14 +8,15 @@ use proximity_commands::agreed::{self, Agreed, Picks};
 use proximity_commands::preview::{Draft, Preview};
 use proximity_commands::saga;
 use proximity_domain::plan::{Plan, RestoreWay};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 use utoipa::ToSchema;
 
 use super::call::Call;
 use super::once;
 use super::problem::Problem;
-use super::reply::Reply;
+use super::query;
+use super::reply::{Reply, StatusCode};
 use super::route::Route;
 
 /// The calls that can be tried without effect. All that such a call does has to be in its append:
@@ -31,6 +32,9 @@ const DRY: &[&str] = &[
     "Put /api/backup-schedules/{id}",
     "Delete /api/backup-schedules/{id}",
 ];
+
+/// The parameter that asks for it.
+const DRY_RUN: &str = "dry_run";
 
 /// What would be done.
 #[derive(Debug, Serialize, ToSchema)]
@@ -92,12 +96,6 @@ pub struct DryCall {
     pub only: Option<&'static str>,
 }
 
-#[derive(Deserialize)]
-struct Wanted {
-    dry_run: Option<bool>,
-    plan: Option<String>,
-}
-
 /// Whether a route can be tried without effect.
 pub fn is_possible(route: &Route) -> bool {
     DRY.contains(&route.name)
@@ -105,11 +103,9 @@ pub fn is_possible(route: &Route) -> bool {
 
 /// Whether the call wants nothing to happen.
 pub fn is_wanted(route: &Route, call: &Call) -> Result<bool, Problem> {
-    // Other parameters are the handlers' to judge; most calls have no query at all.
-    if route.verb.is_safe() || !call.query.contains("dry_run") {
-        return Ok(false);
-    }
-    Ok(call.query::<Wanted>()?.dry_run == Some(true))
+    // Whatever is neither yes nor no is refused: carried out, it would have an effect that was perhaps
+    // not meant. Other parameters are the handlers' to judge.
+    if route.verb.is_safe() { Ok(false) } else { query::flag(&call.query, DRY_RUN) }
 }
 
 /// Bytes of a plan's hash that are looked at: ours are shorter.
@@ -131,10 +127,10 @@ fn seal(call: &Call, picks: &[u8], digest: &str) -> String {
 
 /// The plan that the call is to be held to; one that is no plan of ours is refused as changed.
 fn agreed(route: &Route, call: &Call) -> Result<Option<Agreed>, Problem> {
-    if route.verb.is_safe() || !call.query.contains("plan") {
+    if route.verb.is_safe() {
         return Ok(None);
     }
-    let Some(plan) = call.query::<Wanted>()?.plan else { return Ok(None) };
+    let Some(plan) = query::single(&call.query, "plan")? else { return Ok(None) };
     if !is_possible(route) {
         let detail = "this call makes no plans; nothing was done";
         return Err(Problem::field("?plan", "dry_run.unsupported", detail));
@@ -150,15 +146,35 @@ fn agreed(route: &Route, call: &Call) -> Result<Option<Agreed>, Problem> {
     })))
 }
 
+/// Of a plan that stands no more, whatever now stands in its way says just that; what the caller may not
+/// see or do, or asks for in the wrong way, is refused as ever.
+fn overtaken(problem: Problem) -> Problem {
+    if problem.status != StatusCode::CONFLICT || problem.code.starts_with("idempotency_key.") {
+        return problem;
+    }
+    let mut changed = Problem::from(agreed::changed());
+    changed.detail = format!("{}: {}", changed.detail, problem.detail);
+    changed
+}
+
 /// Calls the handler: for real, or only to see what would come of it.
 pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Problem> {
     if !is_wanted(route, &call)? {
         call.actor.agreed = agreed(route, &call)?.map(Arc::new);
-        return once::answered(route, call).await;
+        let is_agreed = call.actor.agreed.is_some();
+        let outcome = once::answered(route, call).await;
+        return outcome.map_err(|problem| if is_agreed { overtaken(problem) } else { problem });
     }
     if !is_possible(route) {
         let detail = "this call cannot be tried without effect; nothing was done";
         return Err(Problem::field("?dry_run", "dry_run.unsupported", detail));
+    }
+    // From here on it is the call for real, its idempotency key included.
+    call.query = query::without(&call.query, DRY_RUN);
+    match once::before(route, &call).await? {
+        // Carried out before: it would get that answer again, and nothing more would happen.
+        None => return Reply::json(&described(&Draft::default())?),
+        Some(refusals) => call.refusals = refusals,
     }
     let preview = Arc::new(Preview::default());
     call.actor.preview = Some(preview.clone());

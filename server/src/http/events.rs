@@ -121,10 +121,19 @@ pub async fn prove_application(store: &Store, reader: &Actor, id: &str) -> Resul
     }
 }
 
+/// An application's events, and those of what was done to it or for it. Its backups go on when it has
+/// ended: what is done to them then is found with it, too.
+pub fn around(id: &str) -> Search {
+    Search {
+        around: Some(("application".to_owned(), id.to_owned())),
+        outliving: Some("backup".to_owned()),
+        ..Search::default()
+    }
+}
+
 /// All events of an application, and of what was done to it or for it, in order.
 pub async fn of_application(store: &Store, id: &str) -> Result<Vec<Recorded>, StoreError> {
-    let mut search =
-        Search { around: Some(("application".to_owned(), id.to_owned())), ..Search::default() };
+    let mut search = around(id);
     let mut events = Vec::new();
     loop {
         let mut found = store.search(&search, PAGE).await?;

@@ -2,26 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use proximity_commands::Actor;
 use proximity_eventstore::{Error as StoreError, Recorded, Search, Store};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::events::Shown;
 use super::problem::{Problem, chain};
-use super::streams::Streams;
+use super::streams::{Credential, LOOK, PATIENCE, Streams};
 use crate::app::App;
 
 /// Events read at once.
 const PAGE: usize = 500;
 /// Pages that wait for a reader at most.
 const QUEUE: usize = 2;
-/// How long a reader may let its queue stand full.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The forms that are written line by line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +78,14 @@ impl Form {
         match self {
             Self::Ndjson => "application/x-ndjson",
             Self::Csv => "text/csv; charset=utf-8",
+        }
+    }
+
+    /// The name of a file of it.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Ndjson => "events.ndjson",
+            Self::Csv => "events.csv",
         }
     }
 
@@ -152,7 +156,9 @@ impl Pages {
 /// Why an export ends before its end: the connection is broken off then, so that nobody takes what
 /// came for all of it.
 enum Cut {
-    Reader,
+    Gone,
+    Slow,
+    Identity,
     Stopping,
     Failed(String),
 }
@@ -166,13 +172,13 @@ impl From<StoreError> for Cut {
 /// Opens an export of at most `most` events.
 pub fn open(
     app: &Arc<App>,
-    reader: Actor,
+    reader: Credential,
     search: Search,
     form: Form,
     most: u64,
 ) -> Result<Receiver<Option<Bytes>>, Problem> {
-    let user =
-        reader.user().ok_or_else(|| Problem::from(proximity_commands::Error::Unauthenticated))?;
+    let user = reader.actor.user();
+    let user = user.ok_or_else(|| Problem::from(proximity_commands::Error::Unauthenticated))?;
     let place = Streams::enter(app, user)?;
     let (queue, receiver) = mpsc::channel(QUEUE);
     let app = Arc::clone(app);
@@ -180,7 +186,16 @@ pub fn open(
         let _place = place;
         let why = match run(&app, &reader, &search, form, most, &queue).await {
             Ok(()) => return,
-            Err(Cut::Reader) => "its reader is gone or too slow".to_owned(),
+            Err(Cut::Gone) => "its reader is gone".to_owned(),
+            Err(Cut::Slow) => {
+                // Nobody else would: the connection would be kept for a client that takes nothing.
+                reader.peer.hang_up();
+                "its reader takes nothing".to_owned()
+            }
+            Err(Cut::Identity) => {
+                reader.peer.hang_up();
+                "its reader is not who it was".to_owned()
+            }
             Err(Cut::Stopping) => "the server stops".to_owned(),
             Err(Cut::Failed(why)) => why,
         };
@@ -191,32 +206,58 @@ pub fn open(
 
 async fn run(
     app: &Arc<App>,
-    reader: &Actor,
+    reader: &Credential,
     search: &Search,
     form: Form,
     most: u64,
     queue: &Sender<Option<Bytes>>,
 ) -> Result<(), Cut> {
-    let send = async |lines| send(app, queue, lines).await;
-    send(Some(form.head())).await?;
+    send(app, reader, queue, Some(form.head())).await?;
     let mut pages = Pages::begin(&app.store, search, most).await?;
-    while let Some(events) = pages.next().await? {
-        let shown: Vec<Shown> = events.iter().map(|event| Shown::to(event, reader)).collect();
+    loop {
+        still(app, reader).await?;
+        let Some(events) = pages.next().await? else { break };
+        let shown: Vec<Shown> =
+            events.iter().map(|event| Shown::to(event, &reader.actor)).collect();
         let lines = form.lines(&shown).map_err(|error| Cut::Failed(error.to_string()))?;
-        send(Some(lines)).await?;
+        send(app, reader, queue, Some(lines)).await?;
     }
-    send(None).await
+    send(app, reader, queue, None).await
 }
 
-async fn send(app: &App, queue: &Sender<Option<Bytes>>, lines: Option<Vec<u8>>) -> Result<(), Cut> {
+/// What is looked for was bounded by what the reader might see at the beginning.
+async fn still(app: &Arc<App>, reader: &Credential) -> Result<(), Cut> {
+    match reader.now(app).await {
+        Some((now, _)) if now.identity == reader.actor.identity => Ok(()),
+        _ => Err(Cut::Identity),
+    }
+}
+
+async fn send(
+    app: &Arc<App>,
+    reader: &Credential,
+    queue: &Sender<Option<Bytes>>,
+    lines: Option<Vec<u8>>,
+) -> Result<(), Cut> {
     if lines.as_ref().is_some_and(Vec::is_empty) {
         return Ok(());
     }
-    tokio::select! {
-        sent = timeout(PATIENCE, queue.send(lines.map(Bytes::from))) => match sent {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Cut::Reader),
-        },
-        () = app.stopping.cancelled() => Err(Cut::Stopping),
+    let lines = lines.map(Bytes::from);
+    let began = Instant::now();
+    loop {
+        tokio::select! {
+            free = timeout(LOOK, queue.reserve()) => match free {
+                Ok(Ok(free)) => {
+                    free.send(lines);
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(Cut::Gone),
+                Err(_) if began.elapsed() >= PATIENCE => return Err(Cut::Slow),
+                Err(_) if reader.peer.is_gone() => return Err(Cut::Gone),
+                Err(_) => {}
+            },
+            () = app.stopping.cancelled() => return Err(Cut::Stopping),
+        }
+        still(app, reader).await?;
     }
 }

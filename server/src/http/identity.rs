@@ -4,25 +4,25 @@ use actix_web::web;
 use proximity_commands::tokens::ApiTokens;
 use proximity_commands::{Actor, Error};
 
-use super::dispatch::{Presentation, nobody};
+use super::dispatch::Presentation;
 use super::origin::Via;
 use super::problem::Problem;
 use super::route::{Policy, Route};
 use crate::app::App;
 
-/// The actor of this request, or the refusal that the route's policy demands.
+/// Finds out whose request this is, up to now nobody's, or refuses what the route's policy demands.
+/// `who` is known from the moment at which a token has told it, also when it is refused then.
 pub async fn establish(
     route: &'static Route,
     app: &web::Data<App>,
     via: &Via,
-    request_id: &str,
     presented: &mut Presentation,
-) -> Result<Actor, Problem> {
+    who: &mut Actor,
+) -> Result<(), Problem> {
     let policy = route.policy;
     if policy == Policy::Public {
-        return Ok(nobody(via, request_id));
+        return Ok(());
     }
-    let refused = || Problem::from(Error::Unauthenticated);
     let (token, by_cookie) = match (&presented.bearer, &presented.cookie) {
         (Some(token), _) => (Some(token.clone()), false),
         // A header of another scheme was meant to identify: the cookie must not answer for it.
@@ -32,33 +32,29 @@ pub async fn establish(
         (None, Some(token)) => (Some(token.clone()), true),
         (None, None) => (None, false),
     };
+    let request_id = who.request.clone().unwrap_or_default();
     let actor = match token {
         None => None,
         Some(token) => {
-            app.authenticate(token.clone(), via.client, request_id).await?.inspect(|_| {
+            app.authenticate(token.clone(), via.client, &request_id).await?.inspect(|_| {
                 presented.by_cookie = by_cookie;
                 presented.rest.access = Some(token);
             })
         }
     };
-    if let Some(actor) = &actor {
-        scope(policy, route.verb.is_safe(), actor).inspect_err(|problem| {
-            let error = Error::Rejected { code: problem.code, detail: String::new() };
-            app.refusals.note(actor, route.name, &error);
-        })?;
+    let Some((actor, _)) = actor else {
+        return if policy == Policy::Optional {
+            Ok(())
+        } else {
+            Err(Error::Unauthenticated.into())
+        };
+    };
+    *who = actor;
+    scope(policy, route.verb.is_safe(), who)?;
+    if policy == Policy::Admin {
+        app.require_admin(who)?;
     }
-    match (policy, actor) {
-        (Policy::Optional, None) => Ok(nobody(via, request_id)),
-        (_, None) => Err(refused()),
-        (Policy::Admin, Some(actor)) => {
-            app.require_admin(&actor).inspect_err(|problem| {
-                let error = Error::Rejected { code: problem.code, detail: String::new() };
-                app.refusals.note(&actor, route.name, &error);
-            })?;
-            Ok(actor)
-        }
-        (_, Some(actor)) => Ok(actor),
-    }
+    Ok(())
 }
 
 /// What an API token may be used for here; a login may do all that its user may.

@@ -2,7 +2,8 @@
 //! answer again. A refusal of someone who is signed in is made final before it is given, so that no
 //! earlier try of its key that is still on its way can be carried out after it.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proximity_commands::answers::Found;
@@ -13,6 +14,7 @@ use proximity_domain::{ApplicationId, OperationId};
 use proximity_eventstore::AppendError;
 
 use super::call::Call;
+use super::noted::note_action;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::route::{Policy, Route};
@@ -24,10 +26,46 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// The largest answer that is kept, in bytes: those of calls that change something are small.
 const LARGEST: usize = 256 * 1024;
 
+/// The administrators' calls with a key that are being carried out. Those that append nothing until they
+/// are done, or nothing at all but that they were made, have no other place to meet.
+#[derive(Default)]
+pub struct Turns(Mutex<HashSet<String>>);
+
+struct Turn<'t> {
+    turns: &'t Turns,
+    name: String,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
+impl Turns {
+    /// Waits until no other request of the caller's key is carried out here.
+    async fn take(&self, call: &Call, key: &OnceKey) -> Result<Turn<'_>, Problem> {
+        let name = format!("{}\n{}", call.actor.lane(), key.key);
+        let begun = tokio::time::Instant::now();
+        while !self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+            if begun.elapsed() >= PATIENCE {
+                return Err(gone());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Turn { turns: self, name })
+    }
+}
+
 /// Calls the handler, or gives the first answer again.
 pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Problem> {
     let Some(key) = call.once().filter(|_| !route.verb.is_safe()) else {
-        return (route.handler)(call).await;
+        return carried_out(route, call).await;
+    };
+    let app = call.app.clone();
+    let _turn = match route.policy {
+        Policy::Admin => Some(app.turns.take(&call, &key).await?),
+        _ => None,
     };
     call.refusals = match recalled(route, &call, &key).await? {
         Recalled::Answer(reply) => return Ok(reply),
@@ -35,7 +73,7 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
     };
     let once = Arc::new(Once::new(key.after(call.refusals)));
     call.actor.once = Some(once.clone());
-    let outcome = (route.handler)(call.clone()).await;
+    let outcome = carried_out(route, call.clone()).await;
     match outcome {
         Ok(reply) => Ok(keep(&call, &key, reply).await),
         Err(problem) if problem.status.is_client_error() && !once.is_taken() => {
@@ -50,13 +88,29 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
                 Recalled::Answer(reply) => Ok(reply),
                 Recalled::WithCommand(refusals) => {
                     call.refusals = refusals;
-                    (route.handler)(call).await
+                    carried_out(route, call).await
                 }
                 Recalled::Free(_) => Err(problem),
             }
         }
         Err(problem) => Err(problem),
     }
+}
+
+async fn carried_out(route: &'static Route, call: Call) -> Result<Reply, Problem> {
+    let reply = (route.handler)(call.clone()).await?;
+    note_action(route, &call, &reply).await;
+    Ok(reply)
+}
+
+/// How many times the call's key was refused before, for a try that stores nothing; `None` when the
+/// call was carried out under it already.
+pub async fn before(route: &Route, call: &Call) -> Result<Option<u32>, Problem> {
+    let Some(key) = call.once() else { return Ok(Some(0)) };
+    Ok(match recalled(route, call, &key).await? {
+        Recalled::Answer(_) => None,
+        Recalled::Free(refusals) | Recalled::WithCommand(refusals) => Some(refusals),
+    })
 }
 
 /// What came of a key before.

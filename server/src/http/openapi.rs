@@ -178,7 +178,7 @@ fn complete_dry(operation: &mut Map<String, Value>) {
         }));
         parameters.push(json!({
             "name": "plan", "in": "query", "required": false, "schema": { "type": "string" },
-            "description": "The `plan_hash` of a dry run of the same request: exactly that, or 412.",
+            "description": "The `plan_hash` of a dry run of the same request: exactly that, or 412. As without it, what is gone is 404, and what is so already is 200. The container gets no other number: when somebody else takes it on Proxmox after this call was accepted, the operation fails and is undone.",
         }));
     }
     let dry = json!({ "$ref": "#/components/schemas/DryRun" });
@@ -201,6 +201,9 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
     let mut codes = SHARED.to_vec();
     if route.policy != Policy::Public {
         codes.push("store.unavailable");
+        if route.needs_views() {
+            codes.push("views.filling");
+        }
     }
     if !matches!(route.policy, Policy::Public | Policy::Optional) {
         codes.push("identity.required");

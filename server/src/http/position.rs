@@ -4,7 +4,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use proximity_eventstore::Position;
 
-use super::origin::text;
+use super::headers;
 use super::problem::Problem;
 use crate::app::App;
 
@@ -38,7 +38,11 @@ pub fn wanted(request: &HttpRequest) -> Result<Option<Wanted>, Problem> {
     let from_query = url::form_urlencoded::parse(request.query_string().as_bytes())
         .find(|(key, _)| key == "min_position")
         .map(|(_, value)| value.into_owned());
-    from_query.or_else(|| text(request.headers(), &HEADER)).map(|value| value.parse()).transpose()
+    let wanted = match from_query {
+        None => headers::text(request.headers(), &HEADER)?,
+        given => given,
+    };
+    wanted.map(|value| value.parse()).transpose()
 }
 
 /// Waits until the views have seen it, two seconds at most; beyond the head is refused at once.

@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
+use proximity_commands::policy::Admin;
 use proximity_commands::{Error, FieldError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -35,7 +36,8 @@ pub struct Parts {
 /// One value that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Field {
-    /// JSON pointer (RFC 6901) into the request's body, or `?name` for a parameter of the query.
+    /// JSON pointer (RFC 6901) into the request's body, empty for all of it, or `?name` for a parameter
+    /// of the query.
     #[schema(example = "/hostname")]
     pub pointer: String,
     /// Stable dotted code.
@@ -97,6 +99,19 @@ impl Problem {
     /// A defect of ours; the cause has been logged.
     pub fn internal() -> Self {
         Self::new("internal", "an internal error; the request id leads to it in the server's log")
+    }
+
+    /// As for anybody, and with what Proxmox itself said, which whoever sets a host up has to know.
+    pub fn for_admin(_: &Admin, error: Error) -> Self {
+        let said = match &error {
+            Error::Upstream { said, .. } => said.clone(),
+            _ => None,
+        };
+        let mut problem = Self::from(error);
+        if let Some(said) = said {
+            problem.detail = said;
+        }
+        problem
     }
 
     /// One value of the body is wrong.
@@ -163,9 +178,10 @@ impl std::ops::DerefMut for Problem {
     }
 }
 
-/// `hostname` becomes `/hostname`; `environment.KEY` becomes `/environment/KEY`.
+/// `hostname` becomes `/hostname`; `environment.KEY` becomes `/environment/KEY`; nothing is the body as
+/// a whole.
 fn pointer(field: &str) -> String {
-    if field.starts_with(['/', '?']) {
+    if field.is_empty() || field.starts_with(['/', '?']) {
         field.to_owned()
     } else {
         format!("/{}", field.replace('.', "/"))
@@ -202,8 +218,10 @@ impl From<Error> for Problem {
             Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Upstream { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
-            Error::Upstream { timeout: false, .. } => StatusCode::BAD_GATEWAY,
+            Error::Upstream { timeout, said, .. } => {
+                tracing::warn!(code, detail, said, "a call waited for Proxmox in vain");
+                if *timeout { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY }
+            }
             Error::Internal { .. } => {
                 tracing::error!(error = chain(&error), "a command failed");
                 return Self::internal();

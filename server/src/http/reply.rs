@@ -13,10 +13,10 @@ use futures_util::stream::unfold;
 use proximity_commands::answers::Answer;
 use proximity_eventstore::Position;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Receiver;
 
 use super::problem::Problem;
+use super::tags;
 
 /// A success; owned and `Send`, it becomes a response on the thread of its connection.
 #[derive(Debug)]
@@ -30,8 +30,9 @@ pub struct Reply {
     etag: Option<String>,
     shows_secret: bool,
     policy: Option<&'static str>,
-    stream: Option<Receiver<Bytes>>,
-    lines: Option<Receiver<Option<Bytes>>>,
+    file: Option<&'static str>,
+    parts: Option<Receiver<Option<Bytes>>>,
+    is_live: bool,
 }
 
 impl Reply {
@@ -46,8 +47,9 @@ impl Reply {
             etag: None,
             shows_secret: false,
             policy: None,
-            stream: None,
-            lines: None,
+            file: None,
+            parts: None,
+            is_live: false,
         }
     }
 
@@ -55,6 +57,13 @@ impl Reply {
     #[must_use]
     pub fn policy(mut self, policy: &'static str) -> Self {
         self.policy = Some(policy);
+        self
+    }
+
+    /// Says under which name a browser keeps it, instead of showing it.
+    #[must_use]
+    pub fn file(mut self, name: &'static str) -> Self {
+        self.file = Some(name);
         self
     }
 
@@ -122,19 +131,17 @@ impl Reply {
         Self::with(StatusCode::OK, content_type, body.into())
     }
 
-    /// 200 with messages as they come, until their sender ends.
-    pub fn stream(content_type: &'static str, messages: Receiver<Bytes>) -> Self {
+    /// 200 with parts as they come, up to a `None`; when their sender ends without one, the connection
+    /// is broken off, so that nobody takes a part for the whole.
+    pub fn parts(content_type: &'static str, parts: Receiver<Option<Bytes>>) -> Self {
         let mut reply = Self::with(StatusCode::OK, content_type, Bytes::new());
-        reply.stream = Some(messages);
+        reply.parts = Some(parts);
         reply
     }
 
-    /// 200 with lines as they come, up to a `None`; when their sender ends without one, the
-    /// connection is broken off, so that nobody takes a part for the whole.
-    pub fn lines(content_type: &'static str, lines: Receiver<Option<Bytes>>) -> Self {
-        let mut reply = Self::with(StatusCode::OK, content_type, Bytes::new());
-        reply.lines = Some(lines);
-        reply
+    /// The same without an end that is known, each part for now.
+    pub fn live(content_type: &'static str, parts: Receiver<Option<Bytes>>) -> Self {
+        Self { is_live: true, ..Self::parts(content_type, parts) }
     }
 
     /// Another status.
@@ -168,7 +175,7 @@ impl Reply {
     /// Tags the body, so that it can be asked for only when it differs.
     #[must_use]
     pub fn tagged(mut self) -> Self {
-        self.etag = Some(etag_of(&self.body));
+        self.etag = Some(tags::of(&self.body));
         self
     }
 
@@ -176,14 +183,13 @@ impl Reply {
     /// as figures do: `state` is the answer without them, and alone counts for `If-Match`.
     #[must_use]
     pub fn tagged_as(mut self, state: &Self) -> Self {
-        let (state, all) = (etag_of(&state.body), etag_of(&self.body));
-        self.etag = Some(format!("\"{}-{}\"", state.trim_matches('"'), &all[1..9]));
+        self.etag = Some(tags::with_figures(&tags::of(&state.body), &self.body));
         self
     }
 
     /// The answer as it is sent; `if_none_match` is the request's header.
     pub(super) fn respond(self, if_none_match: Option<&str>) -> HttpResponse {
-        let known = |tag: &str| if_none_match.is_some_and(|header| matches(header, tag));
+        let known = |tag: &str| if_none_match.is_some_and(|header| tags::matches(header, tag));
         if let Some(tag) = self.etag.as_deref().filter(|tag| known(tag)) {
             return HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish();
         }
@@ -197,6 +203,10 @@ impl Reply {
         if let Some(policy) = self.policy {
             response.insert_header((header::CONTENT_SECURITY_POLICY, policy));
         }
+        if let Some(name) = self.file {
+            let disposition = format!("attachment; filename=\"{name}\"");
+            response.insert_header((header::CONTENT_DISPOSITION, disposition));
+        }
         for cookie in self.cookies {
             response.cookie(cookie);
         }
@@ -204,41 +214,19 @@ impl Reply {
             return response.finish();
         }
         response.insert_header((header::CONTENT_TYPE, self.content_type.into_owned()));
-        if let Some(messages) = self.stream {
+        if self.is_live {
             // Proxies that gather an answer before they pass it on would never pass this one on.
             response.insert_header(("x-accel-buffering", "no"));
-            return response.streaming(unfold(messages, async |mut messages| {
-                let message = messages.recv().await?;
-                Some((Ok::<_, actix_web::Error>(message), messages))
-            }));
+            // Its connection is ended with it: nothing else may be on its way there.
+            response.force_close();
         }
-        if let Some(lines) = self.lines {
-            return response.streaming(unfold(lines, async |mut lines| match lines.recv().await {
-                Some(Some(line)) => Some((Ok(line), lines)),
+        if let Some(parts) = self.parts {
+            return response.streaming(unfold(parts, async |mut parts| match parts.recv().await {
+                Some(Some(part)) => Some((Ok(part), parts)),
                 Some(None) => None,
-                None => Some((Err(io::Error::other("broken off")), lines)),
+                None => Some((Err(io::Error::other("broken off")), parts)),
             }));
         }
         response.body(self.body)
     }
-}
-
-/// The tag of a body: a strong validator, since it is made of the bytes.
-pub fn etag_of(body: &[u8]) -> String {
-    let digest = Sha256::digest(body);
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{hex}\"")
-}
-
-/// Whether an `If-Match` header names this state, whatever else its tags say.
-pub fn matches_state(header: &str, state: &str) -> bool {
-    header.split(',').map(str::trim).any(|item| {
-        let tag = item.trim_matches('"');
-        item == "*" || tag.split('-').next() == Some(state.trim_matches('"'))
-    })
-}
-
-/// Whether an `If-Match` or `If-None-Match` header names this tag.
-pub fn matches(header: &str, tag: &str) -> bool {
-    header.split(',').map(str::trim).any(|item| item == "*" || item.trim_start_matches("W/") == tag)
 }

@@ -70,3 +70,11 @@ pub struct Route {
     /// The handler's path in the source, for the test that none is forgotten.
     pub handler_name: &'static str,
 }
+
+impl Route {
+    /// Whether it waits while there are no whole read models; signing in goes on, so that a client can
+    /// wait, too.
+    pub fn needs_views(&self) -> bool {
+        self.policy != Policy::Public && !self.path.starts_with("/api/auth/")
+    }
+}

@@ -51,8 +51,8 @@ pub static ROUTES: &[Route] = routes! {
     Delete "/api/auth/tokens/{id}"          Person   access::revoke_token;
     Get    "/api/users"                     Admin    users::list;
     Post   "/api/users"                     Admin    users::create: "username.invalid" "email.invalid" "user.username_taken" "user.email_taken" "password.missing" "password.too_short" "password.too_long" "password.numeric" "password.like_username" "login.busy";
-    Patch  "/api/users/{id}"                Admin    users::change: "user.last_admin" "user.state";
-    Post   "/api/users/{id}/reset-password" Admin    users::reset_password: "password.changed_meanwhile" "login.busy";
+    Patch  "/api/users/{id}"                Admin    users::change: "user.last_admin" "user.state" "precondition.failed";
+    Post   "/api/users/{id}/reset-password" Admin    users::reset_password: "password.changed_meanwhile" "login.busy" "precondition.failed";
 
     Get    "/api/catalog"                   Public   catalog::list;
     Get    "/api/catalog/categories"        Public   catalog::categories;
@@ -63,24 +63,24 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/catalog/reload"            Admin    catalog::reload;
 
     Get    "/api/apps"                      User     apps::list: "query.out_of_range";
-    Post   "/api/apps"                      User     apps::create: "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "param.required" "param.invalid" "environment.name_invalid" "environment.value_invalid" "environment.too_many" "node.invalid" "nodes.none_online" "nodes.no_storage" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "host.unknown" "host.gone" "node.unknown" "node.offline" "catalog.needs_newer_proxmox";
-    Get    "/api/apps/discover"             Admin    copies::discover: "host.unknown" "proxmox.incomplete" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/apps"                      User     apps::create: "port.invalid" "hostname.invalid" "hostname.taken" "catalog.unknown" "catalog.install_unsupported" "param.required" "param.invalid" "environment.name_invalid" "environment.value_invalid" "environment.too_many" "node.invalid" "nodes.none_online" "nodes.no_storage" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "host.unknown" "host.gone" "node.unknown" "node.offline" "catalog.needs_newer_proxmox";
+    Get    "/api/apps/discover"             Admin    copies::discover: "query.out_of_range" "host.unknown" "proxmox.incomplete" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Post   "/api/apps/adopt"                Admin    copies::adopt: "vmid.invalid" "node.invalid" "node.unknown" "node.ambiguous" "port.invalid" "hostname.invalid" "hostname.taken" "vmid.taken" "suggested_type.invalid" "container.unknown" "container.managed" "container.managed_elsewhere" "container.template" "container.locked" "container.notes_too_long" "container.unreadable" "host.gone" "hosts.unreachable" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}"                 Owner    apps::get: "position.unknown";
     Delete "/api/apps/{id}"                 Owner    apps::delete: "application.busy" "precondition.failed";
     Post   "/api/apps/{id}/action"          Owner    apps::action: "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "application.container_missing" "precondition.failed";
-    Post   "/api/apps/{id}/clone"           Owner    copies::clone: "hostname.invalid" "hostname.taken" "application.busy" "application.only_deletable" "application.container_missing" "clone.needs_downtime" "host.gone" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/apps/{id}/clone"           Owner    copies::clone: "precondition.failed" "hostname.invalid" "hostname.taken" "application.busy" "application.only_deletable" "application.container_missing" "clone.needs_downtime" "host.gone" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
     Get    "/api/apps/{id}/stats"           Owner    usage::stats: "query.out_of_range";
     Get    "/api/apps/{id}/history"         Owner    history::of_app;
     Get    "/api/apps/{id}/diff"            Owner    past::diff;
-    Get    "/api/audit/events"              User     history::audit: "query.out_of_range" "not_found" "stream.too_many";
+    Get    "/api/audit/events"              User     history::audit: "query.out_of_range" "value.invalid" "position.unknown" "not_found" "stream.too_many";
     Get    "/api/audit/trace/{id}"          Owner    trace::of_request: "not_found";
     Get    "/api/audit/verify"              Admin    verification::verify: "query.out_of_range";
     Get    "/api/events/stream"             User     history::stream: "stream.too_many";
 
     Get    "/api/apps/{id}/backups"         Owner    backups::list: "query.out_of_range";
-    Post   "/api/apps/{id}/backups"         Owner    backups::create: "application.busy" "application.only_deletable" "application.container_missing" "backup.type_invalid" "backup.compression_invalid" "backup.no_storage" "nodes.none_online";
+    Post   "/api/apps/{id}/backups"         Owner    backups::create: "precondition.failed" "application.busy" "application.only_deletable" "application.container_missing" "backup.type_invalid" "backup.compression_invalid" "backup.no_storage" "nodes.none_online";
     Get    "/api/apps/{id}/backups/stats"   Owner    backups::stats;
     Get    "/api/apps/{id}/backups/{backup_id}" Owner backups::get;
     Delete "/api/apps/{id}/backups/{backup_id}" Owner backups::delete: "application.busy" "backup.busy" "precondition.failed";
@@ -104,11 +104,11 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/proxmox/hosts/{id}"        User     hosts::get;
     Put    "/api/proxmox/hosts/{id}"        Admin    hosts::change: "host.name_taken" "host.other_cluster" "host.default_must_be_active" "host.credential_required" "host.credential_invalid" "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused" "host.changed_meanwhile";
     Delete "/api/proxmox/hosts/{id}"        Admin    hosts::delete: "host.in_use" "precondition.failed";
-    Post   "/api/proxmox/hosts/{id}/test"   Admin    hosts::test: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
-    Post   "/api/proxmox/hosts/{id}/sync-nodes" Admin hosts::sync_nodes: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
-    Post   "/api/proxmox/hosts/{id}/reconcile" Admin reconcile::now: "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/proxmox/hosts/{id}/test"   Admin    hosts::test: "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/proxmox/hosts/{id}/sync-nodes" Admin hosts::sync_nodes: "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/proxmox/hosts/{id}/reconcile" Admin reconcile::now: "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/proxmox/hosts/{id}/discrepancies" Admin reconcile::discrepancies;
-    Get    "/api/proxmox/nodes"             User     hosts::nodes;
+    Get    "/api/proxmox/nodes"             User     hosts::nodes: "query.out_of_range";
 
     Get    "/api/core/restore"              Admin    restore::status;
     Post   "/api/core/restore/confirm"      Admin    restore::confirm: "restore.nothing_to_confirm";

@@ -11,6 +11,7 @@ use actix_web::{App as ActixApp, HttpRequest, HttpServer, guard, web};
 use rustls_pki_types::pem::PemObject as _;
 
 use super::dispatch::{self, Target};
+use super::peer;
 use super::route::{Route, Verb};
 use super::routes::ROUTES;
 use crate::app::App;
@@ -79,6 +80,7 @@ pub fn serve_table(app: Arc<App>, table: &'static [Route]) -> anyhow::Result<Lis
         .keep_alive(Duration::from_secs(75))
         .client_request_timeout(Duration::from_secs(10))
         .client_disconnect_timeout(Duration::from_secs(5))
+        .on_connect(peer::keep)
         .shutdown_timeout(DRAIN)
         .disable_signals();
     let server = match tls(&config)? {

@@ -8,20 +8,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use proximity_commands::clock::Micros;
 use proximity_commands::{Actor, Secret};
 use proximity_domain::UserId;
 use proximity_eventstore::{Position, Recorded};
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::events;
+use super::peer::Peer;
 use super::problem::{Problem, chain};
 use crate::app::App;
 
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a reader may let its queue stand full.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at whether the reader is still there, and still may read.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// How long a reader whose stream has ended may take for what is on its way to it.
+const GRACE: Duration = Duration::from_secs(2);
+/// Between two looks at whether it has taken it.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Messages that wait for a reader at most.
 const QUEUE: usize = 64;
 /// Events read at once.
@@ -76,8 +84,10 @@ impl Streams {
 
 /// Why a stream ends; the reader comes back when it wants to.
 enum End {
-    /// The reader is gone, or too slow.
-    Reader,
+    /// The reader is gone.
+    Gone,
+    /// The reader takes nothing.
+    Slow,
     /// The session is over, or the account disabled.
     Identity,
     /// The log cannot be read; it is logged already.
@@ -86,70 +96,118 @@ enum End {
     Stopping,
 }
 
+/// Who reads, by what was shown to prove it.
+pub struct Credential {
+    pub actor: Actor,
+    pub token: Secret,
+    pub peer: Peer,
+}
+
+impl Credential {
+    /// Who it is now, and until when at most; `None` when it is good no more.
+    pub(super) async fn now(&self, app: &Arc<App>) -> Option<(Actor, Micros)> {
+        let request = self.actor.request.clone().unwrap_or_default();
+        // A look-up that fails ends the stream as well: nobody reads on without being known.
+        app.authenticate(self.token.clone(), self.actor.source, &request).await.ok().flatten()
+    }
+}
+
 /// A reader's way through the log.
 struct Reader {
     place: Place,
-    actor: Actor,
-    token: Secret,
+    who: Credential,
+    /// When that was looked up last.
+    looked: Option<Instant>,
+    /// When it ends by itself.
+    until: Micros,
     /// Everything up to here was sent, or is not the reader's to see.
     position: Position,
-    queue: Sender<Bytes>,
+    queue: Sender<Option<Bytes>>,
 }
 
-/// Opens a stream of what comes after a position.
+/// Opens a stream of what comes after a position; `None` is its end.
 pub fn open(
     app: &Arc<App>,
-    actor: Actor,
-    token: Secret,
+    who: Credential,
     position: Position,
-) -> Result<Receiver<Bytes>, Problem> {
-    let user =
-        actor.user().ok_or_else(|| Problem::from(proximity_commands::Error::Unauthenticated))?;
+) -> Result<Receiver<Option<Bytes>>, Problem> {
+    let user = who.actor.user();
+    let user = user.ok_or_else(|| Problem::from(proximity_commands::Error::Unauthenticated))?;
     let place = Streams::enter(app, user)?;
     let (queue, receiver) = mpsc::channel(QUEUE);
-    let reader = Reader { place, actor, token, position, queue };
+    let (peer, out) = (who.peer.clone(), queue.clone());
+    let reader = Reader { place, who, looked: None, until: Micros::MAX, position, queue };
     app.spawn(async move {
-        let why = match reader.run().await {
-            End::Reader => "its reader is gone or too slow",
+        let Err(end) = reader.run().await;
+        let why = match end {
+            End::Gone => "its reader is gone",
+            End::Slow => "its reader takes nothing",
             End::Identity => "its session is over",
             End::Store => "the log cannot be read",
             End::Stopping => "the server stops",
         };
         tracing::debug!(%user, why, "a live stream ended");
+        let is_over = match end {
+            End::Gone => true,
+            End::Slow => false,
+            _ => timeout(GRACE, taken(&out, &peer)).await.is_ok(),
+        };
+        if !is_over {
+            // Nobody else would: the connection would be kept for a client that takes nothing.
+            peer.hang_up();
+        }
     });
     Ok(receiver)
 }
 
+/// Ends the answer, and waits until the reader has taken all of it.
+async fn taken(queue: &Sender<Option<Bytes>>, peer: &Peer) {
+    if queue.send(None).await.is_err() {
+        return;
+    }
+    queue.closed().await;
+    // The connection of a stream ends with it, unless it carries others, too.
+    while peer.is_alone && !peer.is_gone() {
+        sleep(PAUSE).await;
+    }
+}
+
 impl Reader {
-    async fn run(mut self) -> End {
+    async fn run(mut self) -> Result<std::convert::Infallible, End> {
         let app = self.place.app.clone();
         let mut head = app.store.watch_head();
-        let mut beats = interval(HEARTBEAT);
+        let [mut beats, mut looks] = [HEARTBEAT, LOOK].map(interval);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             head.mark_unchanged();
-            if let Err(end) = self.catch_up(&app).await {
-                return end;
-            }
-            // No database call is inside: whatever wins, nothing is dropped midway.
-            let beat = tokio::select! {
-                () = app.stopping.cancelled() => return End::Stopping,
-                () = self.queue.closed() => return End::Reader,
-                changed = head.changed() => match changed {
-                    Ok(()) => false,
-                    Err(_) => return End::Stopping,
-                },
-                _ = beats.tick() => true,
-            };
-            if beat && let Err(end) = self.beat(&app).await {
-                return end;
+            self.catch_up(&app).await?;
+            loop {
+                // No database call is inside: whatever wins, nothing is dropped midway.
+                tokio::select! {
+                    () = app.stopping.cancelled() => return Err(End::Stopping),
+                    () = self.queue.closed() => return Err(End::Gone),
+                    changed = head.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return Err(End::Stopping),
+                    },
+                    _ = looks.tick() => self.check(&app)?,
+                    _ = beats.tick() => {
+                        self.beat(&app).await?;
+                        break;
+                    }
+                }
             }
         }
     }
 
     /// Sends what the log holds beyond the position.
     async fn catch_up(&mut self, app: &Arc<App>) -> Result<(), End> {
+        let mut is_behind = false;
         loop {
+            if is_behind || self.is_stale() {
+                self.look(app).await?;
+            }
             let page = app.store.feed(self.position, PAGE).await.map_err(|error| {
                 tracing::error!(error = chain(&error), "a live stream cannot read the log");
                 End::Store
@@ -157,54 +215,81 @@ impl Reader {
             if page.is_empty() {
                 return Ok(());
             }
+            is_behind = true;
             for event in page {
                 if app.stopping.is_cancelled() {
                     return Err(End::Stopping);
                 }
-                if events::is_about_identity(&event) {
-                    self.identify(app).await?;
+                // First, since who reads may change while there is none.
+                self.room(app).await?;
+                if events::is_about_identity(&event) || self.is_stale() {
+                    self.look(app).await?;
                 }
+                self.in_time(app)?;
                 self.position = event.position;
-                if events::is_visible(&event, &self.actor) {
-                    self.send(message(&event, &self.actor)).await?;
+                if events::is_visible(&event, &self.who.actor) {
+                    self.send(self.message(&event))?;
                 }
             }
         }
     }
 
     /// A sign of life that carries the position, so that coming back reads nothing twice.
-    async fn beat(&self, app: &Arc<App>) -> Result<(), End> {
-        let mut this = Self::identity(app, &self.token, &self.actor).await;
-        match this.take() {
-            None => Err(End::Identity),
-            Some(_) => self.send(format!("id: {}\n: alive\n\n", self.position)).await,
-        }
+    async fn beat(&mut self, app: &Arc<App>) -> Result<(), End> {
+        self.room(app).await?;
+        self.look(app).await?;
+        self.send(format!("id: {}\n: alive\n\n", app.lives.id(self.position)))
     }
 
-    /// Who reads may have changed with the event that comes next.
-    async fn identify(&mut self, app: &Arc<App>) -> Result<(), End> {
-        self.actor = Self::identity(app, &self.token, &self.actor).await.ok_or(End::Identity)?;
+    /// Whether it is time to ask again who reads.
+    fn is_stale(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= LOOK)
+    }
+
+    /// Asks who reads: what the reader was allowed when it came may have been taken away since, also by
+    /// events that it is still far from.
+    async fn look(&mut self, app: &Arc<App>) -> Result<(), End> {
+        (self.who.actor, self.until) = self.who.now(app).await.ok_or(End::Identity)?;
+        self.looked = Some(Instant::now());
         Ok(())
     }
 
-    async fn identity(app: &Arc<App>, token: &Secret, actor: &Actor) -> Option<Actor> {
-        let request = actor.request.clone().unwrap_or_default();
-        // A look-up that fails ends the stream as well: nobody reads on without being known.
-        app.authenticate(token.clone(), actor.source, &request).await.ok().flatten()
+    /// What is known without asking: that the reader is gone, or its time over.
+    fn check(&self, app: &App) -> Result<(), End> {
+        self.in_time(app)?;
+        if self.who.peer.is_gone() { Err(End::Gone) } else { Ok(()) }
     }
 
-    async fn send(&self, text: String) -> Result<(), End> {
-        tokio::select! {
-            sent = timeout(PATIENCE, self.queue.send(text.into())) => match sent {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) | Err(_) => Err(End::Reader),
-            },
-            () = self.place.app.stopping.cancelled() => Err(End::Stopping),
+    fn in_time(&self, app: &App) -> Result<(), End> {
+        if app.commands.clock.now() < self.until { Ok(()) } else { Err(End::Identity) }
+    }
+
+    /// Waits until the queue takes one more message.
+    async fn room(&mut self, app: &Arc<App>) -> Result<(), End> {
+        let began = Instant::now();
+        loop {
+            tokio::select! {
+                free = timeout(LOOK, self.queue.reserve()) => match free {
+                    Ok(Ok(_)) => return Ok(()),
+                    Ok(Err(_)) => return Err(End::Gone),
+                    Err(_) if began.elapsed() >= PATIENCE => return Err(End::Slow),
+                    Err(_) => {}
+                },
+                () = app.stopping.cancelled() => return Err(End::Stopping),
+            }
+            self.look(app).await?;
+            self.check(app)?;
         }
     }
-}
 
-fn message(event: &Recorded, reader: &Actor) -> String {
-    let data = serde_json::to_string(&events::Shown::to(event, reader)).unwrap_or_default();
-    format!("id: {}\ndata: {data}\n\n", event.position)
+    /// Into the queue, which has room: nobody else sends into it.
+    fn send(&self, text: String) -> Result<(), End> {
+        self.queue.try_send(Some(text.into())).map_err(|_| End::Gone)
+    }
+
+    fn message(&self, event: &Recorded) -> String {
+        let shown = events::Shown::to(event, &self.who.actor);
+        let data = serde_json::to_string(&shown).unwrap_or_default();
+        format!("id: {}\ndata: {data}\n\n", self.place.app.lives.id(event.position))
+    }
 }

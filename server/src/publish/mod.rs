@@ -248,7 +248,7 @@ impl Publisher {
                     self.problems.set(&application, port, None);
                 }
                 Err(error) => {
-                    let problem = format!("port {port} cannot be listened on: {error}");
+                    let problem = format!("port {port} cannot be listened on: {}", why(&error));
                     if !self.problems.has(&application, port) {
                         tracing::warn!(application, port, %error, "a port cannot be listened on");
                     }
@@ -256,6 +256,17 @@ impl Publisher {
                 }
             }
         }
+    }
+}
+
+/// Why a port cannot be had, in words of our own: owners read it. The log has the system's.
+fn why(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::AddrInUse => "another program has it",
+        ErrorKind::PermissionDenied => "the server may not",
+        ErrorKind::AddrNotAvailable => "the address to listen on is not one of this machine",
+        _ => "the machine refuses it",
     }
 }
 

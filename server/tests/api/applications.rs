@@ -69,6 +69,22 @@ async fn what_is_wrong_with_a_wish_is_said_field_by_field() {
         pointers.sort_unstable();
         assert_eq!(pointers, ["/catalog_id", "/hostname", "/node"]);
         post(json!({ "hostname": "a" })).await.problem(422, "value.invalid");
+        // Proxmox would take the second line for an option of its own.
+        let line = "x\nlxc.mount.entry: /etc etc none bind 0 0";
+        let smuggled = json!({
+            "catalog_id": "memos", "hostname": "nlb",
+            "environment": { "EVIL": line }, "config": { "MEMOS_MODE": line },
+        });
+        let wrong = post(smuggled).await;
+        assert_eq!(wrong.status, 422, "{}", wrong.text);
+        let named: Vec<&str> = wrong.body["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| error["pointer"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, ["/config/MEMOS_MODE", "/environment/EVIL"]);
+        assert!(!wrong.text.contains("lxc."), "{}", wrong.text);
         world.deployed(&world.owner, "web-01").await;
         post(json!({ "catalog_id": "nginx", "hostname": "WEB-01." }))
             .await

@@ -149,3 +149,49 @@ async fn a_deletion_answers_the_same_when_the_thing_is_gone_and_only_to_whom_it_
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_administrator_has_done_once_is_written_down_once() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let head = world.server.app.store.head().await.unwrap();
+        let paths = [
+            "/api/proxmox/hosts/1/test",
+            "/api/proxmox/hosts/1/sync-nodes",
+            "/api/proxmox/hosts/1/reconcile",
+            "/api/catalog/reload",
+        ];
+        for path in paths {
+            let calls =
+                (0..8).map(|_| world.keyed(&world.admin, Method::POST, path, "k", &Value::Null));
+            let answers = join_all(calls).await;
+            for answer in &answers {
+                assert!(answer.status.is_success(), "{path}: {}", answer.text);
+                same(&answers[0], answer);
+            }
+            same(
+                &answers[0],
+                &world.keyed(&world.admin, Method::POST, path, "k", &Value::Null).await,
+            );
+        }
+        let noted = world.server.app.store.feed(head, 10_000).await.unwrap();
+        let noted = noted.iter().filter(|event| event.event_type == "admin_action.performed");
+        let noted: Vec<&str> = noted.map(|event| &*event.payload).collect();
+        for path in paths {
+            let times = noted.iter().filter(|payload| payload.contains(path)).count();
+            assert!(times <= 1, "{path} {times} times in {noted:?}");
+        }
+        assert!(noted.iter().any(|payload| payload.contains("/test")), "{noted:?}");
+        // Another key, or none, is another deed.
+        let before = noted.len();
+        for key in ["k2", "k3"] {
+            world.keyed(&world.admin, Method::POST, paths[0], key, &Value::Null).await;
+        }
+        world.post(&world.admin, paths[0], &Value::Null).await;
+        let later = world.server.app.store.feed(head, 10_000).await.unwrap();
+        let later = later.iter().filter(|event| event.event_type == "admin_action.performed");
+        assert_eq!(later.count(), before + 3);
+        world.stop().await;
+    })
+    .await;
+}

@@ -1,11 +1,12 @@
 //! `If-Match` and `plan=`: what was looked at is changed as it was seen, or not at all.
 
 use futures_util::future::join_all;
+use proximity_server::demo::generated_password;
 use proximity_simulator::{Fault, FaultRule, Foreign};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, on_both};
+use crate::harness::{Answer, Kind, on_both};
 use crate::world::{Person, World};
 
 impl World {
@@ -60,6 +61,58 @@ async fn a_change_of_what_has_changed_meanwhile_is_refused() {
             let tag = world.tag(who, path).await;
             let again = world.matching(who, method.clone(), path, &tag, &other).await;
             assert_eq!(again.status, 200, "{method} {path}: {}", again.text);
+        }
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_that_changes_something_with_a_version_asks_for_it() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let id = world.deployed(&world.owner, "web-01").await;
+        let app = format!("/api/apps/{id}");
+        let (clone, backups) = (format!("{app}/clone"), format!("{app}/backups"));
+        let made = json!({ "username": "eve", "password": generated_password() });
+        let made = world.post(&world.admin, "/api/users", &made).await;
+        let user = format!("/api/users/{}", made.body["id"]);
+        let reset = format!("{user}/reset-password");
+        let (host, none) = ("/api/proxmox/hosts/1", Value::Null);
+        let sync = format!("{host}/sync-nodes");
+        let test = format!("{host}/test");
+        let copy = json!({ "new_hostname": "web-02" });
+        let disabled = json!({ "disabled": true });
+        let head = world.server.app.store.head().await.unwrap();
+        let calls = [
+            (&world.owner, Method::POST, &clone, &copy, &app),
+            (&world.owner, Method::POST, &backups, &none, &app),
+            (&world.admin, Method::PATCH, &user, &disabled, &user),
+            (&world.admin, Method::POST, &reset, &none, &user),
+            (&world.admin, Method::POST, &sync, &none, &host.to_owned()),
+            (&world.admin, Method::POST, &test, &none, &host.to_owned()),
+        ];
+        for (who, method, path, body, _) in &calls {
+            let answer = world.matching(who, method.clone(), path, "\"zz\"", body).await;
+            answer.problem(412, "precondition.failed");
+        }
+        let events = world.server.app.store.feed(head, 100).await.unwrap();
+        assert!(events.iter().all(|event| !event.aggregate_id.contains("web-02")), "{events:?}");
+        for (who, method, path, body, of) in calls {
+            // A user is shown by its changes only.
+            let tag = match *of == user {
+                true => made.header("etag").to_owned(),
+                false => world.tag(who, of).await,
+            };
+            if path.ends_with("reset-password") {
+                continue;
+            }
+            let answer = world.matching(who, method, path, &tag, body).await;
+            assert!(answer.status.is_success(), "{path}: {}", answer.text);
+            if let Some(operation) = answer.body["operation"].as_str() {
+                let path = format!("/api/operations/{operation}");
+                world.until(&path, |answer| answer.body["state"] == "done").await;
+            }
         }
         world.stop().await;
     })
@@ -182,4 +235,50 @@ async fn an_adoption_and_a_restore_are_carried_out_as_their_plan_was_seen() {
         world.stop().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_was_agreed_on_and_taken_by_a_stranger_is_not_replaced() {
+    let world = World::start(Kind::Sqlite).await;
+    let seen = async |hostname: &str| {
+        let body = json!({ "catalog_id": "nginx", "hostname": hostname });
+        let dry = world.post(&world.owner, "/api/apps/?dry_run=true", &body).await;
+        assert_eq!(dry.status, 200, "{}", dry.text);
+        let vmid = u32::try_from(dry.body["vmid"].as_u64().unwrap()).unwrap();
+        (body, format!("/api/apps/?plan={}", dry.body["plan_hash"].as_str().unwrap()), vmid)
+    };
+    let plant = async |vmid: u32| {
+        let image = "debian-12".to_owned();
+        let foreign = Foreign { vmid: Some(vmid), image, ..Foreign::default() };
+        world.simulator.plant_container(foreign).await.unwrap();
+    };
+    // By hand, a moment before: Proxmox is asked once more.
+    let (body, path, vmid) = seen("web-01").await;
+    plant(vmid).await;
+    world.post(&world.owner, &path, &body).await.problem(412, "plan.changed");
+
+    // A moment after: this is not what was agreed on, so it is not done at all.
+    let (body, path, vmid) = seen("web-02").await;
+    let silent = Fault::Status { status: 500, reason: None, after_effect: false };
+    let rule = FaultRule::forever("cluster.nextid", silent);
+    let rule = world.simulator.faults().add(rule).unwrap();
+    let made = world.post(&world.owner, &path, &body).await;
+    assert_eq!(made.status, 202, "{}", made.text);
+    plant(vmid).await;
+    world.simulator.faults().remove(rule);
+    let operation = made.header("location");
+    let ended = world
+        .until(operation, |answer| {
+            matches!(answer.body["state"].as_str(), Some("done" | "undone" | "stuck"))
+        })
+        .await;
+    assert_eq!(ended.body["state"], "undone", "{}", ended.text);
+    assert!(ended.text.contains("agreed"), "{}", ended.text);
+
+    // What is in its way by now is told as that.
+    let (body, path, _) = seen("web-03").await;
+    let taken = json!({ "catalog_id": "nginx", "hostname": "web-03" });
+    assert_eq!(world.post(&world.other, "/api/apps/", &taken).await.status, 202);
+    world.post(&world.owner, &path, &body).await.problem(412, "plan.changed");
+    world.stop().await;
 }

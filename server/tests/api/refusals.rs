@@ -15,8 +15,9 @@ use crate::world::{Person, World};
 const CALLS: usize = 10_000;
 /// Calls that are sent before their answers are read.
 const AT_ONCE: usize = 50;
-/// The most events that they may leave: two codes, for as many minutes as this may take.
-const MOST: usize = 36;
+/// The most events that they may leave: six for each of two codes, for as many minutes as this may take,
+/// and one of somebody else.
+const MOST: usize = 12 * 10 + 1;
 
 /// Sends one call again and again over one connection, and counts the answers by their status.
 async fn again_and_again(

@@ -1,6 +1,9 @@
 //! Restores over HTTP: another container takes the old one's place, or the old one is overwritten.
 
+use proximity_commands::saga::task_log;
+use proximity_server::demo::generated_password;
 use proximity_simulator::{Fault, FaultRule};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::on_both;
@@ -73,6 +76,67 @@ async fn a_running_application_is_restored_into_a_new_container_and_runs_on() {
         assert!(world.simulator.ledger().containers.is_empty());
         let late = world.post(&world.owner, &format!("{path}/restore"), &json!({})).await;
         late.problem(409, "backup.application_gone");
+        world.stop().await;
+    })
+    .await;
+}
+
+/// Proxmox lets nobody but root restore raw lines of a configuration, and the environment is such.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_by_a_token_brings_the_process_back() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let credential = world.simulator.add_token("root@pam", "server", false).unwrap();
+        let (token, secret) = credential.split_once('=').unwrap();
+        let token = json!({ "token_id": token, "token_secret": secret });
+        let changed = world
+            .server
+            .as_person(&world.admin, Method::PUT, "/api/proxmox/hosts/1", Some(&token))
+            .await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+        // No word in its name or around it says that it is a secret.
+        let value = generated_password();
+        let wish = json!({
+            "catalog_id": "nginx", "hostname": "web-01", "environment": { "GREETING": value },
+        });
+        let made = world.post(&world.owner, "/api/apps/", &wish).await;
+        assert_eq!(made.status, 202, "{}", made.text);
+        let app = made.body["id"].as_str().unwrap().to_owned();
+        let shown = format!("/api/apps/{app}");
+        world.until(&shown, |answer| answer.body["status"] == "running").await;
+        let guest = || world.simulator.ledger().containers[0].clone();
+        let before = guest();
+        let variables = &before.config["env"];
+        assert!(variables.contains("PATH=") && variables.contains(&format!("GREETING={value}")));
+
+        let id = world.backed_up(&world.owner, &app).await;
+        let path = format!("{shown}/backups/{id}");
+        for in_place in [false, true] {
+            let body = json!({ "in_place": in_place });
+            let vmid = guest().vmid;
+            let operation = restored(&world, &world.owner, &path, &body).await;
+            let end = ended(&world, &operation).await;
+            assert_eq!(end["state"], "done", "{end:#}");
+            let after = guest();
+            assert_eq!((after.vmid == vmid, after.status.as_str()), (in_place, "running"));
+            assert!(!after.config.contains_key("lxc"), "what cannot be set again is gone");
+            for same in ["env", "entrypoint"] {
+                assert_eq!(after.config[same], before.config[same], "{same}, in place: {in_place}");
+            }
+            // Proxmox writes what it left out into the log of its task.
+            let logs = task_log::of_operation(&world.server.app.store, &operation).await.unwrap();
+            let lines: Vec<&String> = logs.iter().flat_map(|log| &log.lines).collect();
+            assert!(lines.iter().any(|line| line.contains("GREETING=[redacted]")), "{lines:#?}");
+            assert!(!lines.iter().any(|line| line.contains(&value)));
+        }
+
+        // An archive of a container that was restored without: what it was deployed with stands in.
+        world.simulator.edit_container(guest().vmid, "env", None).unwrap();
+        let id = world.backed_up(&world.owner, &app).await;
+        let path = format!("{shown}/backups/{id}");
+        let operation = restored(&world, &world.owner, &path, &json!({})).await;
+        assert_eq!(ended(&world, &operation).await["state"], "done");
+        assert_eq!(guest().config["env"], format!("GREETING={value}"));
         world.stop().await;
     })
     .await;

@@ -212,6 +212,10 @@ async fn every_event_says_who_did_it_for_whom_with_what_from_where_and_why() {
         let mut wanted = vec!["actor", "command", "correlation"];
         match actor.split('/').next().unwrap() {
             "user" => wanted.extend(["credential", "source", "request", "causation"]),
+            // Whoever is refused is nobody still.
+            "anonymous" if event.aggregate_type == "refusal" => {
+                wanted.extend(["source", "request", "causation"]);
+            }
             "anonymous" => wanted.extend(["source", "request", "causation", "on_behalf_of"]),
             _ if actor == "system/operations" => {
                 wanted.extend(["owner", "on_behalf_of", "causation"]);
@@ -262,7 +266,8 @@ async fn a_secret_that_is_used_is_in_the_log_once_a_minute_and_not_its_value() {
             .map(|event| event["payload"]["counted"]["times"].as_u64().unwrap())
             .sum();
         assert!(times >= 6, "{found}");
-        assert!(of_host.len() <= 2, "{found}");
+        // Of each actor once a minute, and a minute may have ended meanwhile.
+        assert!(of_host.len() <= 4, "{found}");
         assert!(!found.to_string().contains(world.simulator.root_password()));
         world.stop().await;
     })
@@ -308,6 +313,8 @@ async fn the_log_is_filtered_and_exported_as_lines() {
         let csv =
             lines(&world.owner, &format!("/api/audit/events?format=csv&app={id}"), "*/*").await;
         assert!(csv.header("content-type").starts_with("text/csv"));
+        let name = "attachment; filename=\"events.csv\"";
+        assert_eq!(csv.header("content-disposition"), name);
         let rows = csv.text.lines().count() - 1;
         let history = world.get(&world.owner, &format!("/api/apps/{id}/history")).await.body;
         assert_eq!(history["total"], rows, "{}", csv.text);

@@ -65,6 +65,38 @@ async fn an_administrator_is_told_whether_the_log_is_as_it_was_sealed() {
             let first = &found.body["result"]["first_break"];
             assert_eq!((&first["kind"], &first["position"]), (&"changed".into(), &1.into()));
         }
+        // What cannot be read beside the heads is a finding, and no failure.
+        let heads = server.app.config.data.join("heads");
+        std::fs::write(heads.join("keys/stray.json"), "{").unwrap();
+        let found = verified(&server, &root).await;
+        let faults = found.body["result"]["faults"].as_array().unwrap().clone();
+        assert!(faults.iter().any(|fault| fault["kind"] == "forged_head"), "{}", found.text);
+        assert_eq!(server.get("/api/health").await.body["seals"], "sealed");
+        // Heads that cannot be published are told, and requests go on.
+        std::fs::remove_dir_all(&heads).unwrap();
+        std::fs::write(&heads, "a file").unwrap();
+        let password = generated_password();
+        server.app.create_admin("more", password.into()).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let health = server.get("/api/health").await;
+            if health.body["seals"] == "failing" && health.body["status"] == "degraded" {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{}", health.text);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(server.get("/readyz").await.status, 200);
+        let path = "/api/audit/verify?max_age=0";
+        let failed = loop {
+            let answer = server.as_person(&root, Method::GET, path, None).await;
+            if answer.body["state"] != "running" {
+                break answer;
+            }
+            assert!(Instant::now() < deadline, "{}", answer.text);
+        };
+        assert_eq!(failed.body["state"], "failed", "{}", failed.text);
+        assert!(failed.body["reason"].as_str().unwrap().contains("heads"), "{}", failed.text);
         let metrics = server.get("/metrics").await.text;
         assert!(metrics.contains("proximity_sealed_position "), "{metrics}");
         server.stop().await;

@@ -14,6 +14,9 @@ use crate::gate::rights_in;
 use crate::params::formats::split_list;
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
+use crate::world::World;
+use crate::world::raw;
+use crate::world::retention::Retention;
 use crate::world::storage::{Archive, Volume, file_path, split_volid};
 
 /// What a backup job was asked.
@@ -28,6 +31,10 @@ struct Job {
     protected: bool,
     /// Minutes.
     lockwait: u64,
+    /// The job's own retention, instead of the storage's.
+    retention: Option<Retention>,
+    /// Whether it prunes.
+    remove: bool,
 }
 
 /// Nearly everything that can go wrong shows only in the task.
@@ -48,12 +55,32 @@ pub(crate) async fn create(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
         }
     }
     let node = call.node().to_owned();
-    let vmids = if all {
+    let storage = params.get("storage").unwrap_or("local").to_owned();
+    let retention = match params.get("prune-backups") {
+        None => None,
+        Some(text) => {
+            sim.require(
+                &call.auth,
+                &format!("/storage/{storage}"),
+                &["Datastore.Allocate"],
+                false,
+            )?;
+            let wrong = || Refusal::parameter("prune-backups", "invalid format");
+            Some(Retention::parse(text).ok_or_else(wrong)?)
+        }
+    };
+    let vmids: Vec<u32> = if all {
         let world = sim.world();
         world.containers.values().filter(|c| c.node == node).map(|c| c.vmid).collect()
     } else {
-        vmids
+        let world = sim.world();
+        let elsewhere = |vmid: &u32| world.containers.get(vmid).is_some_and(|c| c.node != node);
+        vmids.into_iter().filter(|vmid| !elsewhere(vmid)).collect()
     };
+    // Guests of other nodes are passed over in silence; unknown ones fail in the task.
+    if vmids.is_empty() && !all {
+        return Reply::data(json!("OK"));
+    }
     let id = match (&vmids[..], all) {
         ([vmid], false) => vmid.to_string(),
         _ => String::new(),
@@ -62,7 +89,9 @@ pub(crate) async fn create(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
         auth: call.auth.clone(),
         node: node.clone(),
         vmids,
-        storage: params.get("storage").unwrap_or("local").to_owned(),
+        storage,
+        retention,
+        remove: params.get("remove").is_none_or(|remove| remove == "1"),
         mode: params.get("mode").unwrap_or("snapshot").to_owned(),
         extension: match params.get("compress").unwrap_or("0") {
             "gzip" => "tar.gz",
@@ -143,6 +172,7 @@ async fn guest(task: &TaskContext, job: &Job, vmid: u32) -> Result<(), Failure> 
     if task.sim.world().container(&job.node, vmid).is_none() {
         return Err(Failure::Error(format!("unable to find VM '{vmid}'")));
     }
+    check_limit(task, job, vmid)?;
     task.log(format!("INFO: Starting Backup of VM {vmid} (lxc)"));
     let lock = task.flock(vmid).await?;
     let mode = begin(task, job, vmid)?;
@@ -156,8 +186,84 @@ async fn guest(task: &TaskContext, job: &Job, vmid: u32) -> Result<(), Failure> 
     if mode == "stop" {
         task.log("INFO: guest is online again after <1 seconds");
     }
+    if job.remove {
+        prune(task, job, vmid);
+    }
     task.log(format!("INFO: Finished Backup of VM {vmid} (00:00:01)"));
     Ok(())
+}
+
+/// What the job keeps: by its own words, else by the storage's.
+fn retention(world: &World, job: &Job) -> Option<Retention> {
+    let store = super::storage::store(world, &job.node, &job.storage).ok();
+    job.retention.clone().or_else(|| store?.retention.clone())
+}
+
+/// The volume ids of a guest's backups that nobody protects, the oldest first.
+fn prunable(world: &World, job: &Job, vmid: u32) -> Vec<String> {
+    let Ok(store) = super::storage::store(world, &job.node, &job.storage) else {
+        return Vec::new();
+    };
+    let mut found: Vec<(&Volume, &String)> = store
+        .volumes
+        .iter()
+        .filter(|(_, v)| v.content == "backup" && v.vmid == Some(vmid) && !v.protected)
+        .map(|(volid, volume)| (volume, volid))
+        .collect();
+    found.sort_by_key(|(volume, _)| volume.ctime);
+    found.into_iter().map(|(_, volid)| volid.clone()).collect()
+}
+
+/// A job that does not prune is refused before it would exceed what is kept.
+fn check_limit(task: &TaskContext, job: &Job, vmid: u32) -> Result<(), Failure> {
+    let world = task.sim.world();
+    let limit = retention(&world, job).and_then(|retention| retention.limit());
+    match limit {
+        Some(limit)
+            if !job.remove && !job.protected && prunable(&world, job, vmid).len() >= limit =>
+        {
+            Err(Failure::Error(format!(
+                "There is a max backup limit of {limit} enforced by the target storage or the \
+                 vzdump parameters. Either increase the limit or delete old backups."
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes what `keep-last` does not keep; with other rules beside it, nothing.
+fn prune(task: &TaskContext, job: &Job, vmid: u32) {
+    let mut world = task.sim.world();
+    let Some(newest) = retention(&world, job).and_then(|retention| retention.newest()) else {
+        return;
+    };
+    let backups = prunable(&world, job, vmid);
+    let surplus = backups.len().saturating_sub(newest);
+    for volid in &backups[..surplus] {
+        let node = world.nodes.get_mut(&job.node);
+        if let Some(store) = node.and_then(|node| node.stores.get_mut(&job.storage)) {
+            store.volumes.remove(volid);
+        }
+        let what = "volume.deleted";
+        task.sim.record(&mut world, &job.auth, &job.node, what, Some(vmid), Some(volid));
+    }
+}
+
+/// What a job without words of its own does on a storage.
+pub(crate) async fn defaults(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
+    let name = call.params.get("storage").unwrap_or("local").to_owned();
+    let rights = ["Datastore.Audit", "Datastore.AllocateSpace"];
+    sim.require(&call.auth, &format!("/storage/{name}"), &rights, true)?;
+    let world = sim.world();
+    let store = super::storage::store(&world, call.node(), &name)?;
+    let mut data = json!({
+        "storage": name, "mode": "snapshot", "compress": "0", "lockwait": 180, "remove": 1,
+        "dumpdir": format!("/var/lib/{name}/dump"),
+    });
+    if let Some(retention) = &store.retention {
+        data["prune-backups"] = json!(retention.text());
+    }
+    Reply::data(data)
 }
 
 /// Locks the guest and settles the mode: only some storages take snapshots, and a stopped one needs none.
@@ -253,9 +359,7 @@ pub(crate) async fn extract_config(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
     if let Some(vmid) = volume.and_then(|volume| volume.vmid) {
         require_backup(&world, &call, vmid)?;
     }
-    let lines: String =
-        archive.config.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
-    Reply::data(json!(lines))
+    Reply::data(json!(raw::text(&archive.config)))
 }
 
 fn require_backup(world: &crate::world::World, call: &Call, vmid: u32) -> Result<(), Refusal> {

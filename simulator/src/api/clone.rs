@@ -89,6 +89,9 @@ pub(crate) async fn clone(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
         taken(&world, newid)?;
         check_pool(&world, plan.pool.as_deref())?;
         let mut copy = Container::new(newid, &node);
+        // All but its disks is there from the beginning.
+        copy.config = plan.config.clone();
+        copy.config.retain(|key, _| !is_mount(key));
         copy.config.insert("lock".to_owned(), "create".to_owned());
         world.containers.insert(newid, copy);
         // The source is locked meanwhile.

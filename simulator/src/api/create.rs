@@ -13,6 +13,7 @@ use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
 use crate::world::World;
 use crate::world::container::{Config, Container};
+use crate::world::raw;
 use crate::world::storage::{file_path, split_volid};
 
 /// What the task of a create needs.
@@ -137,6 +138,7 @@ fn plan(sim: &Sim, call: &Call, image: String, unprivileged: bool) -> Result<Pla
         config.entry(key.to_owned()).or_insert(value);
     }
     if is_oci(&image) {
+        config.insert("lxc".to_owned(), raw::OF_AN_IMAGE.to_owned());
         // An entrypoint other than an init breaks the usual console.
         config.insert("cmode".to_owned(), "console".to_owned());
         config.entry("entrypoint".to_owned()).or_insert_with(|| "/entrypoint".to_owned());

@@ -12,6 +12,7 @@ use crate::auth::Auth;
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
 use crate::world::container::Config;
+use crate::world::raw;
 use crate::world::storage::{Archive, file_path, split_volid};
 
 /// What the task of a restore needs.
@@ -25,7 +26,7 @@ struct Plan {
     unique: bool,
     pool: Option<String>,
     start: bool,
-    /// The target existed before; a failure then leaves it without its disks.
+    /// The target existed before; a failure after its disks went loses it.
     replaces: bool,
 }
 
@@ -40,10 +41,8 @@ pub(crate) async fn restore(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
                     return Err(Refusal::die("can't overwrite running container"));
                 }
                 if known.is_protected() {
-                    return Err(Refusal::die(format!(
-                        "unable to restore CT {vmid} - can't remove CT {vmid} - protection mode \
-                         enabled"
-                    )));
+                    let text = format!("unable to restore CT {vmid} - protection mode enabled");
+                    return Err(Refusal::die(text));
                 }
                 true
             }
@@ -105,19 +104,19 @@ pub(crate) async fn restore(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
 
 async fn work(task: TaskContext, plan: Plan) -> Result<(), Failure> {
     let (auth, node, vmid) = (plan.auth.clone(), plan.node.clone(), plan.vmid);
-    let (start, replaces) = (plan.start, plan.replaces);
+    let start = plan.start;
     let lock = task.flock(vmid).await?;
     match fill(&task, plan).await {
         Ok(()) => {}
         Err(Failure::Died) => return Err(Failure::Died),
         Err(Failure::Error(text)) => {
             let mut world = task.sim.world();
-            if replaces {
-                if let Ok(container) = existing_mut(&mut world, &node, vmid) {
+            match world.container_mut(&node, vmid) {
+                // Nothing but the lock was changed, and that goes.
+                Some(container) if container.config.len() > 1 => {
                     container.config.remove("lock");
                 }
-            } else {
-                discard(&mut world, &node, vmid);
+                _ => discard(&mut world, &node, vmid),
             }
             return Err(Failure::Error(format!("unable to restore CT {vmid} - {text}")));
         }
@@ -138,7 +137,8 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
         let container = existing_mut(&mut world, node, *vmid)?;
         if plan.replaces { disks::all_volumes(container) } else { Vec::new() }
     };
-    // The old disks go before the archive is extracted: from here on a failure loses them.
+    // The old disks go before the archive is extracted, and with them all of the configuration but
+    // the lock: from here on a failure loses the container.
     {
         let mut world = task.sim.world();
         disks::free(&mut world, node, &old_disks);
@@ -147,11 +147,18 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
         {
             container.snapshots.clear();
             container.parent = None;
+            container.pending.clear();
+            container.config.retain(|key, _| key == "lock");
         }
     }
     task.labour().await?;
     let mut config = archive.config.clone();
     config.remove("lock");
+    // What only root may set comes back only when root restores; none of his tokens is he.
+    let skipped = if plan.auth.is_root() { Vec::new() } else { raw::lines(&config) };
+    if !skipped.is_empty() {
+        raw::remove(&mut config);
+    }
     for (key, value) in &plan.overrides {
         config.insert(key.clone(), value.clone());
     }
@@ -182,6 +189,13 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
     task.log(format!("extracting archive '{}'", file_path(volid)));
     task.log("Total bytes read: 2140160 (2.1MiB, 311MiB/s)");
     task.log("merging backed-up and given configuration..");
+    if !skipped.is_empty() {
+        const RULE: &str = "--------------------------------";
+        task.warn("skipping custom lxc options, restore manually as root:");
+        task.log(RULE);
+        skipped.into_iter().for_each(|line| task.log(line));
+        task.log(RULE);
+    }
     Ok(())
 }
 

@@ -41,10 +41,14 @@ pub(crate) async fn config(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
             {
                 continue;
             }
-            rows.push(json!({
+            let mut row = json!({
                 "storage": name, "type": kind, "content": store.config.content.join(","),
                 "path": format!("/var/lib/{name}"), "digest": "0000000000000000000000000000000000000001",
-            }));
+            });
+            if let Some(retention) = &store.retention {
+                row["prune-backups"] = json!(retention.text());
+            }
+            rows.push(row);
         }
     }
     Reply::data(Value::Array(rows))

@@ -108,7 +108,9 @@ pub(crate) async fn list(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
     };
     let total = rows.len();
     let page = rows.into_iter().skip(number("start", 0)).take(number("limit", 50));
-    Ok(Reply { data: page.map(Task::row_json).collect(), total: Some(total) })
+    // Of no active task not even the number is told.
+    let total = Some(total).filter(|total| source != "active" || *total > 0);
+    Ok(Reply { data: page.map(Task::row_json).collect(), total })
 }
 
 fn class(task: &Task) -> &'static str {

@@ -19,6 +19,8 @@ pub(crate) enum Format {
     Rootfs,
     MountPoint,
     OciReference,
+    Entrypoint,
+    Environment,
     TokenId,
     ContentList,
     Size,
@@ -88,6 +90,23 @@ pub(crate) fn is_oci_reference(value: &str) -> bool {
     tag_fits && host_fits && names_fit
 }
 
+/// Text without control characters; a tab is none. Up to Proxmox VE 9.1.7 line feeds and their like
+/// passed, too, and each began a line of its own in the configuration.
+fn is_printable(value: &str) -> bool {
+    !value.bytes().any(|b| b.is_ascii_control() && b != b'\t')
+}
+
+/// `name=value` with NULs between, as `env` has it.
+fn is_environment(value: &str) -> bool {
+    value.split('\0').all(|pair| {
+        pair.split_once('=').is_some_and(|(name, value)| {
+            !name.is_empty()
+                && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+                && is_printable(value)
+        })
+    })
+}
+
 impl Format {
     /// Says what is wrong with `value` of parameter `name`, if anything is.
     pub(crate) fn check(self, name: &str, value: &str) -> Result<(), String> {
@@ -123,6 +142,17 @@ impl Format {
             Self::MountPoint => property::check(property::MOUNT_POINT, name, value),
             Self::OciReference => {
                 if is_oci_reference(value) {
+                    return Ok(());
+                }
+                return Err("value does not match the regex pattern".to_owned());
+            }
+            Self::Entrypoint | Self::Environment => {
+                let fits = if self == Self::Environment {
+                    is_environment(value)
+                } else {
+                    !value.is_empty() && is_printable(value)
+                };
+                if fits {
                     return Ok(());
                 }
                 return Err("value does not match the regex pattern".to_owned());

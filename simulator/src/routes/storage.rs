@@ -166,6 +166,14 @@ pub(super) fn routes() -> Vec<Route> {
             run!(backup::create),
         ),
         route(
+            "GET /nodes/{node}/vzdump/defaults",
+            "backup.defaults",
+            PLAIN,
+            All,
+            vec![opt("storage", text().of(Format::StorageId))],
+            run!(backup::defaults),
+        ),
+        route(
             "GET /nodes/{node}/vzdump/extractconfig",
             "backup.config",
             PROTECTED,

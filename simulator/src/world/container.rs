@@ -79,6 +79,8 @@ pub(crate) fn typed(key: &str, value: &str) -> Value {
 pub(crate) fn shown(key: &str, value: &str) -> Value {
     if key == "description" && !value.ends_with('\n') {
         json!(format!("{value}\n"))
+    } else if key == "lxc" {
+        serde_json::from_str(value).unwrap_or(Value::Null)
     } else {
         typed(key, value)
     }

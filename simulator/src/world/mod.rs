@@ -3,6 +3,8 @@
 pub(crate) mod container;
 pub(crate) mod journal;
 pub(crate) mod ledger;
+pub(crate) mod raw;
+pub(crate) mod retention;
 pub(crate) mod storage;
 pub(crate) mod task;
 

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::config::StorageConfig;
 use crate::world::container::{Config, Container};
+use crate::world::retention::Retention;
 
 /// A storage as one node sees it.
 pub(crate) struct Store {
     pub(crate) config: StorageConfig,
     pub(crate) volumes: BTreeMap<String, Volume>,
+    /// `prune-backups` of its configuration.
+    pub(crate) retention: Option<Retention>,
 }
 
 /// One volume.
@@ -101,7 +104,7 @@ impl Store {
             let volid = format!("{}:vztmpl/{}", config.name, alpine.file);
             volumes.insert(volid, Volume::template(alpine.file, alpine.size, now - 86_400));
         }
-        Self { config, volumes }
+        Self { config, volumes, retention: None }
     }
 
     pub(crate) fn takes(&self, content: &str) -> bool {

@@ -28,6 +28,16 @@ async fn an_oci_image_is_pulled_and_brings_its_own_environment() {
     assert_ne!(root.config(100).await["env"], json!(env), "the image's own wins at create");
     assert_eq!(root.put("/nodes/pve1/lxc/100/config", &[("env", env)]).await.status, 200);
     assert_eq!(root.config(100).await["env"], json!(env));
+    for (name, value) in [
+        ("env", "A=1\nlxc.mount.entry: /etc etc none bind 0 0"),
+        ("env", "A=1\0B=2\r"),
+        ("env", "a-b=1"),
+        ("entrypoint", "/run\nlxc.cap.drop:"),
+    ] {
+        let refused = root.put("/nodes/pve1/lxc/100/config", &[(name, value)]).await;
+        assert_eq!(refused.error(name), "value does not match the regex pattern");
+    }
+    assert_eq!(root.put("/nodes/pve1/lxc/100/config", &[("env", "A=a\tb")]).await.status, 200);
     assert_eq!(sim.ledger().container(100).unwrap().image, volid);
     let config = SimulatorConfig { oci_image_wins: false, ..SimulatorConfig::quick() };
     let (_other, root) = with(config).await;

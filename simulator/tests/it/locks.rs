@@ -38,6 +38,23 @@ async fn a_container_in_creation_is_a_lock_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_copy_in_the_making_has_all_but_its_disks_under_its_lock() {
+    let (sim, root) = with(slow("vzclone", 60_000)).await;
+    root.container(141, &[("hostname", "source"), ("rootfs", "local:1")]).await;
+    let copy = [("newid", "142"), ("description", "mine"), ("hostname", "copy")];
+    let cloning = root.post("/nodes/pve1/lxc/141/clone", &copy).await;
+    let config = root.config(142).await;
+    assert_eq!((&config["lock"], &config["description"]), (&json!("create"), &json!("mine\n")));
+    assert_eq!(config["hostname"], "copy");
+    assert!(!config.contains_key("rootfs"), "{config:?}");
+    let upid = cloning.data().as_str().unwrap();
+    assert_eq!(root.delete(&format!("/nodes/pve1/tasks/{upid}")).await.status, 200);
+    root.exit_of(upid).await;
+    assert!(sim.ledger().container(142).is_none());
+    assert_eq!(sim.ledger().disks.len(), 1, "the source's disk is still there");
+}
+
+#[tokio::test]
 async fn a_backup_locks_its_container_against_everything() {
     let (sim, root) = with(slow("vzdump", 100_000)).await;
     root.container(140, &[]).await;

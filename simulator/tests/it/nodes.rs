@@ -54,6 +54,17 @@ async fn a_guest_is_known_to_its_own_node_only() {
 }
 
 #[tokio::test]
+async fn a_backup_of_a_guest_of_another_node_is_passed_over_in_silence() {
+    let (sim, root) = with(cluster(&["pve1", "pve2"])).await;
+    root.container(201, &[]).await;
+    let job = [("vmid", "201"), ("storage", "local")];
+    assert_eq!(root.post("/nodes/pve2/vzdump", &job).await.body, json!({"data": "OK"}));
+    let unknown = root.post("/nodes/pve2/vzdump", &[("vmid", "999"), ("storage", "local")]).await;
+    assert_eq!(root.exit(&unknown).await, "job errors");
+    assert!(sim.ledger().backups.is_empty());
+}
+
+#[tokio::test]
 async fn a_node_that_is_down_is_unreachable_and_its_tasks_died_with_their_locks() {
     let (sim, root) = with(cluster(&["pve1", "pve2", "pve3"])).await;
     let mut times = TaskTimes::instant();

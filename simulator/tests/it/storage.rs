@@ -97,10 +97,13 @@ async fn a_clone_keeps_everything_but_its_hardware_address() {
     assert_eq!(exit(&root, path, &from).await, "OK");
     assert_eq!(root.post("/nodes/pve1/lxc/106/template", &[]).await.body, json!({"data": null}));
     assert_eq!(root.config(106).await["rootfs"], "local-btrfs:106/base-106-disk-0.raw,size=1G");
-    root.post("/nodes/pve1/lxc/106/clone", &[("newid", "163")]).await.refused(
-        500,
-        "Linked clone feature for 'local-btrfs:106/base-106-disk-0.raw' is not available",
-    );
+    let linked = [("newid", "163"), ("full", "0")];
+    assert_eq!(exit(&root, path, &linked).await, "OK", "of one that runs, too, on btrfs");
+    assert_eq!(exit(&root, "/nodes/pve1/lxc/106/clone", &[("newid", "165")]).await, "OK");
+    root.container(108, &[("rootfs", "local:1")]).await;
+    root.post("/nodes/pve1/lxc/108/clone", &[("newid", "166"), ("full", "0")])
+        .await
+        .refused(500, "Linked clone feature for 'local:108/vm-108-disk-0.raw' is not available");
     let start = exit(&root, "/nodes/pve1/lxc/106/status/start", &[]).await;
     assert_eq!(start, "you can't start a CT if it's a template");
     let baseline = sim.ledger();
@@ -198,6 +201,36 @@ async fn a_backup_can_be_restored_to_a_new_number_and_over_the_old_one() {
 }
 
 #[tokio::test]
+async fn a_storage_with_a_retention_refuses_one_backup_more_unless_the_job_prunes() {
+    let (sim, root) = quick().await;
+    let defaults = "/nodes/pve1/vzdump/defaults?storage=local";
+    assert_eq!(root.get(defaults).await.data().get("prune-backups"), None);
+    sim.set_retention("local", Some("keep-last=1,keep-daily=1")).unwrap();
+    assert_eq!(root.get(defaults).await.data()["prune-backups"], "keep-last=1,keep-daily=1");
+    root.container(101, &[]).await;
+    let keeping = [("vmid", "101"), ("storage", "local"), ("remove", "0")];
+    for _ in 0..2 {
+        assert_eq!(exit(&root, "/nodes/pve1/vzdump", &keeping).await, "OK");
+    }
+    let third = root.post("/nodes/pve1/vzdump", &keeping).await;
+    assert_eq!(root.exit(&third).await, "job errors");
+    let log = root.log(third.data().as_str().unwrap()).await;
+    let refused = "ERROR: Backup of VM 101 failed - There is a max backup limit of 2 enforced by the \
+                   target storage or the vzdump parameters. Either increase the limit or delete old \
+                   backups.";
+    assert!(log.iter().any(|line| line == refused), "{log:?}");
+    // The job's own words stand over the storage's.
+    let all = [keeping.as_slice(), &[("prune-backups", "keep-all=1")]].concat();
+    assert_eq!(exit(&root, "/nodes/pve1/vzdump", &all).await, "OK");
+    assert_eq!(sim.ledger().backups.len(), 3);
+    let pruning = [("vmid", "101"), ("storage", "local"), ("prune-backups", "keep-last=2")];
+    assert_eq!(exit(&root, "/nodes/pve1/vzdump", &pruning).await, "OK");
+    assert_eq!(sim.ledger().backups.len(), 2);
+    assert!(sim.set_retention("nope", None).is_err());
+    assert!(sim.set_retention("local", Some("keep-first=1")).is_err());
+}
+
+#[tokio::test]
 async fn a_failed_backup_says_why_in_its_log_only() {
     let (sim, root) = quick().await;
     let unknown = root.post("/nodes/pve1/vzdump", &[("vmid", "999"), ("storage", "local")]).await;
@@ -220,7 +253,7 @@ async fn a_failed_backup_says_why_in_its_log_only() {
 }
 
 #[tokio::test]
-async fn a_forced_restore_that_fails_has_lost_the_old_disks() {
+async fn a_forced_restore_that_fails_late_has_lost_the_container() {
     let (sim, root) = quick().await;
     root.container(101, &[]).await;
     assert_eq!(
@@ -239,8 +272,83 @@ async fn a_forced_restore_that_fails_has_lost_the_old_disks() {
         exit(&root, "/nodes/pve1/lxc", &form).await,
         "unable to restore CT 101 - tar failed"
     );
-    assert!(sim.ledger().container(101).is_some());
-    assert!(sim.ledger().disks.is_empty(), "the old disk went first");
+    let ledger = sim.ledger();
+    assert!(ledger.disks.is_empty(), "the old disk went first");
+    assert!(ledger.container(101).is_none(), "and the configuration with the new one");
+
+    // Nothing holds the number any more, so it takes no force.
+    let anew = [("vmid", "101"), ("ostemplate", volid.as_str()), ("restore", "1")];
+    assert_eq!(exit(&root, "/nodes/pve1/lxc", &anew).await, "OK");
+    let missing = [
+        ("vmid", "101"),
+        ("ostemplate", "local:backup/vzdump-lxc-101-2026_01_01-00_00_00.tar.zst"),
+        ("restore", "1"),
+        ("force", "1"),
+    ];
+    let before = sim.ledger();
+    assert!(exit(&root, "/nodes/pve1/lxc", &missing).await.ends_with("does not exist"));
+    assert_eq!(sim.ledger(), before, "what fails before the disks go changes nothing");
+
+    // A worker that dies cleans nothing up.
+    let dies = Fault::TaskDies { after_effect: false };
+    sim.faults().add(FaultRule::once("container.create", dies)).unwrap();
+    assert_eq!(exit(&root, "/nodes/pve1/lxc", &form).await, "unexpected status");
+    let config = root.config(101).await;
+    let keys: Vec<&str> = config.keys().map(String::as_str).collect();
+    assert_eq!((keys, &config["lock"]), (vec!["digest", "lock"], &json!("create")));
+}
+
+#[tokio::test]
+async fn a_protected_container_is_not_restored_over() {
+    let (sim, root) = quick().await;
+    root.container(101, &[("protection", "1")]).await;
+    let dump = [("vmid", "101"), ("storage", "local")];
+    assert_eq!(exit(&root, "/nodes/pve1/vzdump", &dump).await, "OK");
+    let volid = sim.ledger().backups[0].volid.clone();
+    let form = [("vmid", "101"), ("ostemplate", volid.as_str()), ("restore", "1"), ("force", "1")];
+    let refused = root.post("/nodes/pve1/lxc", &form).await;
+    refused.refused(500, "unable to restore CT 101 - protection mode enabled");
+}
+
+#[tokio::test]
+async fn a_restore_by_a_token_leaves_the_raw_lines_out_and_says_so() {
+    let (sim, root) = quick().await;
+    let pull = [("reference", "docker.io/library/caddy:2.10"), ("filename", "caddy")];
+    let pulled = root.post("/nodes/pve1/storage/local/oci-registry-pull", &pull).await;
+    assert_eq!(root.exit(&pulled).await, "OK");
+    let image = [("vmid", "100"), ("ostemplate", "local:vztmpl/caddy.tar")];
+    assert_eq!(exit(&root, "/nodes/pve1/lxc", &image).await, "OK");
+    let env = [("env", "PATH=/bin\0A=1"), ("entrypoint", "/run"), ("description", "a: b")];
+    assert_eq!(root.put("/nodes/pve1/lxc/100/config", &env).await.status, 200);
+    let before = root.config(100).await;
+    assert_eq!(before["lxc"], json!([["lxc.init.cwd", "/"], ["lxc.signal.halt", "SIGTERM"]]));
+    let dump = [("vmid", "100"), ("storage", "local")];
+    assert_eq!(exit(&root, "/nodes/pve1/vzdump", &dump).await, "OK");
+    let volid = sim.ledger().backups[0].volid.clone();
+    let token = Caller::token(&sim, &sim.add_token("root@pam", "t", false).unwrap());
+
+    let inside = token.get(&format!("/nodes/pve1/vzdump/extractconfig?volume={volid}")).await;
+    let text = inside.data().as_str().unwrap();
+    assert!(text.starts_with("#a%3A b\n"), "{text}");
+    for line in ["lxc.environment.runtime: A=1\n", "entrypoint: /run\n", "lxc.init.cwd: /\n"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let restore = |vmid| [("vmid", vmid), ("ostemplate", volid.as_str()), ("restore", "1")];
+    let whole = root.post("/nodes/pve1/lxc", &restore("150")).await;
+    assert_eq!(root.exit(&whole).await, "OK");
+    let config = root.config(150).await;
+    assert_eq!((&config["env"], &config["lxc"]), (&before["env"], &before["lxc"]));
+
+    let reduced = token.post("/nodes/pve1/lxc", &restore("151")).await;
+    assert_eq!(token.exit(&reduced).await, "WARNINGS: 1");
+    let config = root.config(151).await;
+    assert_eq!((config.get("env"), config.get("lxc")), (None, None));
+    assert_eq!((&config["entrypoint"], &config["memory"]), (&json!("/run"), &before["memory"]));
+    let log = root.log(reduced.data().as_str().unwrap()).await;
+    let warned = "WARN: skipping custom lxc options, restore manually as root:";
+    let at = log.iter().position(|line| line == warned).expect("it is said");
+    assert!(log[at..].contains(&"lxc.environment.runtime: A=1".to_owned()), "{log:?}");
+    assert_eq!(log.last().unwrap(), "TASK WARNINGS: 1");
 }
 
 #[tokio::test]

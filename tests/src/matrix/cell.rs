@@ -170,6 +170,7 @@ impl Saga {
             });
         }
         Plan::Deploy(Box::new(DeployPlan {
+            agreed: false,
             guest,
             holdings: Holdings {
                 hostname: "cell".parse().unwrap(),

@@ -42,6 +42,7 @@ pub fn plan(saga: Saga, guest: GuestRef) -> Plan {
             detached: false,
         }),
         _ => Plan::Clone(Box::new(ClonePlan {
+            agreed: false,
             source: "alpine-00000000".parse().unwrap(),
             source_guest: guest.clone(),
             guest,

@@ -63,6 +63,7 @@ impl Rig {
             address: Some(ADDRESS.parse().unwrap()),
         };
         let plan = Plan::Clone(Box::new(ClonePlan {
+            agreed: false,
             source: source.clone(),
             source_guest: live.guest.clone(),
             guest: guest.clone(),

@@ -103,12 +103,12 @@ async fn in_a_cluster_a_node_that_is_away_hides_its_tasks_and_a_moved_guest_is_m
 
     host.node_down("pve2").await.unwrap();
     let error = client.tasks_of(vmid(400)).await.unwrap_err();
-    assert!(matches!(error, HypervisorError::Retryable { .. }), "{error:?}");
+    assert!(matches!(error, HypervisorError::Unreachable { .. }), "{error:?}");
     let error = client.config(&other, vmid(400)).await.unwrap_err();
-    assert!(matches!(error, HypervisorError::Retryable { .. }), "{error:?}");
+    assert!(matches!(error, HypervisorError::Unreachable { .. }), "{error:?}");
     let error = client.start(&other, vmid(400)).await.unwrap_err();
     assert!(
-        matches!(error, HypervisorError::Retryable { .. }),
+        matches!(error, HypervisorError::Unreachable { .. }),
         "595 is before any effect: {error:?}"
     );
     let guests = client.guests().await.unwrap();
@@ -140,22 +140,22 @@ async fn an_image_gets_our_variables_over_its_own_before_its_first_start() {
     let client = root(&host);
     let secret = rand::random::<u128>().to_string();
     let mut guest = guest(600);
-    guest.entrypoint = Some("/ours --flag".to_owned());
-    guest.environment =
+    guest.process.entrypoint = Some("/ours --flag".to_owned());
+    guest.process.environment =
         BTreeMap::from([("A".to_owned(), "1 2".to_owned()), ("B_2".to_owned(), secret.clone())]);
     let upid = client.create(&node(), &guest).await.unwrap();
     assert!(matches!(ended(&client, &upid).await, TaskState::Succeeded { .. }));
     let config = client.config(&node(), vmid(600)).await.unwrap().unwrap();
     let image = config.rest["env"].clone();
     assert!(image.starts_with("PATH=") && config.rest["entrypoint"] != "/ours --flag");
-    client.set_process(&node(), &guest, &config).await.unwrap();
+    client.set_process(&node(), vmid(600), &guest.process, &config).await.unwrap();
     let config = client.config(&node(), vmid(600)).await.unwrap().unwrap();
     assert_eq!(config.rest["entrypoint"], "/ours --flag");
     assert_eq!(config.rest["env"], format!("A=1 2\0B_2={secret}\0{image}"));
     assert!(!format!("{config:?} {guest:?}").contains(&secret));
 
     let before = host.requests_seen().requests.len();
-    client.set_process(&node(), &guest, &config).await.unwrap();
+    client.set_process(&node(), vmid(600), &guest.process, &config).await.unwrap();
     assert_eq!(host.requests_seen().requests.len(), before, "it is so already");
     host.shutdown().await;
 }

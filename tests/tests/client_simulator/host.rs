@@ -1,11 +1,10 @@
 //! A simulator, and clients for it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proximity_commands::Secret;
 use proximity_commands::ports::{
-    ConnectionSpec, Credential, GuestAddress, Hypervisor, NewGuest, TaskState, Trust, Upid,
+    ConnectionSpec, Credential, GuestAddress, Hypervisor, NewGuest, Process, TaskState, Trust, Upid,
 };
 use proximity_domain::{NodeName, Resources, Vmid};
 use proximity_proxmox::{Limits, PveClient};
@@ -92,8 +91,7 @@ pub fn guest(number: i64) -> NewGuest {
         unprivileged: true,
         features: Some("nesting=1".to_owned()),
         protection: true,
-        entrypoint: None,
-        environment: BTreeMap::new(),
+        process: Process::default(),
     }
 }
 

@@ -44,6 +44,7 @@ pub async fn seal(
     let sealing = Sealing {
         key: key.clone(),
         earlier: Vec::new(),
+        renewed: None,
         heads: Some(heads.to_owned()),
         server: "test".to_owned(),
         every: Duration::from_millis(10),
@@ -76,6 +77,7 @@ pub fn append(number: u64) -> Append {
         id: uuid::Uuid::now_v7(),
         lane: Lane::User("test".to_owned()),
         streams: vec![StreamAppend {
+            metadata: None,
             aggregate_type: "thing".to_owned(),
             aggregate_id: format!("t{number}"),
             expected: Expected::At(0),

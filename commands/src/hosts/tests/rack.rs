@@ -102,7 +102,7 @@ fn node() -> NodeName {
 impl Hypervisor for Adapter {
     async fn identity(&self) -> Result<ClusterIdentity, HypervisorError> {
         let cluster = self.rack()?.cluster.parse().unwrap();
-        Ok(ClusterIdentity { cluster, quorate: true, nodes: vec![node()] })
+        Ok(ClusterIdentity { cluster, quorate: true, nodes: vec![node()], offline: Vec::new() })
     }
     async fn version(&self) -> Result<Version, HypervisorError> {
         self.rack()?;
@@ -140,6 +140,13 @@ impl Hypervisor for Adapter {
     async fn storages(&self, _node: &NodeName) -> Result<Vec<Storage>, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
+    async fn retention(
+        &self,
+        _node: &NodeName,
+        _storage: &str,
+    ) -> Result<Option<String>, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
     async fn config(
         &self,
         _node: &NodeName,
@@ -167,7 +174,8 @@ impl Hypervisor for Adapter {
     async fn set_process(
         &self,
         _node: &NodeName,
-        _guest: &NewGuest,
+        _vmid: Vmid,
+        _process: &crate::ports::Process,
         _config: &GuestConfig,
     ) -> Result<(), HypervisorError> {
         unreachable!("hosts do not ask for this")
@@ -236,6 +244,13 @@ impl Hypervisor for Adapter {
         _node: &NodeName,
         _restored: &NewRestored,
     ) -> Result<Upid, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
+    async fn archived(
+        &self,
+        _node: &NodeName,
+        _archive: &str,
+    ) -> Result<crate::ports::ArchivedConfig, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
     async fn set_networks(

@@ -2,7 +2,7 @@
 
 use super::super::output::{Format, render};
 use super::super::{Failure, Settings};
-use super::moment::moment;
+use super::moment::{known, moment};
 use crate::http::events::{self, Shown};
 use crate::past::{self, Moment};
 use crate::stores;
@@ -26,6 +26,8 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
+    known(&store, Some(args.from)).await?;
+    known(&store, args.to).await?;
     let log = events::of_application(&store, &args.app).await.map_err(anyhow::Error::from)?;
     if !log.iter().any(|event| events::is_of(event, &args.app)) {
         return Err(Failure::NoSuchThing(format!("there was never an application {}", args.app)));

@@ -7,8 +7,9 @@ use proximity_eventstore::Search;
 
 use super::super::output::{Format, render};
 use super::super::{Failure, Settings};
-use super::moment::micros;
-use crate::http::events::Shown;
+use super::moment::{micros, within};
+use crate::filters;
+use crate::http::events::{Shown, around};
 use crate::http::export::{Form, Pages};
 use crate::stores;
 
@@ -31,13 +32,13 @@ pub struct Args {
     #[arg(long)]
     limit: Option<u64>,
     /// Only those of this name, or of this kind, e.g. lease.acquired or lease
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = filters::event_type)]
     kind: Option<String>,
     /// Only those of this actor, e.g. user/1
-    #[arg(long)]
+    #[arg(long, value_parser = filters::actor)]
     actor: Option<String>,
     /// Only those about things of this user, e.g. 7
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = filters::owner)]
     owner: Option<String>,
     /// Only those of this application, and of what was done to it or for it
     #[arg(long, value_name = "ID", conflicts_with = "stream")]
@@ -46,8 +47,8 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     request: Option<String>,
     /// Only those of this stream, e.g. application/nginx-0a1b2c3d
-    #[arg(long)]
-    stream: Option<String>,
+    #[arg(long, value_name = "KIND/ID", value_parser = stream)]
+    stream: Option<(String, String)>,
     /// Not before this moment, e.g. 2030-01-31T12:00:00Z
     #[arg(long, value_name = "TIME", value_parser = micros)]
     from: Option<i64>,
@@ -58,10 +59,11 @@ pub struct Args {
 
 /// Prints them.
 pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Failure> {
-    let (search, limit) = (search(&args)?, args.limit);
+    let (search, limit) = (search(&args), args.limit);
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
+    within(&store, args.after).await?;
     let form = match format {
         Format::Ndjson => Some(Form::Ndjson),
         Format::Csv => Some(Form::Csv),
@@ -99,30 +101,28 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
     Ok(())
 }
 
-fn search(args: &Args) -> Result<Search, Failure> {
-    let stream = match &args.stream {
-        None => None,
-        Some(stream) => {
-            let (kind, id) = stream.split_once('/').ok_or_else(|| {
-                anyhow::anyhow!("--stream is KIND/ID, e.g. application/nginx-0a1b2c3d")
-            })?;
-            Some((kind.to_owned(), id.to_owned()))
-        }
-    };
+fn stream(text: &str) -> Result<(String, String), String> {
+    let (kind, id) = text
+        .split_once('/')
+        .filter(|(kind, id)| !kind.is_empty() && !id.is_empty())
+        .ok_or("a stream is KIND/ID, e.g. application/nginx-0a1b2c3d")?;
+    Ok((kind.to_owned(), id.to_owned()))
+}
+
+fn search(args: &Args) -> Search {
     let mut search = Search {
         after: args.after,
         until: args.until,
         actor: args.actor.clone(),
         owner: args.owner.clone(),
         request: args.request.clone(),
-        stream,
-        around: args.app.clone().map(|id| ("application".to_owned(), id)),
+        stream: args.stream.clone(),
         from: args.from,
         to: args.to,
-        ..Search::default()
+        ..args.app.as_deref().map(around).unwrap_or_default()
     };
     if let Some(kind) = &args.kind {
         search.of_type(kind);
     }
-    Ok(search)
+    search
 }

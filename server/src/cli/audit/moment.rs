@@ -1,5 +1,8 @@
 //! Moments as they are given on the command line.
 
+use proximity_eventstore::{Position, Store};
+
+use super::super::Failure;
 use crate::past::{self, Moment};
 
 /// A moment as in RFC 3339, in µs since 1970.
@@ -16,4 +19,22 @@ pub fn moment(text: &str) -> Result<Moment, String> {
     past::micros(text).map(Moment::Time).ok_or_else(|| {
         "a position of the log, or a moment as in RFC 3339, e.g. 2030-01-31T12:00:00Z".to_owned()
     })
+}
+
+/// Refuses a position that is not in the log: what it would answer would be of another moment.
+pub async fn within(store: &Store, position: Position) -> Result<(), Failure> {
+    let head = store.head().await.map_err(anyhow::Error::from)?;
+    if position > head {
+        let text = format!("there is no position {position}: the log ends at {head}");
+        return Err(Failure::NoSuchThing(text));
+    }
+    Ok(())
+}
+
+/// The same of a moment that is one.
+pub async fn known(store: &Store, moment: Option<Moment>) -> Result<(), Failure> {
+    match moment {
+        Some(Moment::Position(position)) => within(store, position).await,
+        Some(Moment::Time(_)) | None => Ok(()),
+    }
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::super::output::{Format, render};
 use super::super::projections::progress;
-use super::super::{Failure, Settings, readers};
-use super::moment::moment;
+use super::super::{Failure, Settings};
+use super::moment::{known, moment};
 use crate::http::events;
 use crate::moment::rfc3339;
 use crate::past::{self, Moment};
@@ -30,7 +30,7 @@ pub struct Args {
 /// Prints the state, or what the check found.
 pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Failure> {
     match (&args.app, args.check) {
-        (Some(app), _) => one(app, args.until.unwrap_or(Moment::NOW), config, format).await,
+        (Some(app), _) => one(app, args.until, config, format).await,
         (None, true) => check(args.until, config, format).await,
         (None, false) => all(args.until, config, format).await,
     }
@@ -46,10 +46,17 @@ fn until(moment: Option<Moment>) -> Until {
 
 const APPLICATIONS: [&str; 7] = ["id", "hostname", "status", "node", "vmid", "owner", "updated_at"];
 
-async fn one(app: &str, at: Moment, config: &Settings, format: Format) -> Result<(), Failure> {
+async fn one(
+    app: &str,
+    at: Option<Moment>,
+    config: &Settings,
+    format: Format,
+) -> Result<(), Failure> {
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
+    known(&store, at).await?;
+    let at = at.unwrap_or(Moment::NOW);
     let log = events::of_application(&store, app).await.map_err(anyhow::Error::from)?;
     let state = past::state(app, &log, at).map_err(anyhow::Error::msg)?;
     store.close().await;
@@ -67,6 +74,7 @@ async fn all(at: Option<Moment>, config: &Settings, format: Format) -> Result<()
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
+    known(&store, at).await?;
     let feed = std::sync::Arc::new(store.clone());
     let state = replay::state(feed, until(at), progress()).await.map_err(anyhow::Error::from)?;
     store.close().await;
@@ -104,15 +112,25 @@ fn print_state(mut state: State, format: Format) -> Result<(), Failure> {
 }
 
 async fn check(at: Option<Moment>, config: &Settings, format: Format) -> Result<(), Failure> {
-    let (store, views) = readers(config).await?;
+    let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
+    let store = stores::open_read_only(config).await.map_err(unavailable)?;
+    known(&store, at).await?;
     let feed = std::sync::Arc::new(store.clone());
-    let checked = match at {
+    let judged = async || replay::judge(feed, until(at), progress()).await;
+    let report = if at.is_some() {
         // The read models are those of now.
-        None => views.check(progress()).await,
-        Some(_) => replay::judge(feed, until(at), progress()).await,
+        judged().await.map_err(anyhow::Error::from)?
+    } else if let Some(views) =
+        stores::views_read_only(config, &store).await.map_err(unavailable)?
+    {
+        let checked = views.check(progress()).await;
+        views.close().await;
+        checked.map_err(anyhow::Error::from)?
+    } else {
+        let mut report = judged().await.map_err(anyhow::Error::from)?;
+        report.findings.append(replay::absent());
+        report
     };
-    let report = checked.map_err(anyhow::Error::from)?;
-    views.close().await;
     store.close().await;
     print_report(&report, format)?;
     match report.findings.total {
@@ -139,6 +157,9 @@ fn print_report(report: &Report, format: Format) -> Result<(), Failure> {
                 report.compared.len(),
                 report.findings.total
             );
+            for (name, position) in &report.compared {
+                println!("  {name} up to position {position}");
+            }
             if !report.findings.first.is_empty() {
                 let columns = ["position", "subject", "problem"];
                 print!("\n{}", render(&report.findings.first, &columns, format)?);

@@ -62,7 +62,7 @@ pub(super) const CODES: &[Code] = &[
         422,
         "dns.invalid",
         "The DNS server is not valid",
-        "A DNS server is given as an IP address.",
+        "A DNS server is given as an IP address, and one of a machine: not `0.0.0.0`, a multicast or a broadcast address, or the network's own.",
     ),
     code(
         422,

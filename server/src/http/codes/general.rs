@@ -19,13 +19,13 @@ pub(super) const CODES: &[Code] = &[
         400,
         "position.unknown",
         "That position is not in the log",
-        "`min_position` or the `Proximity-Position` header names a position beyond the end of the log, of another incarnation of it, or is not a position at all. Send what an answer of this server gave you, or nothing.",
+        "`min_position` or the `Proximity-Position` header names a position beyond the end of the log, of another incarnation of it, or is not a position at all; or a stream is asked for after a bare number that may be of the log before it was restored from a backup. Send what an answer of this server gave you, or nothing.",
     ),
     code(
         400,
         "request.malformed",
         "The request cannot be read",
-        "A header of the request is not what HTTP or this contract allows, e.g. an `Idempotency-Key` that is empty or longer than 255 characters. The detail names it.",
+        "A header of the request is not what HTTP or this contract allows: it has other than ASCII characters, is there twice where there can be one, or is an `Idempotency-Key` that is empty or longer than 255 characters. The detail names it. Nothing was done.",
     ),
     code(
         404,
@@ -97,7 +97,7 @@ pub(super) const CODES: &[Code] = &[
         422,
         "query.out_of_range",
         "A parameter is out of range",
-        "A parameter of the query string lies outside its limits: `page` from 1, `per_page` from 1 to 100, `limit` from 1 to 1000.",
+        "A parameter of the query string lies outside its limits (`page` from 1, `per_page` from 1 to 100, `limit` from 1 to 1000), or is none of the words that are possible there.",
     ),
     code(
         422,
@@ -134,6 +134,12 @@ pub(super) const CODES: &[Code] = &[
         "store.unavailable",
         "The event store is away",
         "The database cannot be reached or cannot write. Nothing was changed; try again after the seconds in `Retry-After`. `/readyz` tells when it is back.",
+    ),
+    code(
+        503,
+        "views.filling",
+        "The read models are being built",
+        "There is nothing to read from yet: the server was started without its read models, or far behind the log, and builds them. Nothing was changed; try again after the seconds in `Retry-After`. `/readyz` tells when it is done.",
     ),
     code(
         503,

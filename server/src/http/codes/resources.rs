@@ -16,10 +16,10 @@ pub(super) const CODES: &[Code] = &[
         "Its catalog entry needs a way of installing that this version does not have (commands in the container, or Docker Compose). The detail names it.",
     ),
     code(
-        502,
+        504,
         "proxmox.unreachable",
         "Proxmox did not answer",
-        "The Proxmox host could not be reached or did not answer in time (504 then). Check address, port and network of the host, then try again.",
+        "The Proxmox host could not be reached, or did not answer in time. Check address, port and network of the host, then try again.",
     ),
     code(
         502,
@@ -42,8 +42,8 @@ pub(super) const CODES: &[Code] = &[
     code(
         502,
         "proxmox.refused",
-        "Proxmox refused the request",
-        "Proxmox understood the request and refused it. The detail names the call; the host's own log says more.",
+        "Proxmox answered with an error",
+        "Proxmox refused what it was asked, or could not do it. The detail names the call, and says to administrators who set a host up what Proxmox said; for others that stands in the server's log under the request id.",
     ),
     code(
         422,
@@ -73,7 +73,7 @@ pub(super) const CODES: &[Code] = &[
         422,
         "environment.value_invalid",
         "The value of a variable is not valid",
-        "A value is a text, a number or a boolean of at most 32 KiB, without control characters.",
+        "A value is a text, a number or a boolean of at most 32 KiB: one line, without control characters but tabs. Proxmox keeps each variable as a line of the container's configuration. What has several lines, such as a certificate, can be sent where the application takes it encoded (base64, say).",
     ),
     code(
         422,

@@ -11,10 +11,11 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::page::{Paging, within};
-use super::{past, usage};
+use super::{past, ports, usage};
 use crate::app::unavailable;
 use crate::http::call::Call;
 use crate::http::problem::Problem;
+use crate::http::query;
 use crate::http::reply::{Reply, StatusCode};
 use crate::publish;
 
@@ -31,11 +32,26 @@ pub struct Apps {
     pub per_page: u32,
 }
 
+/// How an application can stand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AppStatus {
+    Deploying,
+    Cloning,
+    Adopting,
+    Running,
+    Stopped,
+    Updating,
+    Removing,
+    Error,
+}
+
 /// Which applications are wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AppsWanted {
     /// Only those with this status.
+    #[param(inline, value_type = Option<AppStatus>)]
     pub status: Option<String>,
     /// A part of the name or hostname, in any case.
     pub search: Option<String>,
@@ -62,9 +78,10 @@ pub struct CreateApp {
     /// The node; by default the one with the most free memory.
     #[serde(default)]
     pub node: Option<String>,
-    /// Accepted for old clients and not used: ports are leased by the server.
+    /// Accepted for old clients and not used: ports are leased by the server. An object of port to
+    /// port, each from 1 to 65535.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, u16>>)]
     pub ports: Option<Value>,
     /// The registered host; by default the default one.
     #[serde(default)]
@@ -138,6 +155,11 @@ async fn row(call: &Call, id: &ApplicationId) -> Result<App, Problem> {
     found.map(|app| still(call, app)).ok_or_else(Problem::not_found)
 }
 
+/// Refuses when `If-Match` names another state of the application than the present one.
+pub(super) async fn unchanged(call: &Call, owned: &Owned<ApplicationId>) -> Result<(), Problem> {
+    call.unchanged_since(async || Reply::json(&row(call, owned.id()).await?)).await
+}
+
 /// The caller's applications; an administrator's list shows all.
 #[utoipa::path(get, path = "/api/apps", tag = "apps", params(Paging, AppsWanted), responses((status = 200, description = "A page of them", body = Apps)))]
 pub async fn list(call: Call) -> Result<Reply, Problem> {
@@ -145,7 +167,7 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
     let wanted: AppsWanted = call.query()?;
     let filter = Filter {
         owner: call.only_of(),
-        status: wanted.status.filter(|status| !status.is_empty()),
+        status: query::word::<AppStatus>("status", wanted.status)?,
         search: wanted.search,
         host: None,
     };
@@ -158,6 +180,7 @@ pub async fn list(call: Call) -> Result<Reply, Problem> {
 #[utoipa::path(post, path = "/api/apps", tag = "apps", request_body = CreateApp, responses((status = 202, description = "The application in `deploying`; `Location` names its operation", body = App)))]
 pub async fn create(call: Call) -> Result<Reply, Problem> {
     let body: CreateApp = call.json()?;
+    ports::check(body.ports.as_ref())?;
     let request = DeployRequest {
         catalog_id: body.catalog_id,
         hostname: body.hostname,
@@ -235,7 +258,7 @@ async fn act(
     action: Action,
     force: bool,
 ) -> Result<Reply, Problem> {
-    call.unchanged_since(async || Reply::json(&row(call, owned.id()).await?)).await?;
+    unchanged(call, owned).await?;
     let key = call.once();
     let done = call.app.commands.applications.act(owned, action, force, key.as_ref()).await?;
     call.app.seen(done.position).await;

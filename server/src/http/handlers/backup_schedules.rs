@@ -7,7 +7,7 @@ use proximity_projections::{BackupSchedule, backup_schedules};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::page::within;
+use super::page::{LAST_PAGE, MOST_OF_A_PAGE, within};
 use crate::app::unavailable;
 use crate::http::call::Call;
 use crate::http::problem::Problem;
@@ -129,8 +129,8 @@ fn shown(row: &BackupSchedule) -> Result<Reply, Problem> {
 #[utoipa::path(get, path = "/api/backup-schedules", tag = "backups", params(SchedulesWanted), responses((status = 200, description = "The schedules", body = BackupScheduleList)))]
 pub async fn list(call: Call) -> Result<Reply, Problem> {
     let wanted: SchedulesWanted = call.query()?;
-    let page = within("page", wanted.page, 1, 1, 1_000_000)?;
-    let per_page = within("per_page", wanted.per_page, 100, 1, 100)?;
+    let page = within("page", wanted.page, 1, 1, LAST_PAGE)?;
+    let per_page = within("per_page", wanted.per_page, MOST_OF_A_PAGE, 1, MOST_OF_A_PAGE)?;
     let found = call.app.views.backup_schedules(call.only_of(), page, per_page);
     let found = found.await.map_err(unavailable)?;
     Reply::json(&BackupScheduleList { schedules: found.items, total: found.total })
@@ -163,8 +163,8 @@ pub async fn get(call: Call) -> Result<Reply, Problem> {
 #[utoipa::path(put, path = "/api/backup-schedules/{id}", tag = "backups", params(("id" = i64, Path, description = "The schedule's number")), request_body = WriteBackupSchedule, responses((status = 200, description = "Changed", body = BackupSchedule)))]
 pub async fn change(call: Call) -> Result<Reply, Problem> {
     let owned = schedule(&call).await?;
+    call.unchanged_since(async || settings(&row(&call, *owned.id()).await?)).await?;
     let before = row(&call, *owned.id()).await?;
-    call.unchanged_since(async || settings(&before)).await?;
     let wanted: WriteBackupSchedule = call.json()?;
     if wanted.application_id.is_some() && wanted.application_id != before.application_id {
         let detail = "a schedule's application does not change; make another schedule";
@@ -179,8 +179,7 @@ pub async fn change(call: Call) -> Result<Reply, Problem> {
 #[utoipa::path(delete, path = "/api/backup-schedules/{id}", tag = "backups", params(("id" = i64, Path, description = "The schedule's number")), responses((status = 204, description = "It fires no more")))]
 pub async fn delete(call: Call) -> Result<Reply, Problem> {
     let owned = schedule(&call).await?;
-    let before = row(&call, *owned.id()).await?;
-    call.unchanged_since(async || settings(&before)).await?;
+    call.unchanged_since(async || settings(&row(&call, *owned.id()).await?)).await?;
     let done = call.app.commands.schedules.delete(&owned).await?;
     call.app.seen(done.position).await;
     Ok(Reply::no_content().at(done.position))

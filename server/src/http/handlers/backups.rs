@@ -8,7 +8,8 @@ use proximity_projections::{Backup, BackupStats};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::page::within;
+use super::apps;
+use super::page::{LAST_PAGE, MOST_OF_A_PAGE, within};
 use crate::app::unavailable;
 use crate::http::call::Call;
 use crate::http::problem::Problem;
@@ -23,13 +24,16 @@ pub struct BackupList {
     pub total: u64,
 }
 
+/// Backups in an answer to whoever does not ask for pages.
+const UNPAGED: u32 = 1_000;
+
 /// Which part of a list is wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct BackupsWanted {
     /// From 1.
     pub page: Option<i64>,
-    /// 1 to 1000, which is the default: old clients take one page for all of them.
+    /// 1 to 100. Without it a page holds 1000: old clients take the first for all of them.
     pub per_page: Option<i64>,
 }
 
@@ -91,8 +95,8 @@ async fn backup(call: &Call) -> Result<(Owned<BackupId>, Backup), Problem> {
 
 async fn listed(call: &Call, filter: BackupFilter) -> Result<Reply, Problem> {
     let wanted: BackupsWanted = call.query()?;
-    let page = within("page", wanted.page, 1, 1, 1_000_000)?;
-    let per_page = within("per_page", wanted.per_page, 1_000, 1, 1_000)?;
+    let page = within("page", wanted.page, 1, 1, LAST_PAGE)?;
+    let per_page = within("per_page", wanted.per_page, UNPAGED, 1, MOST_OF_A_PAGE)?;
     let found = call.app.views.backups(&filter, page, per_page).await.map_err(unavailable)?;
     Reply::json(&BackupList { backups: found.items, total: found.total })
 }
@@ -130,6 +134,7 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
             Problem::field("/compression", "backup.compression_invalid", detail)
         })?;
     }
+    apps::unchanged(&call, &owned).await?;
     let key = call.once();
     let done = call.app.commands.applications.back_up(&owned, wish, key.as_ref()).await?;
     call.app.seen(done.position).await;
@@ -154,8 +159,9 @@ pub async fn get(call: Call) -> Result<Reply, Problem> {
 /// Removes a backup and its archive; works for an application that is gone, too.
 #[utoipa::path(delete, path = "/api/apps/{id}/backups/{backup_id}", tag = "backups", params(("id" = String, Path, description = "The application's id"), ("backup_id" = i64, Path, description = "The backup's number")), responses((status = 202, description = "An operation removes it", body = BackupUnderway)))]
 pub async fn delete(call: Call) -> Result<Reply, Problem> {
-    let (owned, row) = backup(&call).await?;
-    call.unchanged_since(async || Reply::json(&row)).await?;
+    let (owned, _) = backup(&call).await?;
+    // Read again behind the position that it is compared at.
+    call.unchanged_since(async || Reply::json(&backup(&call).await?.1)).await?;
     let key = call.once();
     let done = call.app.commands.applications.delete_backup(&owned, key.as_ref()).await?;
     call.app.seen(done.position).await;
@@ -167,8 +173,9 @@ pub async fn delete(call: Call) -> Result<Reply, Problem> {
 /// application is afterwards what it was before, running or stopped; its `lxc_id` has changed.
 #[utoipa::path(post, path = "/api/apps/{id}/backups/{backup_id}/restore", tag = "backups", params(("id" = String, Path, description = "The application's id"), ("backup_id" = i64, Path, description = "The backup's number")), request_body(content = RestoreBackup, description = "May be left out"), responses((status = 202, description = "An operation restores it", body = BackupUnderway)))]
 pub async fn restore(call: Call) -> Result<Reply, Problem> {
-    let (owned, row) = backup(&call).await?;
-    call.unchanged_since(async || Reply::json(&row)).await?;
+    let (owned, _) = backup(&call).await?;
+    // Read again behind the position that it is compared at.
+    call.unchanged_since(async || Reply::json(&backup(&call).await?.1)).await?;
     let wanted: RestoreBackup = call.json_or_default()?;
     let wish = RestoreWish { in_place: wanted.in_place };
     let key = call.once();

@@ -6,6 +6,7 @@ use proximity_domain::{ApplicationId, HostId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::apps;
 use crate::http::call::Call;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
@@ -124,6 +125,7 @@ pub async fn clone(call: Call) -> Result<Reply, Problem> {
     let id: String = call.param("id")?;
     let owned = Owned::<ApplicationId>::prove_text(&call.app.store, &call.actor, &id).await?;
     let wanted: CloneWanted = call.json()?;
+    apps::unchanged(&call, &owned).await?;
     let request =
         CloneRequest { new_hostname: wanted.new_hostname, allow_downtime: wanted.allow_downtime };
     let key = call.once();
@@ -152,7 +154,8 @@ pub async fn discover(call: Call) -> Result<Reply, Problem> {
     let admin = Admin::prove(&call.actor)?;
     let wanted: DiscoverWanted = call.query()?;
     let host = wanted.host_id.map(HostId);
-    let found = call.app.commands.applications.discover(&admin, host).await?;
+    let found = call.app.commands.applications.discover(&admin, host).await;
+    let found = found.map_err(|error| Problem::for_admin(&admin, error))?;
     let found: Vec<DiscoveredContainer> = found.into_iter().map(shown).collect();
     Reply::json(&found)
 }

@@ -23,6 +23,15 @@ pub struct Health {
     pub database: &'static str,
     /// `connected` or `unavailable`: the read models.
     pub cache: &'static str,
+    /// `sealed` or `failing`: whether what is stored gets sealed, and its heads published.
+    pub seals: &'static str,
+}
+
+impl Health {
+    /// Whether requests can be answered.
+    fn serves(&self) -> bool {
+        self.database == "connected" && self.cache == "connected"
+    }
 }
 
 /// The process answers.
@@ -31,11 +40,12 @@ pub async fn alive(_call: Call) -> Result<Reply, Problem> {
     Ok(Reply::text("text/plain; charset=utf-8", "ok\n"))
 }
 
-/// The store can be written, the views are near the head, and the key is the right one.
+/// The store can be written, the views are near the head, and the key is the right one. Whether the log
+/// can be sealed is shown, and keeps nobody from working.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200, description = "Ready", body = Health), (status = 503, description = "Not ready (yet, or any more)", body = Health)))]
 pub async fn ready(call: Call) -> Result<Reply, Problem> {
     let health = call.app.health().await;
-    let ready = call.app.is_ready() && health.status == "healthy";
+    let ready = call.app.is_ready() && health.serves();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(Reply::json(&health)?.status(status))
 }

@@ -6,13 +6,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::page::within;
 use crate::app::unavailable;
+use crate::filters;
 use crate::http::call::Call;
 use crate::http::events::{self, Shown};
 use crate::http::export::{self, Form};
 use crate::http::position::Wanted;
 use crate::http::problem::Problem;
+use crate::http::query;
 use crate::http::reply::Reply;
-use crate::http::streams;
+use crate::http::streams::{self, Credential};
 use crate::past;
 
 /// Where a stream begins.
@@ -64,19 +66,42 @@ pub struct EventsWanted {
     pub format: Option<String>,
 }
 
+impl EventsWanted {
+    /// All names that mean something here; `min_position` does to every read.
+    const NAMES: &[&str] = &[
+        "after",
+        "until",
+        "limit",
+        "actor",
+        "owner",
+        "app",
+        "request",
+        "type",
+        "from",
+        "to",
+        "format",
+        "min_position",
+    ];
+}
+
 /// A page of the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Events {
     /// Oldest first.
     pub events: Vec<Shown>,
-    /// For `after` of the next page.
+    /// For `after` of the next page: what was looked through ends here, at `until` or at the last event
+    /// of the time, if there is such a bound.
     pub next: Position,
-    /// Whether the log was looked through to its end.
+    /// Whether there is nothing more within the bounds, or up to the end of the log.
     pub complete: bool,
 }
 
 /// Server-sent events: all that the caller may see, as it happens. Each `id` is a position of the
-/// log; coming back with it as `Last-Event-ID` loses and repeats nothing.
+/// log; coming back with it as `Last-Event-ID` loses and repeats nothing. Once the log was restored from a
+/// backup, its ids name the incarnation, too (`<incarnation>.<position>`), and an id that may be of the
+/// log before that is refused: what came after it is not what is in the log now. The stream ends with the
+/// session or the token that it was opened with; its connection is closed then, and also when nothing is
+/// taken from it for half a minute.
 #[utoipa::path(get, path = "/api/events/stream", tag = "events", params(StreamWanted), responses((status = 200, description = "A stream without end; each message's data is an event, a sign of life comes every 15 s", body = String, content_type = "text/event-stream")))]
 pub async fn stream(call: Call) -> Result<Reply, Problem> {
     let wanted: StreamWanted = call.query()?;
@@ -84,17 +109,21 @@ pub async fn stream(call: Call) -> Result<Reply, Problem> {
         None => call.app.store.head().await.map_err(unavailable)?,
         Some(after) => {
             let after: Wanted = after.parse()?;
+            call.app.lives.check(&after)?;
             call.app.wait_for(&after).await?;
             after.position
         }
     };
-    let token = call
-        .presented
-        .access
-        .clone()
-        .ok_or_else(|| Problem::from(proximity_commands::Error::Unauthenticated))?;
-    let messages = streams::open(&call.app, call.actor.clone(), token, after)?;
-    Ok(Reply::stream("text/event-stream", messages))
+    let reader = reader(&call)?;
+    let messages = streams::open(&call.app, reader, after)?;
+    Ok(Reply::live("text/event-stream", messages))
+}
+
+/// Who reads for longer than one look at the token is good for.
+fn reader(call: &Call) -> Result<Credential, Problem> {
+    let token = call.presented.access.clone();
+    let token = token.ok_or(proximity_commands::Error::Unauthenticated)?;
+    Ok(Credential { actor: call.actor.clone(), token, peer: call.peer.clone() })
 }
 
 /// All that has happened to it and for it; its owner sees it when it is gone, too.
@@ -114,6 +143,7 @@ pub async fn of_app(call: Call) -> Result<Reply, Problem> {
 /// or an `Accept` header that asks for it, all that fits is answered as NDJSON or CSV.
 #[utoipa::path(get, path = "/api/audit/events", tag = "events", params(EventsWanted), responses((status = 200, description = "A page of it; all of it, as lines, in the other forms", content((Events = "application/json"), (String = "application/x-ndjson"), (String = "text/csv")))))]
 pub async fn audit(call: Call) -> Result<Reply, Problem> {
+    query::only(&call.query, EventsWanted::NAMES)?;
     let wanted: EventsWanted = call.query()?;
     let form = Form::wanted(wanted.format.as_deref(), call.presented.accept.as_deref())?;
     let search = search(&call, &wanted).await?;
@@ -122,8 +152,8 @@ pub async fn audit(call: Call) -> Result<Reply, Problem> {
             None => u64::MAX,
             limit => within("limit", limit, 1, 1, u32::MAX)?.into(),
         };
-        let lines = export::open(&call.app, call.actor.clone(), search, form, most)?;
-        return Ok(Reply::lines(form.content_type(), lines));
+        let lines = export::open(&call.app, reader(&call)?, search, form, most)?;
+        return Ok(Reply::parts(form.content_type(), lines).file(form.file()));
     }
     let limit = within("limit", wanted.limit, 100, 1, 1_000)? as usize;
     let found = call.app.store.search(&search, limit).await.map_err(unavailable)?;
@@ -143,28 +173,37 @@ async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
     for (name, position) in [("after", wanted.after), ("until", wanted.until)] {
         if position.is_some_and(|position| i64::try_from(position).is_err()) {
             let detail = "there is no such position";
-            return Err(Problem::field(format!("/{name}"), "query.out_of_range", detail));
+            return Err(Problem::field(format!("?{name}"), "query.out_of_range", detail));
         }
     }
+    if let Some(position) = wanted.after {
+        // Beyond the end nothing would be found, and what comes there later would be passed over.
+        call.app.knows(&Wanted { incarnation: None, position }).await?;
+    }
+    let checked = |name: &str, text: &Option<String>, check: fn(&str) -> Result<String, String>| {
+        let refuse = |detail| Problem::field(format!("?{name}"), "value.invalid", detail);
+        text.as_deref().map(check).transpose().map_err(refuse)
+    };
     let mut search = Search {
         after: wanted.after.unwrap_or(0),
         until: wanted.until,
-        actor: wanted.actor.clone(),
-        owner: wanted.owner.clone(),
+        actor: checked("actor", &wanted.actor, filters::actor)?,
+        owner: checked("owner", &wanted.owner, filters::owner)?,
         request: wanted.request.clone(),
         from: moment("from", &wanted.from)?,
         to: moment("to", &wanted.to)?,
         ..Search::default()
     };
-    if let Some(wanted) = &wanted.event_type {
-        search.of_type(wanted);
+    if let Some(wanted) = checked("type", &wanted.event_type, filters::event_type)? {
+        search.of_type(&wanted);
     }
     if let Some(own) = call.only_of() {
         search.owner = Some(own.to_string());
     }
     if let Some(app) = &wanted.app {
         events::prove_application(&call.app.store, &call.actor, app).await?;
-        search.around = Some(("application".to_owned(), app.clone()));
+        let around = events::around(app);
+        (search.around, search.outliving) = (around.around, around.outliving);
     }
     Ok(search)
 }

@@ -114,6 +114,11 @@ async fn row(call: &Call, id: HostId) -> Result<Host, Problem> {
     found.ok_or_else(Problem::not_found)
 }
 
+/// Refuses when `If-Match` names another state of the host than the present one.
+pub(super) async fn unchanged(call: &Call, id: HostId) -> Result<(), Problem> {
+    call.unchanged_since(async || Reply::json(&row(call, id).await?)).await
+}
+
 /// All hosts: the default one first, then by name.
 #[utoipa::path(get, path = "/api/proxmox/hosts", tag = "proxmox", responses((status = 200, description = "All of them", body = Vec<Host>)))]
 pub async fn list(call: Call) -> Result<Reply, Problem> {
@@ -138,7 +143,8 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
         ssh_port: body.ssh_port,
         is_default: body.is_default,
     };
-    let done = call.app.commands.hosts.create(&admin, input).await?;
+    let done = call.app.commands.hosts.create(&admin, input).await;
+    let done = done.map_err(|error| Problem::for_admin(&admin, error))?;
     call.app.commands.clusters.forget().await;
     call.app.seen(done.position).await;
     let reply = Reply::created(&row(&call, done.host).await?)?;
@@ -157,7 +163,7 @@ pub async fn change(call: Call) -> Result<Reply, Problem> {
     let admin = Admin::prove(&call.actor)?;
     let id: HostId = call.param("id")?;
     let body: ChangeHost = call.json()?;
-    call.unchanged_since(async || Reply::json(&row(&call, id).await?)).await?;
+    unchanged(&call, id).await?;
     let change = HostChange {
         name: body.name,
         host: body.host,
@@ -172,7 +178,8 @@ pub async fn change(call: Call) -> Result<Reply, Problem> {
         is_active: body.is_active,
         is_default: body.is_default,
     };
-    let done = call.app.commands.hosts.change(&admin, id, change).await?;
+    let done = call.app.commands.hosts.change(&admin, id, change).await;
+    let done = done.map_err(|error| Problem::for_admin(&admin, error))?;
     call.app.commands.clusters.forget().await;
     call.app.seen(done.position).await;
     Ok(Reply::json(&row(&call, id).await?)?.at(done.position))
@@ -183,7 +190,7 @@ pub async fn change(call: Call) -> Result<Reply, Problem> {
 pub async fn delete(call: Call) -> Result<Reply, Problem> {
     let admin = Admin::prove(&call.actor)?;
     let id: HostId = call.param("id")?;
-    call.unchanged_since(async || Reply::json(&row(&call, id).await?)).await?;
+    unchanged(&call, id).await?;
     let done = call.app.commands.hosts.delete(&admin, id).await?;
     call.app.commands.clusters.forget().await;
     call.app.seen(done.position).await;
@@ -194,7 +201,10 @@ pub async fn delete(call: Call) -> Result<Reply, Problem> {
 #[utoipa::path(post, path = "/api/proxmox/hosts/{id}/test", tag = "proxmox", params(("id" = i64, Path, description = "The host's id")), responses((status = 200, description = "It answers", body = Outcome)))]
 pub async fn test(call: Call) -> Result<Reply, Problem> {
     let admin = Admin::prove(&call.actor)?;
-    let message = call.app.commands.hosts.test(&admin, call.param("id")?).await?;
+    let id: HostId = call.param("id")?;
+    unchanged(&call, id).await?;
+    let tested = call.app.commands.hosts.test(&admin, id).await;
+    let message = tested.map_err(|error| Problem::for_admin(&admin, error))?;
     Reply::json(&Outcome { success: true, message })
 }
 
@@ -203,7 +213,9 @@ pub async fn test(call: Call) -> Result<Reply, Problem> {
 pub async fn sync_nodes(call: Call) -> Result<Reply, Problem> {
     let admin = Admin::prove(&call.actor)?;
     let id: HostId = call.param("id")?;
-    let (count, position) = call.app.commands.hosts.sync_nodes(&admin, id).await?;
+    unchanged(&call, id).await?;
+    let synced = call.app.commands.hosts.sync_nodes(&admin, id).await;
+    let (count, position) = synced.map_err(|error| Problem::for_admin(&admin, error))?;
     call.app.commands.clusters.forget().await;
     if let Some(position) = position {
         call.app.seen(position).await;

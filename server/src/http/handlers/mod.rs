@@ -15,6 +15,7 @@ pub mod hosts;
 pub mod operations;
 mod page;
 pub mod past;
+mod ports;
 pub mod reconcile;
 pub mod restore;
 pub mod settings;

@@ -11,6 +11,7 @@ use super::page::Paging;
 use crate::app::unavailable;
 use crate::http::call::Call;
 use crate::http::problem::Problem;
+use crate::http::query;
 use crate::http::reply::Reply;
 
 /// Characters of a note.
@@ -29,11 +30,25 @@ pub struct OperationList {
     pub per_page: u32,
 }
 
+/// How an operation can stand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    Planned,
+    Running,
+    Unwinding,
+    Done,
+    Undone,
+    Stuck,
+    Abandoned,
+}
+
 /// Which operations are wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct OperationsWanted {
-    /// Only those in this state, e.g. `stuck`.
+    /// Only those in this state.
+    #[param(inline, value_type = Option<OperationState>)]
     pub state: Option<String>,
     /// Only those of this application.
     pub app: Option<String>,
@@ -73,7 +88,8 @@ async fn row(call: &Call, id: &OperationId) -> Result<Operation, Problem> {
 pub async fn list(call: Call) -> Result<Reply, Problem> {
     let (page, per_page) = call.query::<Paging>()?.checked()?;
     let wanted: OperationsWanted = call.query()?;
-    let filter = OperationFilter { owner: call.only_of(), state: wanted.state, app: wanted.app };
+    let state = query::word::<OperationState>("state", wanted.state)?;
+    let filter = OperationFilter { owner: call.only_of(), state, app: wanted.app };
     let found = call.app.views.operations(&filter, page, per_page).await.map_err(unavailable)?;
     Reply::json(&OperationList { operations: found.items, total: found.total, page, per_page })
 }

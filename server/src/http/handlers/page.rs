@@ -16,14 +16,16 @@ pub struct Paging {
 }
 
 /// Pages beyond this hold nothing, and their offset would be more than the databases take.
-const LAST_PAGE: u32 = 10_000_000;
+pub const LAST_PAGE: u32 = 10_000_000;
+/// Entries that a page may be asked to hold.
+pub const MOST_OF_A_PAGE: u32 = 100;
 
 impl Paging {
     /// Page and size, in range.
     pub fn checked(self) -> Result<(u32, u32), Problem> {
         Ok((
             within("page", self.page, 1, 1, LAST_PAGE)?,
-            within("per_page", self.per_page, 20, 1, 100)?,
+            within("per_page", self.per_page, 20, 1, MOST_OF_A_PAGE)?,
         ))
     }
 }

@@ -6,6 +6,7 @@ use proximity_domain::host::{Discrepancy, DiscrepancyKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::hosts;
 use crate::http::call::Call;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
@@ -91,7 +92,9 @@ impl From<Discrepancy> for Strange {
 pub async fn now(call: Call) -> Result<Reply, Problem> {
     let admin = Admin::prove(&call.actor)?;
     let host: HostId = call.param("id")?;
-    let found = call.app.commands.reconciler.reconcile(host, admin.actor()).await?;
+    hosts::unchanged(&call, host).await?;
+    let found = call.app.commands.reconciler.reconcile(host, admin.actor()).await;
+    let found = found.map_err(|error| Problem::for_admin(&admin, error))?;
     if let Some(position) = found.position {
         call.app.seen(position).await;
     }

@@ -25,9 +25,11 @@ pub struct VerificationWanted {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Verification {
     /// `running`: ask again; `result` is the one before, if there is one. `finished`: `result` is
-    /// recent. `failed`: the store did not answer.
+    /// recent. `failed`: it could not be looked, and `reason` says why.
     #[schema(example = "finished")]
     pub state: &'static str,
+    /// Why the last one failed; null unless it did.
+    pub reason: Option<String>,
     /// How far the one under way is; null when none is.
     pub progress: Option<VerificationProgress>,
     /// When `result` was found, RFC 3339.
@@ -87,7 +89,7 @@ pub struct VerificationResult {
 pub struct Break {
     /// `changed`, `swapped`, `inserted`, `duplicated`, `removed`: events. `broken_block`,
     /// `bad_signature`, `unknown_key`: the chain. `cut`, `rewritten`, `unknown_life`, `forged_head`,
-    /// `no_heads`: the chain and the heads that were published.
+    /// `no_heads`: the chain and the heads that were published. `unsealed`: there is no chain.
     #[schema(example = "changed")]
     pub kind: &'static str,
     /// Where it begins.
@@ -113,6 +115,8 @@ pub struct Life {
     pub left_behind: u64,
     /// Whether it ended with a signed restore.
     pub restored: bool,
+    /// What was said when it began with a restore, and what the statement does not prove.
+    pub note: Option<String>,
 }
 
 impl From<&Fault> for Break {
@@ -131,6 +135,7 @@ impl From<&LifeReport> for Life {
             published_to: life.published_to,
             left_behind: life.left_behind,
             restored: life.restored,
+            note: life.note.clone(),
         }
     }
 }
@@ -176,12 +181,15 @@ pub async fn verify(call: Call) -> Result<Reply, Problem> {
     let seen = call.app.verification.ask(&call.app, Duration::from_secs(max_age.into())).await;
     let state = match (&seen.running, &seen.finished) {
         (Some(_), _) | (None, None) => "running",
-        (None, Some(finished)) if finished.report.is_none() => "failed",
+        (None, Some(finished)) if finished.report.is_err() => "failed",
         (None, Some(_)) => "finished",
     };
     let at = |at: std::time::SystemTime| OffsetDateTime::from(at).format(&Rfc3339).ok();
+    let reason =
+        seen.finished.as_ref().and_then(|finished| finished.report.as_ref().err().cloned());
     Reply::json(&Verification {
         state,
+        reason,
         progress: seen.running.map(VerificationProgress::from),
         finished_at: seen.finished.as_ref().and_then(|finished| at(finished.at)),
         age_seconds: seen
@@ -190,6 +198,6 @@ pub async fn verify(call: Call) -> Result<Reply, Problem> {
             .map(|finished| finished.at.elapsed().unwrap_or_default().as_secs()),
         result: seen
             .finished
-            .and_then(|finished| Some(VerificationResult::from(finished.report?.as_ref()))),
+            .and_then(|finished| Some(VerificationResult::from(finished.report.ok()?.as_ref()))),
     })
 }

@@ -1,0 +1,36 @@
+//! What a container that was made from an image runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The process of a container; one from an OS template has an init of its own and says neither.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Process {
+    /// The command that it starts with.
+    pub entrypoint: Option<String>,
+    /// Variables by name; values may be secrets.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Process {
+    /// Whether there is nothing to set.
+    pub fn is_empty(&self) -> bool {
+        self.entrypoint.is_none() && self.environment.is_empty()
+    }
+}
+
+/// Leaves the values out: they may be secrets.
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("variables", &self.environment.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the configuration in an archive says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ArchivedConfig {
+    pub description: Option<String>,
+    pub process: Process,
+}

@@ -1,0 +1,173 @@
+//! Publishes the head of each block, and lets the database remember which ones were.
+
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use uuid::Uuid;
+
+use crate::append::Position;
+use crate::error::Error;
+use crate::heads::{Head, HeadWriter, HeadsDir};
+use crate::seal::Seal;
+use crate::signed::{Signed, Trusted};
+use crate::store::Store;
+use crate::task::blocking;
+use crate::verify::statements;
+
+/// Blocks whose heads are written at once.
+const PAGE: usize = 64;
+/// How far the database's memory may lie behind: a write of its own for each round is too much.
+const NOTED: Duration = Duration::from_secs(5);
+
+/// Which heads of a life a server has published, as the database remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub server: String,
+    pub incarnation: Uuid,
+    /// The first block of all, and the one from which on each block has a head: programs before this
+    /// one published only the newest block of each round.
+    pub first_block: u64,
+    pub each_from: u64,
+    pub last_block: u64,
+    pub last_position: Position,
+}
+
+/// Where one server publishes.
+pub(super) struct Publisher {
+    writer: Option<HeadWriter>,
+    dir: HeadsDir,
+    server: String,
+    row: Option<Published>,
+    /// The next block to publish; `None` before anything was.
+    next: Option<u64>,
+    /// The newest head in the directory.
+    newest: Option<Head>,
+    noted: Option<(Instant, u64)>,
+}
+
+impl Publisher {
+    /// Looks at what was published before, by this server and by others.
+    pub async fn begin(
+        store: &Store,
+        writer: HeadWriter,
+        keys: Vec<VerifyingKey>,
+    ) -> Result<Self, Error> {
+        let (dir, server) = (writer.dir().clone(), writer.server().to_owned());
+        let incarnation = store.incarnation();
+        let listing = dir.clone();
+        let (newest, earliest, lives, said) = blocking(move || {
+            let (_, said, _) = statements(&listing, Trusted::new(keys))?;
+            let newest = listing.latest(incarnation)?.map(|head| head.statement);
+            let earliest = listing.earliest(incarnation)?.map(|head| head.statement.block);
+            Ok((newest, earliest, listing.incarnations()?, said))
+        })
+        .await?;
+        let last = store.last_seal().await?;
+        let is_other = match &last {
+            Some(seal) => seal.incarnation != incarnation,
+            None => lives.iter().any(|life| *life != incarnation),
+        };
+        if is_other && !said.iter().any(|life| life.incarnation == incarnation) {
+            tracing::error!(
+                "the log has another incarnation and no signed restore says why: if it was restored \
+                 on purpose, stop this server and run `proximity audit restored --note TEXT`"
+            );
+        }
+        let mut rows = store.published().await?;
+        rows.retain(|row| row.incarnation == incarnation);
+        let known = rows.iter().max_by_key(|row| row.last_block).cloned();
+        let row = rows.into_iter().find(|row| row.server == server);
+        let found = newest.as_ref().map(|head| head.block);
+        if row.as_ref().is_some_and(|row| found.is_none_or(|found| found < row.last_block)) {
+            tracing::error!(
+                heads = %dir.path().display(),
+                "heads that this server had published are gone: run `proximity audit verify`"
+            );
+        }
+        if let Some(known) = known
+            && last.as_ref().is_none_or(|seal| seal.block < known.last_block)
+        {
+            return Err(Error::Forked { block: known.last_block, position: known.last_position });
+        }
+        let next = found.max(row.as_ref().map(|row| row.last_block)).map(|block| block + 1);
+        let row = row.or_else(|| {
+            let newest = newest.as_ref()?;
+            Some(Published {
+                server: server.clone(),
+                incarnation,
+                first_block: earliest.unwrap_or(newest.block).min(newest.block),
+                each_from: newest.block + 1,
+                last_block: newest.block,
+                last_position: newest.position,
+            })
+        });
+        Ok(Self { writer: Some(writer), dir, server, row, next, newest, noted: None })
+    }
+
+    pub fn dir(&self) -> &HeadsDir {
+        &self.dir
+    }
+
+    /// The newest published head, which the chain must have.
+    pub fn newest(&self) -> Option<&Head> {
+        self.newest.as_ref()
+    }
+
+    /// Publishes what is sealed up to `last`; `before` is where the chain ended before this round.
+    pub async fn publish(
+        &mut self,
+        store: &Store,
+        key: &SigningKey,
+        before: u64,
+        last: &Seal,
+    ) -> Result<(), Error> {
+        let incarnation = store.incarnation();
+        let mut next = self.next.unwrap_or_else(|| (before + 1).min(last.block));
+        while next <= last.block {
+            let page = store.seals(next - 1, PAGE).await?;
+            let Some(end) = page.last().map(|seal| seal.block) else { break };
+            let ours = page.iter().filter(|seal| seal.incarnation == incarnation);
+            let heads = ours.map(|seal| Signed::new(Head::of(seal), key));
+            let heads = heads.collect::<Result<Vec<_>, _>>()?;
+            let (first, newest) = (heads.first().cloned(), heads.last().cloned());
+            let mut writer = self.writer.take().ok_or(Error::Closed)?;
+            let (writer, added) = blocking(move || {
+                let added = writer.add(&heads);
+                Ok((writer, added))
+            })
+            .await?;
+            self.writer = Some(writer);
+            added?;
+            next = end + 1;
+            self.next = Some(next);
+            if let (Some(first), Some(Signed { statement: newest, .. })) = (first, newest) {
+                let row = self.row.get_or_insert_with(|| Published {
+                    server: self.server.clone(),
+                    incarnation,
+                    first_block: first.statement.block,
+                    each_from: first.statement.block,
+                    last_block: 0,
+                    last_position: 0,
+                });
+                row.last_block = newest.block;
+                row.last_position = newest.position;
+                self.newest = Some(newest);
+            }
+        }
+        self.note(store, false).await
+    }
+
+    /// Lets the database know, at once when this is the `last` time.
+    pub async fn note(&mut self, store: &Store, last: bool) -> Result<(), Error> {
+        let Some(row) = &self.row else { return Ok(()) };
+        let is_due = match self.noted {
+            None => true,
+            Some((when, block)) => block < row.last_block && (last || when.elapsed() > NOTED),
+        };
+        if is_due {
+            store.note_published(row.clone()).await?;
+            self.noted = Some((Instant::now(), row.last_block));
+        }
+        Ok(())
+    }
+}

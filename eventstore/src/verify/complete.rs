@@ -1,0 +1,231 @@
+//! Whether all heads are there that once were: the database and the statements remember which.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use super::heads::Cursor;
+use super::left::SETTLED;
+use super::lives::Path;
+use super::report::{FaultKind, VerifyReport};
+use crate::append::Position;
+use crate::error::Error;
+use crate::heads::HeadsDir;
+use crate::sealer::{Published, now_micros};
+use crate::store::Store;
+
+/// What is this young may not have been sealed or published yet, in microseconds.
+const YOUNG: i64 = 5_000_000;
+
+/// Numbers of blocks, as spans from the first to the last one.
+#[derive(Debug, Default)]
+pub(super) struct Spans(BTreeMap<u64, u64>);
+
+impl Spans {
+    pub fn add(&mut self, block: u64) {
+        let before = self.0.range(..=block).next_back().map(|(first, last)| (*first, *last));
+        let first = match before {
+            Some((_, last)) if last >= block => return,
+            Some((first, last)) if last + 1 == block => first,
+            Some(_) | None => block,
+        };
+        let last = self.0.remove(&(block + 1)).unwrap_or(block);
+        self.0.insert(first, last);
+    }
+
+    /// The first block from `from` to `to` that is not in here, and the last one.
+    fn missing(&self, from: u64, to: u64) -> Option<(u64, u64)> {
+        let around = self.0.range(..=from).next_back().filter(|(_, last)| **last >= from);
+        let first = around.map_or(from, |(_, last)| last + 1);
+        if first > to {
+            return None;
+        }
+        let behind = self.0.range(..=to).next_back().filter(|(_, last)| **last >= to);
+        Some((first, behind.map_or(to, |(first, _)| first - 1)))
+    }
+}
+
+/// Looks for the heads of one life that the database knows to be published.
+///
+/// Of a server that publishes elsewhere, with no file here, nothing is asked, unless it is the only one.
+pub(super) async fn check(
+    store: &Store,
+    rows: &[Published],
+    files: &[PathBuf],
+    spans: &Spans,
+    path: &Path,
+    index: usize,
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
+    let life = report.lives[index].clone();
+    let rows: Vec<&Published> =
+        rows.iter().filter(|row| row.incarnation == life.incarnation).collect();
+    let has_files = |server: &str| {
+        let ending = format!("-{server}.heads");
+        files.iter().any(|file| file.to_string_lossy().ends_with(&ending))
+    };
+    let mut missing: Option<(u64, u64)> = None;
+    for row in &rows {
+        if rows.len() > 1 && !has_files(&row.server) {
+            continue;
+        }
+        // What a restore left behind need not be here; a chain that was cut is told by its own heads,
+        // or here when they are gone, too.
+        let is_whole = path.kept(life.incarnation).is_none();
+        if is_whole && row.last_block > life.last_block {
+            let from = report.sealed_to + 1;
+            if !report.has(0, row.last_position) {
+                let detail = format!(
+                    "the database says that heads were published up to {}, and its chain ends before",
+                    row.last_position
+                );
+                report.fault(FaultKind::Cut, from, row.last_position, detail);
+            }
+        }
+        let to = row.last_block.min(life.last_block);
+        let before = row.each_from.saturating_sub(1);
+        let wanted = [(row.first_block, row.first_block), (before, before), (row.each_from, to)];
+        for (from, to) in wanted {
+            if from < row.first_block || from > to || to > life.last_block {
+                continue;
+            }
+            if let Some((first, last)) = spans.missing(from, to) {
+                let (a, b) = missing.unwrap_or((first, last));
+                missing = Some((a.min(first), b.max(last)));
+            }
+        }
+    }
+    let Some((first, last)) = missing else { return Ok(()) };
+    let mut cursor = Cursor::new(store);
+    let from = match first.checked_sub(1).filter(|block| *block > 0) {
+        Some(block) => cursor.link(block).await?.map_or(0, |link| link.last) + 1,
+        None => 1,
+    };
+    let to = cursor.link(last).await?.map_or(from, |link| link.last);
+    if is_accepted(path, life.incarnation, from, to) {
+        return Ok(());
+    }
+    let detail = format!(
+        "heads of the blocks {first} to {last} were published, and are gone: that the log was changed \
+         there could not be seen"
+    );
+    report.fault(FaultKind::NoHeads, from, to, detail);
+    Ok(())
+}
+
+/// Whether somebody with the key has said that heads of a life are gone.
+fn is_accepted(path: &Path, incarnation: Uuid, from: Position, to: Position) -> bool {
+    let covers = |fault: &super::Fault| {
+        fault.kind == FaultKind::NoHeads && fault.position <= from && to <= fault.to
+    };
+    path.statements()
+        .filter(|life| life.incarnation != incarnation)
+        .filter_map(|life| life.proof.as_ref())
+        .any(|proof| proof.accepted.iter().any(covers))
+}
+
+/// Each statement names how far every life had been published when it was signed.
+pub(super) fn check_left(path: &Path, newest: &HashMap<Uuid, Position>, report: &mut VerifyReport) {
+    for left in path.statements().filter(|life| life.proof.is_some()).flat_map(|life| &life.left) {
+        let found = newest.get(&left.incarnation).copied().unwrap_or(0);
+        let (from, to) = (found + 1, left.position);
+        let is_told = |fault: &super::Fault| fault.kind == FaultKind::NoHeads && fault.to >= to;
+        if found < to
+            && !is_accepted(path, left.incarnation, from, to)
+            && !report.faults.iter().any(is_told)
+        {
+            let detail = format!(
+                "heads of the life {} were published up to {to} when the log was restored, and are \
+                 gone behind {found}",
+                left.incarnation
+            );
+            report.fault(FaultKind::NoHeads, from, to, detail);
+        }
+    }
+}
+
+/// A log of which nothing was ever sealed or published does not take the place of one that was.
+pub(super) fn check_origin(
+    path: &Path,
+    newest: &HashMap<Uuid, Position>,
+    report: &mut VerifyReport,
+) {
+    let is_older = path.statements().any(|life| life.proof.is_none());
+    let is_restored = path.statements().next().is_some();
+    let is_known = path.lives().any(|life| newest.get(&life).is_some_and(|to| *to > 0));
+    if report.blocks > 0 || is_older || !is_restored || is_known {
+        return;
+    }
+    let Some((incarnation, to)) =
+        newest.iter().filter(|(_, to)| **to > 0).max_by_key(|(_, to)| **to)
+    else {
+        return;
+    };
+    let detail = format!(
+        "nothing of this log was ever sealed or published, and it stands in the place of the life \
+         {incarnation}, whose heads were published up to {to}"
+    );
+    report.fault(FaultKind::UnknownLife, 1, *to, detail);
+}
+
+/// A log that was never published, or never even sealed. One `at_rest` was put back from elsewhere:
+/// its own last event tells how old the first one was.
+pub(super) async fn check_none(
+    store: &Store,
+    dir: &HeadsDir,
+    at_rest: bool,
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
+    let mut old = now_micros() - YOUNG;
+    let current = report.lives.last().cloned();
+    if let Some(life) = current
+        && life.published_to == 0
+        && life.last_block >= life.first_block
+        && life.first_block > 0
+    {
+        let first = store.seals(life.first_block - 1, 1).await?;
+        if first.first().is_some_and(|seal| seal.sealed_at < old)
+            && !report.faults.iter().any(|fault| fault.kind == FaultKind::NoHeads)
+        {
+            let detail = format!(
+                "no head of this log was published in {}: that its end was cut off could not be seen",
+                dir.path().display()
+            );
+            let after = report.sealed_to + 1;
+            report.fault(FaultKind::NoHeads, after, after, detail);
+        }
+    }
+    if report.blocks == 0 && report.first_break.is_none() {
+        let (first, head) = (store.feed(0, 1).await?, store.head().await?);
+        if at_rest {
+            let last = store.feed(head.saturating_sub(1), 1).await?;
+            old = last.first().map_or(0, |event| event.recorded_at) - SETTLED;
+        }
+        if let Some(event) = first.first().filter(|event| event.recorded_at < old) {
+            let detail = "there are events, and nothing was ever sealed: a server that runs seals \
+                 them within a second, so that sealing fails, or the seals were removed";
+            report.fault(FaultKind::Unsealed, event.position, head, detail);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_grow_together_and_tell_what_is_missing() {
+        let mut spans = Spans::default();
+        for block in [3, 1, 2, 7, 6, 2, 9] {
+            spans.add(block);
+        }
+        assert_eq!(spans.0, BTreeMap::from([(1, 3), (6, 7), (9, 9)]));
+        assert_eq!(spans.missing(1, 3), None);
+        assert_eq!(spans.missing(2, 6), Some((4, 5)));
+        assert_eq!(spans.missing(1, 8), Some((4, 8)));
+        assert_eq!(spans.missing(10, 12), Some((10, 12)));
+        assert_eq!(spans.missing(4, 9), Some((4, 8)));
+    }
+}

@@ -1,0 +1,59 @@
+//! Which statements beside the heads count.
+
+use std::path::PathBuf;
+
+use crate::error::Error;
+use crate::heads::{HeadsDir, Life, Read};
+use crate::signed::{Signed, Trusted};
+
+/// The keys that are vouched for, the restores that count, and the files that cannot be read.
+pub(crate) fn statements(
+    dir: &HeadsDir,
+    trusted: Trusted,
+) -> Result<(Trusted, Vec<Life>, Vec<PathBuf>), Error> {
+    let (Read { found: vouched, mut unreadable }, lives) = (dir.vouched()?, dir.lives()?);
+    let trusted = trusted.and_vouched(&vouched);
+    unreadable.extend(lives.unreadable);
+    let mut known = lives.found;
+    known.retain(|life| life.is_trusted(&trusted));
+    let mut counted = Vec::new();
+    for life in &known {
+        if counts(dir, &trusted, &known, life)? {
+            counted.push(life.statement.clone());
+        }
+    }
+    Ok((trusted, counted, unreadable))
+}
+
+/// Whether a statement was signed while its key was one.
+///
+/// A key that was destroyed may be in other hands. What it signed counts when the log went on long
+/// enough for the destruction to stand in it, or when a later restore that a living key signed builds
+/// on it; and never when the life that it ends had gone on under another key already.
+fn counts(
+    dir: &HeadsDir,
+    trusted: &Trusted,
+    known: &[Signed<Life>],
+    life: &Signed<Life>,
+) -> Result<bool, Error> {
+    let is_alive = |key_id: &str| trusted.destroyed(key_id).is_none();
+    let Some(destroyed) = trusted.destroyed(&life.key_id) else { return Ok(true) };
+    let mut ancestors = vec![life.statement.incarnation];
+    let mut is_built_on = false;
+    while let Some(ancestor) = ancestors.pop() {
+        for later in known.iter().filter(|later| later.statement.from == ancestor) {
+            is_built_on |= is_alive(&later.key_id);
+            if ancestors.len() < known.len() && later.statement.incarnation != ancestor {
+                ancestors.push(later.statement.incarnation);
+            }
+        }
+        if is_built_on {
+            return Ok(true);
+        }
+    }
+    if destroyed.is_none_or(|at| life.statement.kept() >= at) {
+        return Ok(false);
+    }
+    let newest = dir.survey(life.statement.from, trusted)?.newest;
+    Ok(newest.is_none_or(|head| !is_alive(&head.key_id)))
+}

@@ -1,0 +1,106 @@
+//! The configuration inside an archive, as the text of its file.
+
+use proximity_commands::ports::{ArchivedConfig, HypervisorError};
+use proximity_domain::NodeName;
+use serde_json::Value;
+
+use crate::request::{Request, call};
+use crate::row::malformed;
+
+pub(crate) fn request(node: &NodeName, archive: &str) -> Request {
+    Request::new(call::ARCHIVED_CONFIG, &[node.as_str()]).with("volume", archive)
+}
+
+/// Reads the file: `#` begins a line of the description, `lxc.x: y` or `lxc.x = y` is a raw line, and
+/// `[x]` begins the configuration of a snapshot, which is not the container's.
+pub(crate) fn read(data: &Value) -> Result<ArchivedConfig, HypervisorError> {
+    let Some(text) = data.as_str() else {
+        return Err(malformed(call::ARCHIVED_CONFIG, "it is no text"));
+    };
+    let mut config = ArchivedConfig::default();
+    let mut description: Vec<String> = Vec::new();
+    // The command of an older node, which had no setting for it.
+    let mut command = None;
+    for line in text.lines().take_while(|line| !line.starts_with('[')) {
+        if let Some(comment) = line.strip_prefix('#') {
+            description.push(decoded(comment));
+        } else if let Some(value) = raw(line, "lxc.environment.runtime") {
+            if let Some((name, value)) = value.split_once('=') {
+                config.process.environment.insert(name.to_owned(), value.to_owned());
+            }
+        } else if let Some(value) = raw(line, "lxc.init.cmd") {
+            command = Some(value.to_owned());
+        } else if let Some(value) = line.strip_prefix("entrypoint:") {
+            config.process.entrypoint = Some(value.trim().to_owned());
+        }
+    }
+    config.process.entrypoint = config.process.entrypoint.or(command);
+    config.description = (!description.is_empty()).then(|| description.join("\n"));
+    Ok(config)
+}
+
+/// The value of a raw line of this name.
+fn raw<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let rest = line.strip_prefix(name)?;
+    rest.strip_prefix(':').or_else(|| rest.trim_start().strip_prefix('=')).map(str::trim)
+}
+
+/// A line of a description, of which Proxmox keeps some letters percent-encoded.
+fn decoded(comment: &str) -> String {
+    let mut bytes = Vec::with_capacity(comment.len());
+    let mut rest = comment.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = (first == b'%')
+            .then(|| after.get(..2).and_then(|two| std::str::from_utf8(two).ok()))
+            .flatten()
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
+        match code {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn process(text: &str) -> (Option<String>, Vec<(String, String)>) {
+        let process = read(&json!(text)).unwrap().process;
+        (process.entrypoint, process.environment.into_iter().collect())
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn the_process_is_read_and_nothing_of_a_snapshot_or_of_the_notes() {
+        let text = "#notes%3A\n#lxc.environment.runtime: EVIL=1\narch: amd64\nentrypoint: /run -x\n\
+                    lxc.init.cwd: /srv\nlxc.environment.runtime: PATH=/bin:/usr/bin\n\
+                    lxc.environment.runtime = B=x=y z\n[old]\nentrypoint: /old\n\
+                    lxc.environment.runtime: C=1\n";
+        let expected = vec![pair("B", "x=y z"), pair("PATH", "/bin:/usr/bin")];
+        assert_eq!(process(text), (Some("/run -x".to_owned()), expected));
+        assert_eq!(process("hostname: a\n"), (None, vec![]));
+        assert_eq!(process("lxc.init.cmd: /run \"a b\"\n").0.as_deref(), Some("/run \"a b\""));
+        assert_eq!(process("lxc.environment.runtimes: A=1\nlxc.environment: B=1\n").1, []);
+        let wrong = read(&json!(["x"])).unwrap_err();
+        assert!(matches!(wrong, HypervisorError::Malformed { .. }), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_description_is_decoded_line_by_line() {
+        let read = read(&json!("#%C3%A9 100%25%\n#a%3Ab %zz\nhostname: a\n")).unwrap();
+        assert_eq!(read.description.as_deref(), Some("é 100%%\na:b %zz"));
+    }
+}

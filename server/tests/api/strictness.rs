@@ -1,0 +1,119 @@
+//! What does not fit is refused by its place, in the body and in the query.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Kind, on_both};
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_29_no_list_takes_more_of_a_page_or_a_query_than_the_others() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let id = world.deployed(&world.owner, "web-01").await;
+        let backups = format!("/api/apps/{id}/backups");
+        let lists =
+            ["/api/apps", "/api/operations", "/api/backups", &backups, "/api/backup-schedules"];
+        for list in lists {
+            for query in [
+                "per_page=101",
+                "per_page=0",
+                "per_page=-1",
+                "page=0",
+                "page=10000001",
+                "page=18446744073709551615",
+                "per_page=-9223372036854775809",
+            ] {
+                let answer = world.get(&world.owner, &format!("{list}?{query}")).await;
+                answer.problem(422, "query.out_of_range");
+                let name = query.split('=').next().unwrap();
+                assert_eq!(answer.body["errors"][0]["pointer"], format!("?{name}"), "{list}");
+            }
+            for query in ["", "per_page=1", "per_page=100&page=10000000"] {
+                let answer = world.get(&world.owner, &format!("{list}?{query}")).await;
+                assert_eq!(answer.status, 200, "{list}?{query}: {}", answer.text);
+            }
+            let answer = world.get(&world.owner, &format!("{list}?page=x")).await;
+            answer.problem(400, "query.malformed");
+            assert_eq!(answer.body["detail"], "page is a whole number");
+        }
+        for (list, name, words) in [
+            ("/api/apps", "status", "running"),
+            ("/api/apps", "status", "error"),
+            ("/api/operations", "state", "done"),
+            ("/api/operations", "state", "planned"),
+        ] {
+            for word in [words, ""] {
+                let answer = world.get(&world.owner, &format!("{list}?{name}={word}")).await;
+                assert_eq!(answer.status, 200, "{word}: {}", answer.text);
+            }
+            for word in ["bogus", "RUNNING", "Done"] {
+                let answer = world.get(&world.owner, &format!("{list}?{name}={word}")).await;
+                answer.problem(422, "query.out_of_range");
+                assert_eq!(answer.body["errors"][0]["pointer"], format!("?{name}"));
+                let detail = answer.body["detail"].as_str().unwrap();
+                assert!(detail.contains(words), "{detail}");
+            }
+        }
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_in_a_body_is_named_by_its_place() {
+    let world = World::start(Kind::Sqlite).await;
+    let post = async |body: &str| {
+        let bearer = format!("Bearer {}", world.owner.token);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let path = "/api/apps/?dry_run=true";
+        world.server.call(Method::POST, path, &headers, Some(body.as_bytes())).await
+    };
+    post("{} {}").await.problem(400, "body.malformed");
+    post(r#"{"hostname": 7} x"#).await.problem(400, "body.malformed");
+    for (body, pointer) in [
+        (r#"{"catalog_id":"nginx"}"#, "/hostname"),
+        (r#"{"catalog_id":"nginx","hostname":7}"#, "/hostname"),
+        (r#"{"catalog_id":"nginx","hostname":"web-01","host_id":"1"}"#, "/host_id"),
+        (r#"{"catalog_id":"nginx","hostname":"web-01","config":[]}"#, "/config"),
+        ("7", ""),
+        ("[]", ""),
+    ] {
+        let answer = post(body).await;
+        answer.problem(422, "value.invalid");
+        assert_eq!(answer.body["errors"][0]["pointer"], pointer, "{}", answer.text);
+        for word in ["struct", "expected", "i64", "CreateApp", "line"] {
+            assert!(!answer.text.contains(word), "{}", answer.text);
+        }
+    }
+    let ports = |ports: Value| {
+        json!({ "catalog_id": "nginx", "hostname": "web-01", "ports": ports }).to_string()
+    };
+    for (wrong, pointer) in [
+        (json!({ "80": 0 }), "/ports/80"),
+        (json!({ "80": 65_536 }), "/ports/80"),
+        (json!({ "80": "x" }), "/ports/80"),
+        (json!({ "0": 80 }), "/ports/0"),
+        (json!([80]), "/ports"),
+        (json!(8_105), "/ports"),
+    ] {
+        let answer = post(&ports(wrong)).await;
+        answer.problem(422, "port.invalid");
+        assert_eq!(answer.body["errors"][0]["pointer"], pointer, "{}", answer.text);
+    }
+    for fine in [json!({}), json!({ "80": 8_105 }), Value::Null] {
+        let answer = post(&ports(fine)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    // A key that stands for another body is no place in this one.
+    let keyed = async |hostname: &str| {
+        let body = json!({ "catalog_id": "nginx", "hostname": hostname });
+        let key = [("idempotency-key", "k")];
+        world.with_headers(&world.owner, Method::POST, "/api/apps/", &key, &body).await
+    };
+    assert_eq!(keyed("web-01").await.status, 202);
+    let reused = keyed("web-02").await;
+    reused.problem(422, "idempotency_key.reused");
+    assert_eq!(reused.body["errors"][0]["pointer"], "", "{}", reused.text);
+    world.stop().await;
+}
