@@ -121,9 +121,11 @@ impl Work<'_> {
                     Err(StepError::retryable("whether the container is gone cannot be told yet"))
                 }
             }
-            Found::Creating => Err(StepError::retryable(
-                "the container is locked by a creation that no task works on",
-            )),
+            Found::Creating => Err(broken_off()),
+            // A copy carries its marker from its first moment.
+            Found::Ours { config, .. } if config.lock.as_deref() == Some("create") => {
+                Err(broken_off())
+            }
             Found::Ours { node, config } => {
                 self.ensure_stopped(&node, guest.vmid, true).await?;
                 self.ensure_unprotected(&node, guest.vmid, &config).await?;
@@ -238,4 +240,9 @@ pub(super) fn said(ended: Option<Ended>) -> String {
         Some(Ended::Badly(text)) => text,
         Some(Ended::Unknown) => "its task was broken off".to_owned(),
     }
+}
+
+/// Only a person may take such a lock off: nothing tells whether the rest of it was made.
+fn broken_off() -> StepError {
+    StepError::retryable("the container is locked by a creation that no task works on")
 }
