@@ -1,14 +1,12 @@
 //! Writes down what an administrator did when nothing else in the log says so.
 
-use cqrs_es::DomainEvent as _;
 use proximity_domain::admin_action::{Event, STREAM};
-use proximity_eventstore::{
-    Append, AppendError, Expected, Lane, NewEvent, Outcome, Store, StreamAppend,
-};
+use proximity_eventstore::{AppendError, Outcome, Store};
 use uuid::Uuid;
 
 use crate::once::is_refusal;
 use crate::policy::Admin;
+use crate::single::single;
 use crate::{Actor, Error};
 
 /// Stores one action, by the route and the path that was called; with an idempotency key, once for
@@ -21,30 +19,11 @@ pub async fn note(
 ) -> Result<(), Error> {
     let actor: &Actor = admin.actor();
     let event = Event::Performed { call: call.to_owned(), path: path.to_owned() };
-    let payload = serde_json::to_string(&event)
-        .map_err(|error| Error::internal("an event cannot be written", error))?;
     let id = Uuid::now_v7();
     let key = actor.once.as_ref();
-    let mut append = Append {
-        id,
-        lane: Lane::User(actor.lane()),
-        streams: vec![StreamAppend {
-            metadata: None,
-            aggregate_type: STREAM.to_owned(),
-            aggregate_id: actor.request.clone().unwrap_or_else(|| id.to_string()),
-            expected: Expected::Any,
-            events: vec![NewEvent {
-                event_type: event.event_type(),
-                event_version: event.event_version(),
-                payload,
-            }],
-        }],
-        assertions: vec![],
-        side: vec![],
-        metadata: actor.metadata(call).to_json(),
-        fence: None,
-        idempotency: key.and_then(|once| once.mark(actor)),
-    };
+    let stream = (STREAM, actor.request.clone().unwrap_or_else(|| id.to_string()));
+    let mut append = single(id, actor.lane(), stream, &event, &actor.metadata(call))?;
+    append.idempotency = key.and_then(|once| once.mark(actor));
     match store.append(append.clone()).await {
         Ok(Outcome::Stored(_)) => {
             if let Some(once) = key {

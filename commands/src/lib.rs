@@ -40,6 +40,7 @@ pub mod seen;
 
 pub mod sessions;
 pub mod settings;
+mod single;
 #[cfg(test)]
 mod testing;
 pub mod tokens;

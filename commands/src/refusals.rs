@@ -10,12 +10,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cqrs_es::DomainEvent as _;
 use proximity_domain::refusal::{Counted, Event, STREAM};
-use proximity_eventstore::{Append, Expected, Lane, NewEvent, Store, StreamAppend};
+use proximity_eventstore::{Append, Store};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Micros, SECOND};
+use crate::single::single;
 use crate::{Actor, Error, Metadata};
 
 const MINUTE: Micros = 60 * SECOND;
@@ -235,8 +235,6 @@ fn append(key: &Key, count: &Count) -> Result<Append, Error> {
         first_at: count.first_at,
         last_at: count.last_at,
     });
-    let payload = serde_json::to_string(&event)
-        .map_err(|error| Error::internal("an event cannot be written", error))?;
     // One that stands alone says what was asked for; of more the last one is told.
     let command = match count.commands.first() {
         Some(command) if key.place < ALONE => *command,
@@ -248,24 +246,6 @@ fn append(key: &Key, count: &Count) -> Result<Append, Error> {
         // Whoever was refused may know of it: it was done in that user's name.
         Metadata { owner: count.last.user(), ..count.last.metadata(command) }
     };
-    Ok(Append {
-        id: Uuid::now_v7(),
-        lane: Lane::User("refusals".to_owned()),
-        streams: vec![StreamAppend {
-            metadata: None,
-            aggregate_type: STREAM.to_owned(),
-            aggregate_id: format!("{}/{}/{}", key.caller, key.code, key.minute),
-            expected: Expected::Any,
-            events: vec![NewEvent {
-                event_type: event.event_type(),
-                event_version: event.event_version(),
-                payload,
-            }],
-        }],
-        assertions: vec![],
-        side: vec![],
-        metadata: metadata.to_json(),
-        fence: None,
-        idempotency: None,
-    })
+    let stream = (STREAM, format!("{}/{}/{}", key.caller, key.code, key.minute));
+    single(Uuid::now_v7(), "refusals".to_owned(), stream, &event, &metadata)
 }

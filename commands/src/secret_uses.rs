@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cqrs_es::DomainEvent as _;
 use proximity_domain::secret_use::{Counted, Event, STREAM};
 use proximity_domain::{ApplicationId, OperationId, UserId};
-use proximity_eventstore::{Append, Expected, Lane, NewEvent, Store, StreamAppend, tables};
+use proximity_eventstore::{Store, tables};
 use uuid::Uuid;
 
 use crate::actor::Identity;
@@ -15,6 +14,7 @@ use crate::clock::{Micros, SECOND};
 use crate::policy::Ownable as _;
 use crate::rows::{Columns, text, unreadable};
 use crate::secrets::SecretOwner;
+use crate::single::single;
 use crate::{Actor, Error, Metadata};
 
 const MINUTE: Micros = 60 * SECOND;
@@ -148,33 +148,14 @@ async fn store_one(store: &Store, key: &Key, count: &Count) -> Result<(), Error>
         first_at: count.first_at,
         last_at: count.last_at,
     });
-    let payload = serde_json::to_string(&event)
-        .map_err(|error| Error::internal("an event cannot be written", error))?;
     let id = Uuid::now_v7();
     let owner = match count.last.owner {
         None => owner(store, key).await?,
         known => known,
     };
-    let append = Append {
-        id,
-        lane: Lane::User("secrets".to_owned()),
-        streams: vec![StreamAppend {
-            metadata: None,
-            aggregate_type: STREAM.to_owned(),
-            aggregate_id: format!("{}/{}/{}", key.table, key.record, key.minute),
-            expected: Expected::Any,
-            events: vec![NewEvent {
-                event_type: event.event_type(),
-                event_version: event.event_version(),
-                payload,
-            }],
-        }],
-        assertions: vec![],
-        side: vec![],
-        metadata: metadata(owner, key, &count.last.actor, id).to_json(),
-        fence: None,
-        idempotency: None,
-    };
+    let stream = (STREAM, format!("{}/{}/{}", key.table, key.record, key.minute));
+    let metadata = metadata(owner, key, &count.last.actor, id);
+    let append = single(id, "secrets".to_owned(), stream, &event, &metadata)?;
     store.append(append).await?;
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! A restore is signed for what it is, and hides nothing; heads that are gone are missed.
 
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
 use proximity_eventstore::{
     Append, Began, Error, Expected, FaultKind, HeadsDir, Life, Sealing, Signed, Store, Trusted,
     verify,
@@ -10,7 +13,7 @@ use crate::on_both_stores;
 use crate::sealing::{
     check, execute, kinds, new_key, restored, sealed_to, sealing, without_triggers,
 };
-use crate::support::{append, one, to_stream};
+use crate::support::{Home, append, one, to_stream};
 
 /// The first break for which a restore is refused.
 fn refused(result: Result<Life, Error>) -> (FaultKind, u64) {
@@ -18,6 +21,16 @@ fn refused(result: Result<Life, Error>) -> (FaultKind, u64) {
         Err(Error::NotAsSealed { first, .. }) => (first.kind, first.position),
         other => panic!("{other:?}"),
     }
+}
+
+/// A store whose life has 20 events and published heads of all of them.
+async fn lived(home: &Home, key: &SigningKey, outside: &Path) -> Store {
+    let store = home.open().await;
+    store.seal_with(sealing(key, outside)).unwrap();
+    let streams = vec![to_stream("a", Expected::At(0), 20)];
+    store.append(Append { streams, ..append() }).await.unwrap();
+    sealed_to(&store, 20).await;
+    store
 }
 
 on_both_stores! {
@@ -67,10 +80,7 @@ on_both_stores! {
 
     async fn a_statement_says_exactly_where_its_life_begins(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
-        let store = home.open().await;
-        store.seal_with(sealing(&key, outside.path())).unwrap();
-        store.append(Append { streams: vec![to_stream("a", Expected::At(0), 20)], ..append() }).await.unwrap();
-        sealed_to(&store, 20).await;
+        let store = lived(home, &key, outside.path()).await;
         store.append(Append { streams: vec![to_stream("a", Expected::At(20), 10)], ..append() }).await.unwrap();
         sealed_to(&store, 30).await;
         let from = store.incarnation();
@@ -115,10 +125,7 @@ on_both_stores! {
 
     async fn a_life_that_was_served_before_anybody_signed_for_it_is_signed_for_later(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
-        let store = home.open().await;
-        store.seal_with(sealing(&key, outside.path())).unwrap();
-        store.append(Append { streams: vec![to_stream("a", Expected::At(0), 20)], ..append() }).await.unwrap();
-        sealed_to(&store, 20).await;
+        let store = lived(home, &key, outside.path()).await;
         let from = store.incarnation();
         store.close().await;
         execute(home, "update meta set value = '00000000000040008000000000000005' where key = 'incarnation'").await;
@@ -194,10 +201,7 @@ on_both_stores! {
 
     async fn a_line_that_is_no_head_hides_no_life_that_was_put_away(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
-        let store = home.open().await;
-        store.seal_with(sealing(&key, outside.path())).unwrap();
-        store.append(Append { streams: vec![to_stream("a", Expected::At(0), 20)], ..append() }).await.unwrap();
-        sealed_to(&store, 20).await;
+        let store = lived(home, &key, outside.path()).await;
         let folder = outside.path().join(store.incarnation().to_string());
         store.close().await;
         let other = "update meta set value = '00000000000040008000000000000006' where key = 'incarnation'; delete from seals";
@@ -263,10 +267,7 @@ on_both_stores! {
 
     async fn a_statement_of_the_older_form_counts_for_what_it_says(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
-        let store = home.open().await;
-        store.seal_with(sealing(&key, outside.path())).unwrap();
-        store.append(Append { streams: vec![to_stream("a", Expected::At(0), 20)], ..append() }).await.unwrap();
-        sealed_to(&store, 20).await;
+        let store = lived(home, &key, outside.path()).await;
         let from = store.incarnation();
         let hash = HeadsDir::new(outside.path()).latest(from).unwrap().unwrap().statement.hash;
         store.close().await;
