@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use proximity_domain::host::{Auth, Command, Connection, Error as HostError, Host, Registration};
 use proximity_domain::lease::{Command as LeaseCommand, Holder, Lease};
-use proximity_domain::{HostId, LeaseKey};
+use proximity_domain::{HostId, LeaseKey, SecretId};
 use proximity_eventstore::{Guard, Position, SideWrite, Store, Value, tables};
+use uuid::Uuid;
 
 pub use input::{DEFAULT_USER, HostChange, HostInput};
 pub use watch::{NodeFigures, NodeWatch};
@@ -77,7 +78,8 @@ impl Hosts {
         let host = HostId(number);
         let now = self.clock.now();
         let mut connection = connection.clone();
-        let (credential, sealed) = self.secrets.seal(&credential_of(host), 1, secret, now)?;
+        let credential = SecretId(Uuid::new_v4());
+        self.secrets.seal_into(&mut unit, credential, &credential_of(host), 1, secret, now).await?;
         connection.credential = credential;
         let is_default = input.is_default || others.iter().all(|row| !row.is_default);
         if is_default {
@@ -92,7 +94,6 @@ impl Hosts {
         };
         judge(&mut unit, host, register).await?;
         judge(&mut unit, host, Command::ObserveNodes { nodes: nodes.to_vec() }).await?;
-        unit.write(sealed);
         let cluster = identity.cluster.as_str();
         unit.write(row(host, &connection, cluster, true, is_default, now));
         let position = unit.commit().await.map_err(Tried::from)?.position;
@@ -168,9 +169,10 @@ impl Hosts {
         let mut connection = wanted.connection.clone();
         if let Some(secret) = wanted.secret {
             let version = self.secrets.version(old.connection.credential).await? + 1;
-            let (id, sealed) = self.secrets.seal(&credential_of(host), version, secret, now)?;
+            let id = SecretId(Uuid::new_v4());
+            let owner = credential_of(host);
+            self.secrets.seal_into(&mut unit, id, &owner, version, secret, now).await?;
             connection.credential = id;
-            unit.write(sealed);
             unit.write(Secrets::forget(old.connection.credential));
         }
         let (from, to) = (fold(&old.connection.name), fold(&connection.name));

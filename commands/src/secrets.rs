@@ -19,12 +19,14 @@ use std::sync::Arc;
 use aes_siv::siv::Aes256Siv;
 use aes_siv::{Key, KeyInit as _};
 use async_trait::async_trait;
+use proximity_domain::keys::{Keys, STREAM};
 use proximity_domain::{ApplicationId, SecretId};
 use proximity_eventstore::{Append, AppendError, Guard, Lane, SideWrite, Store, Value, tables};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock as _, Micros, SystemClock};
+use crate::dispatch::Unit;
 use crate::keys::{KeyBytes, KeyError, Keyring, MasterKeys, fill};
 use crate::ports::SecretReader;
 use crate::rows::{Columns, text, unreadable};
@@ -102,31 +104,56 @@ impl Secrets {
         &self.ring
     }
 
-    /// Seals one version of a secret. The write belongs into the append whose event names the id.
-    pub fn seal(
+    /// Seals one version of a secret as a part of a unit of work, whose events name the id.
+    ///
+    /// Which key seals is read from the log and asserted: where a rotation moves on before the unit is
+    /// stored, the unit is decided anew.
+    pub async fn seal_into(
         &self,
+        unit: &mut Unit<'_>,
+        id: SecretId,
         owner: &SecretOwner,
         version: i64,
         secret: &Secret,
         now: Micros,
-    ) -> Result<(SecretId, SideWrite), Error> {
-        let id = SecretId(Uuid::new_v4());
-        Ok((id, self.seal_as(id, owner, version, secret, now)?))
+    ) -> Result<(), Error> {
+        let state = unit.load::<Keys>(STREAM).await?;
+        let sealing = match state.current {
+            Some(generation) => Some(generation),
+            // Before the first rotation there is one sentinel. The file's first key may be ahead of it.
+            None => self.sentinel_ids().await?.into_iter().next(),
+        };
+        if let Some(generation) = &sealing {
+            self.hold(generation).await?;
+        }
+        let keys = self.keys();
+        let key_id = match sealing {
+            // One that did not reach this server yet: what it holds may seal until the rotation ends.
+            Some(new)
+                if keys.by_id(&new).is_none() && state.leaving.contains(keys.current_id()) =>
+            {
+                keys.current_id().to_owned()
+            }
+            Some(generation) => generation,
+            None => keys.current_id().to_owned(),
+        };
+        unit.write(self.sealed(&key_id, id, owner, version, secret, now)?);
+        Ok(())
     }
 
-    /// The same under an id that was chosen before.
-    pub fn seal_as(
+    /// The row of a secret, sealed under a key that is held.
+    fn sealed(
         &self,
+        key_id: &str,
         id: SecretId,
         owner: &SecretOwner,
         version: i64,
         secret: &Secret,
         now: Micros,
     ) -> Result<SideWrite, Error> {
-        let keys = self.keys();
-        let key_id = keys.current_id();
         let bound = bound_to(owner.table, &owner.record, &owner.column, version, key_id);
-        let (wrapped_key, ciphertext) = self.wrap(&keys, &bound, secret.expose().as_bytes())?;
+        let (wrapped_key, ciphertext) =
+            self.wrap(&self.keys(), key_id, &bound, secret.expose().as_bytes())?;
         let row = vec![
             ("id", text(id)),
             ("record_table", text(owner.table)),
@@ -141,17 +168,18 @@ impl Secrets {
         Ok(SideWrite::Insert { table: &tables::SECRETS, row })
     }
 
-    /// Encrypts under a fresh data key, and that under the master key that seals.
+    /// Encrypts under a fresh data key, and that under a master key.
     fn wrap(
         &self,
         keys: &MasterKeys,
+        key_id: &str,
         bound: &[Vec<u8>],
         plain: &[u8],
     ) -> Result<(Vec<u8>, Vec<u8>), Error> {
         let mut data_key = KeyBytes::new([0; 64]);
         fill(data_key.as_mut_slice()).map_err(unusable)?;
         let ciphertext = encrypt(&data_key, bound, plain)?;
-        let master = self.master(keys, keys.current_id())?;
+        let master = self.master(keys, key_id)?;
         Ok((encrypt(master, bound, data_key.as_slice())?, ciphertext))
     }
 

@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use proximity_commands::Secret;
+use proximity_commands::dispatch::Unit;
 use proximity_commands::keys::{KeyFile, Keyring, MasterKeys};
 use proximity_commands::secrets::{SecretOwner, Secrets, of_application};
+use proximity_commands::{Actor, Secret};
 use proximity_domain::SecretId;
-use proximity_eventstore::{Append, Lane, Options, SideWrite, Store, Value, tables};
+use proximity_eventstore::{Options, Store, Value, tables};
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
 use proximity_tests::http::Client;
@@ -51,30 +52,17 @@ async fn store_secrets(site: &Site, owners: &[SecretOwner]) -> Vec<SecretId> {
     let file = KeyFile::Own(site.data.join("master.key"));
     let ring = Keyring::new(file.clone(), file.open(false).unwrap(), false);
     let secrets = Secrets::new(store.clone(), ring).await.unwrap();
+    let metadata = Actor::system("test").metadata("test.seal");
+    let mut unit = Unit::outcome(&store, metadata, None);
     let mut ids = Vec::new();
-    let mut side = Vec::new();
     for (record, owner) in owners.iter().enumerate() {
-        let secret = Secret::new(format!("value {record}"));
-        let (id, write) = secrets.seal(owner, 1, &secret, 0).unwrap();
+        let (id, secret) = (SecretId(Uuid::new_v4()), Secret::new(format!("value {record}")));
+        secrets.seal_into(&mut unit, id, owner, 1, &secret, 0).await.unwrap();
         ids.push(id);
-        side.push(write);
     }
-    store.append(rows(side)).await.unwrap();
+    unit.commit().await.unwrap();
     store.close().await;
     ids
-}
-
-fn rows(side: Vec<SideWrite>) -> Append {
-    Append {
-        id: Uuid::now_v7(),
-        lane: Lane::Outcome,
-        streams: vec![],
-        assertions: vec![],
-        side,
-        metadata: "{}".into(),
-        fence: None,
-        idempotency: None,
-    }
 }
 
 /// Every secret opens with what is in the key file now; returns how many are under each key.

@@ -135,7 +135,7 @@ impl Applications {
         for (name, value) in found.captured.secret {
             let id = SecretId(Uuid::new_v4());
             let owner = of_application(&application, &name);
-            unit.write(self.secrets.seal_as(id, &owner, 1, &Secret::new(value), now)?);
+            self.secrets.seal_into(&mut unit, id, &owner, 1, &Secret::new(value), now).await?;
             config.insert(name, EnvValue::Secret(id));
         }
         let plan = Plan::Adopt(Box::new(AdoptPlan {

@@ -229,7 +229,7 @@ impl Applications {
                     let secret = self.secrets.open(*old, source, by).await?;
                     let new = SecretId(Uuid::new_v4());
                     let owner = of_application(copy, name);
-                    unit.write(self.secrets.seal_as(new, &owner, 1, &secret, now)?);
+                    self.secrets.seal_into(unit, new, &owner, 1, &secret, now).await?;
                     anew.insert(*old, new);
                     new
                 }

@@ -284,7 +284,7 @@ impl Applications {
         for secret in &wanted.sealed.secrets {
             let value = Secret::new(secret.value.expose_secret().to_owned());
             let belongs_to = of_application(application, &secret.name);
-            unit.write(self.secrets.seal_as(secret.id, &belongs_to, 1, &value, now)?);
+            self.secrets.seal_into(unit, secret.id, &belongs_to, 1, &value, now).await?;
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Secrets {
             let (column, version) = (row.text("column_name")?, row.integer("version")?);
             let plain = self.unwrap(row, old, &bound_to(table, record, column, version, old))?;
             let bound = bound_to(table, record, column, version, keys.current_id());
-            let (wrapped_key, ciphertext) = self.wrap(&keys, &bound, &plain)?;
+            let (wrapped_key, ciphertext) = self.wrap(&keys, keys.current_id(), &bound, &plain)?;
             unit.write(SideWrite::Update {
                 table: &tables::SECRETS,
                 set: vec![

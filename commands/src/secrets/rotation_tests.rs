@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use proximity_domain::ClusterName;
-
 use super::*;
 use crate::Actor;
 use crate::keys::{KeyFile, Keyring, Purpose, Recovery, RecoveryError};
 use crate::marker::{Belongs, Marker, Markers};
 use crate::testing::Site;
+use proximity_domain::ClusterName;
+
+use super::tests::sealed;
 
 fn owner(record: usize) -> SecretOwner {
     SecretOwner { table: "rotation", record: record.to_string(), column: "value".into() }
@@ -26,7 +27,7 @@ async fn seal(site: &Site, secrets: &Secrets, records: std::ops::Range<usize>) -
     let mut ids = Vec::new();
     for record in records {
         let secret = Secret::new(format!("value {record}"));
-        let (id, write) = secrets.seal(&owner(record), 1, &secret, 0).unwrap();
+        let (id, write) = sealed(secrets, &owner(record), 1, &secret);
         site.write(vec![write]).await;
         ids.push(id);
     }
@@ -75,7 +76,7 @@ async fn nothing_can_be_sealed_under_a_replaced_key_any_more() {
     // A server that slept through the rotation.
     let asleep = Secrets::new(site.store.clone(), secrets.keys()).await.unwrap();
     rotate(&secrets).await;
-    let (_, late) = asleep.seal(&owner(1), 1, &Secret::new("late".into()), 0).unwrap();
+    let (_, late) = sealed(&asleep, &owner(1), 1, &Secret::new("late".into()));
     let append = |side| Append {
         id: Uuid::now_v7(),
         lane: Lane::Outcome,
@@ -88,8 +89,46 @@ async fn nothing_can_be_sealed_under_a_replaced_key_any_more() {
     };
     let refused = site.store.append(append(late)).await.unwrap_err();
     assert!(matches!(refused, AppendError::Invalid { .. }), "{refused}");
-    let (_, well) = secrets.seal(&owner(1), 1, &Secret::new("well".into()), 0).unwrap();
+    let (_, well) = sealed(&secrets, &owner(1), 1, &Secret::new("well".into()));
     site.store.append(append(well)).await.unwrap();
+}
+
+/// What a command does: it seals as a part of its unit of work.
+async fn seal_into(site: &Site, secrets: &Secrets, record: usize) -> (SecretId, Unit<'static>) {
+    let store: &'static Store = Box::leak(Box::new(site.store.clone()));
+    let mut unit = Unit::new(store, Actor::system("test").metadata("test.seal"));
+    let id = SecretId(Uuid::new_v4());
+    let secret = Secret::new(format!("value {record}"));
+    secrets.seal_into(&mut unit, id, &owner(record), 1, &secret, 0).await.unwrap();
+    (id, unit)
+}
+
+#[tokio::test]
+async fn a_command_seals_whatever_moment_of_a_rotation_it_meets() {
+    let site = Site::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = Secrets::new(site.store.clone(), ring(folder.path())).await.unwrap();
+    // The new key is in the file, and the database does not know it yet.
+    let new = MasterKeys::generate().unwrap();
+    let lead = new.clone();
+    secrets.ring().update(move |held| Ok(Some(held.led_by(&lead)))).await.unwrap();
+    let (first, unit) = seal_into(&site, &secrets, 1).await;
+    unit.commit().await.unwrap();
+    // A decision is overtaken by the rotation: it is to be made anew.
+    let asleep = Secrets::new(site.store.clone(), ring(folder.path())).await.unwrap();
+    let (_, overtaken) = seal_into(&site, &asleep, 2).await;
+    rotate(&secrets).await;
+    let refused = overtaken.commit().await.unwrap_err();
+    assert!(refused.is_stale(), "{refused}");
+    // And a server that slept through all of it seals with the new key.
+    let (last, unit) = seal_into(&site, &asleep, 3).await;
+    unit.commit().await.unwrap();
+    for (id, record) in [(first, 1), (last, 3)] {
+        let opened = asleep.unseal(id, &owner(record)).await.unwrap();
+        assert_eq!(opened.expose(), format!("value {record}"));
+    }
+    let under = vec![("key_id", text(new.current_id()))];
+    assert_eq!(site.store.count(&tables::SECRETS, under).await.unwrap(), 2);
 }
 
 #[tokio::test]

@@ -21,6 +21,18 @@ async fn secrets(site: &Site) -> Secrets {
     Secrets::new(site.store.clone(), keys).await.unwrap()
 }
 
+/// The row of one version of a secret under the key that these keys lead with.
+pub(super) fn sealed(
+    secrets: &Secrets,
+    owner: &SecretOwner,
+    version: i64,
+    secret: &Secret,
+) -> (SecretId, SideWrite) {
+    let id = SecretId(Uuid::new_v4());
+    let leading = secrets.keys().current_id().to_owned();
+    (id, secrets.sealed(&leading, id, owner, version, secret, 0).unwrap())
+}
+
 async fn only_row(site: &Site) -> Row {
     site.store.rows(&tables::SECRETS, vec![], 10).await.unwrap().pop().unwrap()
 }
@@ -41,7 +53,7 @@ async fn a_sealed_secret_opens_for_its_record_only() {
     let site = Site::open().await;
     let secrets = secrets(&site).await;
     let password = random();
-    let (id, write) = secrets.seal(&owner("1"), 1, &Secret::new(password.clone()), 0).unwrap();
+    let (id, write) = sealed(&secrets, &owner("1"), 1, &Secret::new(password.clone()));
     site.write(vec![write]).await;
     let opened = secrets.unseal(id, &owner("1")).await.unwrap();
     assert_eq!(opened.expose(), password);
@@ -58,14 +70,14 @@ async fn a_sealed_secret_opens_for_its_record_only() {
 async fn audit_07_a_ciphertext_moved_to_another_row_does_not_decrypt() {
     let site = Site::open().await;
     let secrets = secrets(&site).await;
-    let (one, write_one) = secrets.seal(&owner("1"), 1, &Secret::new(random()), 0).unwrap();
+    let (one, write_one) = sealed(&secrets, &owner("1"), 1, &Secret::new(random()));
     site.write(vec![write_one]).await;
     let row = only_row(&site).await;
     let stolen: Row = row
         .into_iter()
         .filter(|(name, _)| ["key_id", "wrapped_key", "ciphertext", "version"].contains(name))
         .collect();
-    let (two, write_two) = secrets.seal(&owner("2"), 1, &Secret::new(random()), 0).unwrap();
+    let (two, write_two) = sealed(&secrets, &owner("2"), 1, &Secret::new(random()));
     site.write(vec![write_two, update(two, stolen)]).await;
     assert!(secrets.unseal(two, &owner("2")).await.is_err());
     assert!(secrets.unseal(one, &owner("1")).await.is_ok());
@@ -75,7 +87,7 @@ async fn audit_07_a_ciphertext_moved_to_another_row_does_not_decrypt() {
 async fn one_changed_bit_or_another_version_does_not_open() {
     let site = Site::open().await;
     let secrets = secrets(&site).await;
-    let (id, write) = secrets.seal(&owner("1"), 1, &Secret::new(random()), 0).unwrap();
+    let (id, write) = sealed(&secrets, &owner("1"), 1, &Secret::new(random()));
     site.write(vec![write]).await;
     let row = Columns(only_row(&site).await);
     for column in ["ciphertext", "wrapped_key"] {
@@ -96,11 +108,11 @@ async fn the_same_secret_sealed_twice_looks_different() {
     let site = Site::open().await;
     let secrets = secrets(&site).await;
     let secret = Secret::new(random());
-    let sealed = |version| match secrets.seal(&owner("1"), version, &secret, 0).unwrap().1 {
+    let ciphertext = |version| match sealed(&secrets, &owner("1"), version, &secret).1 {
         SideWrite::Insert { row, .. } => Columns(row).bytes("ciphertext").unwrap().to_vec(),
         other => panic!("{other:?}"),
     };
-    assert_ne!(sealed(1), sealed(1));
+    assert_ne!(ciphertext(1), ciphertext(1));
 }
 
 #[tokio::test]
@@ -108,7 +120,7 @@ async fn a_sealed_secret_is_nowhere_in_the_database_files() {
     let site = Site::open().await;
     let secrets = secrets(&site).await;
     let canary = random();
-    let (_, write) = secrets.seal(&owner("1"), 1, &Secret::new(canary.clone()), 0).unwrap();
+    let (_, write) = sealed(&secrets, &owner("1"), 1, &Secret::new(canary.clone()));
     site.write(vec![write]).await;
     let mut files = 0;
     for entry in std::fs::read_dir(site.directory.path()).unwrap() {
@@ -161,13 +173,13 @@ async fn after_a_rotation_old_secrets_open_and_new_ones_use_the_new_key() {
     let old = MasterKeys::generate().unwrap();
     let before = Secrets::new(site.store.clone(), Arc::new(old.clone())).await.unwrap();
     let password = random();
-    let (id, write) = before.seal(&owner("1"), 1, &Secret::new(password.clone()), 0).unwrap();
+    let (id, write) = sealed(&before, &owner("1"), 1, &Secret::new(password.clone()));
     site.write(vec![write]).await;
     let new = MasterKeys::generate().unwrap();
     let both = MasterKeys::parse(&format!("{}{}", *new.to_text(), *old.to_text())).unwrap();
     let after = Secrets::new(site.store.clone(), Arc::new(both)).await.unwrap();
     assert_eq!(after.unseal(id, &owner("1")).await.unwrap().expose(), password);
-    let (id, write) = after.seal(&owner("1"), 2, &Secret::new(password), 0).unwrap();
+    let (id, write) = sealed(&after, &owner("1"), 2, &Secret::new(password));
     site.write(vec![write]).await;
     assert!(before.unseal(id, &owner("1")).await.is_err(), "the old key does not open it");
     assert_eq!(after.version(id).await.unwrap(), 2);
@@ -181,7 +193,7 @@ async fn a_value_of_an_environment_opens_for_its_application_only() {
     let (mine, other) = (id("nginx"), id("nginx"));
     let secret = Secret::new(random());
     let owner = of_application(&mine, "ADMIN_PASSWORD");
-    let (id, write) = secrets.seal(&owner, 1, &secret, 0).unwrap();
+    let (id, write) = sealed(&secrets, &owner, 1, &secret);
     site.write(vec![write]).await;
     assert_eq!(secrets.open(id, &mine, &By::program()).await.unwrap().expose(), secret.expose());
     assert!(secrets.open(id, &other, &By::program()).await.is_err());
