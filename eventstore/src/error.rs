@@ -45,6 +45,9 @@ pub enum Error {
     /// What follows the sealed events cannot be sealed: positions are missing, or a row is damaged.
     #[error("the events after position {after} cannot be sealed: run `proximity audit verify`")]
     Unsealable { after: Position },
+    /// The key that signs cannot be learnt, or was replaced and its successor is not here.
+    #[error("no key may seal the log here: {reason}")]
+    NoSealKey { reason: String },
     /// The log was given another life while this process had it open.
     #[error("life {incarnation} of the log has ended: start this process anew")]
     Ended { incarnation: uuid::Uuid },

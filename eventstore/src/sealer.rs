@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use crate::append::Position;
@@ -19,8 +20,10 @@ use crate::task::blocking;
 pub(crate) use publish::Published;
 use publish::Publisher;
 
-/// Answers the key that signs now, and those that signed before.
-pub type Renewed = Arc<dyn Fn() -> (SigningKey, Vec<VerifyingKey>) + Send + Sync>;
+/// Finds the key that signs now, and those that signed before; or why none may sign.
+pub type Renewed = Arc<
+    dyn Fn() -> BoxFuture<'static, Result<(SigningKey, Vec<VerifyingKey>), String>> + Send + Sync,
+>;
 
 /// What sealing needs; any number of servers may seal one log.
 #[derive(Clone)]
@@ -28,7 +31,8 @@ pub struct Sealing {
     pub key: SigningKey,
     /// Keys that signed before, for which `key` speaks.
     pub earlier: Vec<VerifyingKey>,
-    /// Asked before each round, so that a key that was replaced signs no longer.
+    /// Asked before each round, and for each block once its events are read: no block has an event
+    /// that says that its key was destroyed, or stands behind one.
     pub renewed: Option<Renewed>,
     /// Where heads are published: a directory that the database's administrators do not share.
     pub heads: Option<PathBuf>,
@@ -130,7 +134,7 @@ impl Sealer {
     /// cover up that somebody cut or rewrote it.
     async fn seal(&self, store: &Store, work: &mut Work) -> Result<Position, Error> {
         let incarnation = store.incarnation();
-        work.renew();
+        work.renew().await?;
         if let Some(writer) = work.heads.take() {
             let keys = work.earlier.iter().copied().chain([work.key.verifying_key()]).collect();
             let (dir, server) = (writer.dir().clone(), writer.server().to_owned());
@@ -141,12 +145,6 @@ impl Sealer {
                     return Err(error);
                 }
             }
-        }
-        if let Some(publisher) = work.publisher.as_ref().filter(|_| !work.vouched) {
-            let (dir, key, earlier) =
-                (publisher.dir().clone(), work.key.clone(), work.earlier.clone());
-            blocking(move || dir.vouch(&key, &earlier)).await?;
-            work.vouched = true;
         }
         let mut previous = store.last_seal().await?;
         if let Some(head) = work.publisher.as_ref().and_then(Publisher::newest) {
@@ -165,6 +163,7 @@ impl Sealer {
             if events.is_empty() {
                 break;
             }
+            work.renew().await?;
             let next = Seal::over(&events, previous.as_ref(), incarnation, &work.key, now_micros());
             let next = next.ok_or(Error::Unsealable { after })?;
             previous = match store.insert_seal(next.clone()).await? {
@@ -179,6 +178,12 @@ impl Sealer {
                 }
             };
         }
+        if let Some(publisher) = work.publisher.as_ref().filter(|_| !work.vouched) {
+            let (dir, key, earlier) =
+                (publisher.dir().clone(), work.key.clone(), work.earlier.clone());
+            blocking(move || dir.vouch(&key, &earlier)).await?;
+            work.vouched = true;
+        }
         let Some(seal) = previous else { return Ok(0) };
         let last_time = work.ended;
         if let Some(publisher) = &mut work.publisher {
@@ -190,12 +195,14 @@ impl Sealer {
 }
 
 impl Work {
-    fn renew(&mut self) {
-        let Some((key, earlier)) = self.renewed.as_ref().map(|renewed| renewed()) else { return };
+    async fn renew(&mut self) -> Result<(), Error> {
+        let Some(renewed) = self.renewed.clone() else { return Ok(()) };
+        let (key, earlier) = renewed().await.map_err(|reason| Error::NoSealKey { reason })?;
         if key.verifying_key() != self.key.verifying_key() {
             self.vouched = false;
             (self.key, self.earlier) = (key, earlier);
         }
+        Ok(())
     }
 }
 

@@ -125,7 +125,7 @@ impl App {
         let secrets = Secrets::new(store.clone(), keys.clone()).await?;
         let runner = RunnerId::take(&config.data)?;
         // Only now: a wrong master key, which would sign with a wrong one, has been refused.
-        sealing::start(&config, &store, &keys, runner.id)?;
+        sealing::start(&config, &store, &secrets, runner.id)?;
         let installation = installation::id(&store).await?;
         stores::mend_views(&config)?;
         let views = stores::views(&config, &store).await?;

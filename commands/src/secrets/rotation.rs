@@ -12,6 +12,7 @@
 //! crash goes on with the one that was begun.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proximity_domain::keys::{Command, Keys, STREAM};
@@ -176,12 +177,8 @@ impl Secrets {
         while !stopping.is_cancelled() {
             let head = *self.store.watch_head().borrow();
             if seen != Some(head) {
-                let followed = match self.take_up().await {
-                    Ok(()) => self.forget_destroyed().await,
-                    Err(error) => Err(error),
-                };
-                match followed {
-                    Ok(()) => seen = Some(head),
+                match self.followed().await {
+                    Ok(_) => seen = Some(head),
                     Err(error) => tracing::error!(
                         error = crate::error::chain(&error),
                         "a change of the master keys was not taken up"
@@ -193,6 +190,13 @@ impl Secrets {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+    }
+
+    /// The keys after all that the log says of them; an error where it ended the one that would seal.
+    pub async fn followed(&self) -> Result<Arc<MasterKeys>, Error> {
+        self.take_up().await?;
+        self.forget_destroyed().await?;
+        Ok(self.keys())
     }
 
     /// Takes up keys that others have begun to seal with: from the key file, or from the database.

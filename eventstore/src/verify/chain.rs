@@ -129,10 +129,11 @@ fn check_block(
             report.fault(FaultKind::BadSignature, expected.min(seal.first), seal.last, detail);
         }
         Some(_) => {
-            // Another life begins with servers that start anew, and with the keys that there are.
-            let began = wanted.began.get(&seal.incarnation);
+            // Whoever seals reads the log first: nobody signs for an event that ends the key. And
+            // another life begins with servers that start anew, and with the keys that there are.
+            let began = wanted.began.get(&seal.incarnation).copied().unwrap_or(0);
             let destroyed = trusted.destroyed(&seal.key_id).flatten();
-            if began.zip(destroyed).is_some_and(|(began, destroyed)| destroyed <= *began) {
+            if destroyed.is_some_and(|at| at <= seal.last.max(began)) {
                 let detail = format!(
                     "block {number} was signed by {}, which had been destroyed before",
                     seal.key_id

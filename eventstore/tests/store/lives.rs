@@ -265,6 +265,27 @@ on_both_stores! {
         assert_eq!(report.first_break.map(|fault| fault.kind), Some(FaultKind::UnknownLife));
     }
 
+    async fn a_key_that_was_destroyed_signs_no_later_block(home: &Home) {
+        let (old, new, outside) = (new_key(), new_key(), TempDir::new().unwrap());
+        for events in [20, 1] {
+            let store = home.open().await;
+            store.seal_with(sealing(&old, outside.path())).unwrap();
+            let stream = to_stream(&format!("of {events}"), Expected::At(0), events);
+            store.append(Append { streams: vec![stream], ..append() }).await.unwrap();
+            store.close().await;
+        }
+        let store = home.open().await;
+        let mut found = Vec::new();
+        for destroyed in [22, 21, 1] {
+            let trusted = Trusted::new([new.verifying_key()]);
+            let trusted = trusted.and_destroyed(old.verifying_key(), Some(destroyed));
+            let report = verify(&store, &trusted, Some(HeadsDir::new(outside.path())), |_| {}).await.unwrap();
+            found.push(kinds(&report));
+        }
+        let bad = FaultKind::BadSignature;
+        assert_eq!(found, [vec![], vec![(bad, 21)], vec![(bad, 1), (bad, 21)]]);
+    }
+
     async fn a_statement_of_the_older_form_counts_for_what_it_says(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
         let store = lived(home, &key, outside.path()).await;

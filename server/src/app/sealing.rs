@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use proximity_commands::keys::{Keyring, MasterKeys, Purpose};
+use futures_util::FutureExt as _;
+use proximity_commands::keys::{MasterKeys, Purpose};
+use proximity_commands::secrets::Secrets;
 use proximity_domain::keys::{Event, STREAM};
 use proximity_eventstore::{Error, Position, Sealing, Store, Trusted};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::http::problem::chain;
 
 /// The keys that sign the chain, one for each master key; every server of an installation has them.
 pub struct SigningKeys {
@@ -75,19 +78,24 @@ pub fn heads_dir(config: &Config) -> PathBuf {
 }
 
 /// Switches sealing on; `server` tells this server's heads from those of others.
-pub fn start(config: &Config, store: &Store, keys: &Keyring, server: Uuid) -> Result<(), Error> {
+pub fn start(config: &Config, store: &Store, secrets: &Secrets, server: Uuid) -> Result<(), Error> {
     let dir = heads_dir(config);
     tracing::debug!(heads = %dir.display(), "the log is sealed");
-    let derive = |keys: &Keyring| {
-        let keys = SigningKeys::derive(&keys.keys());
-        (keys.current.clone(), keys.before())
+    let keys = SigningKeys::derive(&secrets.keys());
+    let secrets = secrets.clone();
+    let renewed = move || {
+        let secrets = secrets.clone();
+        let follow = async move {
+            let held = secrets.followed().await.map_err(|error| chain(&error))?;
+            let keys = SigningKeys::derive(&held);
+            Ok((keys.current.clone(), keys.before()))
+        };
+        follow.boxed()
     };
-    let (key, earlier) = derive(keys);
-    let keys = keys.clone();
     store.seal_with(Sealing {
-        key,
-        earlier,
-        renewed: Some(Arc::new(move || derive(&keys))),
+        key: keys.current.clone(),
+        earlier: keys.before(),
+        renewed: Some(Arc::new(renewed)),
         heads: Some(dir),
         server: server.simple().to_string(),
         every: Sealing::EVERY,
