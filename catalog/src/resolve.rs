@@ -353,7 +353,12 @@ fn scalar(value: &Value) -> Result<String, Refusal> {
     let refuse = |detail: &str| Err(("environment.value_invalid", detail.to_owned()));
     let text = match value {
         Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+        Value::Number(_) => {
+            return refuse(
+                "a number that is not whole, or very large, is sent as a text: it would change",
+            );
+        }
         Value::Bool(yes) => yes.to_string(),
         Value::Null | Value::Array(_) | Value::Object(_) => {
             return refuse("a value is a text, a number or a boolean");

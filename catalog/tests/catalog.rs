@@ -368,6 +368,19 @@ fn no_value_has_a_second_line_and_a_tab_is_none() {
 }
 
 #[test]
+fn a_number_is_taken_as_it_was_written_or_not_at_all() {
+    let app = with_params(json!([{"name": "T", "label": "T", "type": "text"}]));
+    let huge: serde_json::Value = serde_json::from_str("12345678901234567890123").unwrap();
+    for changed in [json!(1.10), json!(1e5), huge, json!(-0.0)] {
+        let wrong = resolve(&app, json!({}), json!({ "X": changed })).unwrap_err();
+        assert_eq!(wrong, [("/environment/X".to_owned(), "environment.value_invalid")]);
+    }
+    let values =
+        resolve(&app, json!({}), json!({ "X": 18446744073709551615_u64, "Y": -5 })).unwrap();
+    assert_eq!((values["X"].1.as_str(), values["Y"].1.as_str()), ("18446744073709551615", "-5"));
+}
+
+#[test]
 fn a_constant_secret_of_the_old_schema_is_replaced_by_a_generated_one() {
     let app = app(json!({
         "install": {"kind": "oci", "image": "docker.io/library/ghost:5"},

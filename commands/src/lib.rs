@@ -44,6 +44,7 @@ mod single;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+mod volumes;
 
 pub use actor::{Actor, CredentialUsed, Identity, Metadata};
 pub use error::{Error, FieldError};

@@ -33,6 +33,13 @@ pub enum Error {
     /// The data directory, lock file or publish directory cannot be used.
     #[error("cannot use {}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    /// A write-ahead log is read only where SQLite can write beside it.
+    #[error(
+        "{} holds what is not in the file beside it yet, and can be read only where its directory can \
+         be written: copy both files into one that can be",
+        wal.display()
+    )]
+    UnmergedLog { wal: PathBuf },
     /// Stored data is not what this program writes.
     #[error("stored data is malformed: {what}")]
     Malformed { what: String },

@@ -246,7 +246,13 @@ impl HeadWriter {
             Some((path, begun)) => (path, begun, false),
             None => {
                 std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-                (folder.join(format!("{sealed_at:020}-{}.heads", self.server)), sealed_at, true)
+                let mut path = folder.join(format!("{sealed_at:020}-{}.heads", self.server));
+                if path.exists() {
+                    // It was begun for this very head, and not finished.
+                    let another = Uuid::new_v4().simple();
+                    path = folder.join(format!("{sealed_at:020}-{another}-{}.heads", self.server));
+                }
+                (path, sealed_at, true)
             }
         };
         let mut open = File::options();

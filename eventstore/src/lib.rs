@@ -43,6 +43,7 @@ pub use sealer::{Renewed, SealState, Sealing};
 pub use search::{Found, Search};
 pub use side::{Column, ColumnType, Guard, Row, SideWrite, Table, Value};
 pub use signed::{Signed, Statement, Trusted, Vouched, key_id, parse_public_key, public_key_text};
+pub use sqlite::{faults as sqlite_faults, open_for_reading as open_sqlite_for_reading};
 pub use store::{MigrationReport, Store, sqlite_file};
 pub use verify::{Fault, FaultKind, LifeReport, VerifyProgress, VerifyReport, verify};
 

@@ -119,10 +119,14 @@ impl Sealer {
         match &result {
             Ok(position) => *state = SealState { sealed_to: *position, trouble: None },
             Err(error) => {
+                let why = match std::error::Error::source(error) {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                };
                 if state.trouble.is_none() {
-                    tracing::error!(%error, "the log cannot be sealed");
+                    tracing::error!(error = why, "the log cannot be sealed");
                 }
-                state.trouble = Some(error.to_string());
+                state.trouble = Some(why);
             }
         }
         result

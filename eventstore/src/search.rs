@@ -23,6 +23,9 @@ pub struct Search {
     pub actor: Option<String>,
     /// `owner` in the metadata.
     pub owner: Option<String>,
+    /// What this owner may see: events with it as `owner`. With `around`, those of that stream are
+    /// seen anyhow.
+    pub seen_by: Option<String>,
     /// `request` in the metadata.
     pub request: Option<String>,
     /// `correlation` in the metadata, any of these.
@@ -33,8 +36,7 @@ pub struct Search {
     pub event_type: Option<String>,
     /// Only this stream: type and id.
     pub stream: Option<(String, String)>,
-    /// This stream, and everything that shares a correlation with one of its events; `owner` then
-    /// chooses among the latter only.
+    /// This stream, and everything that shares a correlation with one of its events.
     pub around: Option<(String, String)>,
     /// With `around`, a kind of streams that go on when that one has ended: those that share a
     /// correlation with one of its events count as it does.
@@ -165,7 +167,10 @@ impl Search {
         if let Some(actor) = &self.actor {
             all.push(Condition::of("events_actor", "metadata ->> 'actor'", actor));
         }
-        if let Some(owner) = self.owner.as_ref().filter(|_| self.around.is_none()) {
+        let seen_by = self.seen_by.as_ref().filter(|_| self.around.is_none());
+        for owner in
+            self.owner.iter().chain(seen_by.filter(|one| self.owner.as_ref() != Some(*one)))
+        {
             all.push(Condition::of("events_owner", "metadata ->> 'owner'", owner));
         }
         all
@@ -287,7 +292,7 @@ impl Search {
             sql.push(") and aggregate_type = ").text(other).push(")");
         }
         sql.push(")");
-        if let Some(owner) = &self.owner {
+        if let Some(owner) = &self.seen_by {
             sql.push(" and metadata ->> 'owner' = ").text(owner);
         }
     }

@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use crate::cell::{Cell, Kind, Table};
 use crate::error::Error;
 
-pub use damage::discard_damaged;
+pub(crate) use damage::{discard, is_damage};
+pub use damage::{discard_damaged, sqlite_file};
 pub(crate) use marks::{Mark, Slot};
 pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::Sqlite;

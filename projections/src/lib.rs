@@ -30,7 +30,7 @@ mod verify;
 mod views;
 
 pub use applications::{App, AppOperation, Applications};
-pub use backend::{Location, discard_damaged};
+pub use backend::{Location, discard_damaged, sqlite_file};
 pub use backup_schedules::{BackupSchedule, BackupSchedules, ScheduleResult, ScheduledBackup};
 pub use backups::{Backup, BackupStats, Backups};
 pub use build::{BuildProgress, OnProgress, Rebuild, Rebuilt};

@@ -4,9 +4,11 @@
 //! Held in memory is what lives at the moment that was reached: rows that nothing will change any more
 //! are let go, and of those that have to be compared only a fingerprint is kept.
 
+mod between;
 mod compare;
 mod judge;
 mod law;
+mod said;
 
 pub use judge::{Finding, Findings};
 
@@ -230,7 +232,27 @@ pub async fn state(
             state.stopped.insert(name, why);
         }
     }
+    state.join();
     Ok(state)
+}
+
+impl State {
+    /// Says of each application how far its operation is, as an answer of the API does.
+    fn join(&mut self) {
+        let said = |row: &Value| {
+            let fields = ["id", "kind", "step", "attempt"].map(|name| (name, row[name].clone()));
+            fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        };
+        let operations = self.rows.get("operations").into_iter().flatten();
+        let operations: BTreeMap<String, Value> = operations
+            .filter_map(|row| Some((row["id"].as_str()?.to_owned(), Value::Object(said(row)))))
+            .collect();
+        for app in self.rows.get_mut("applications").into_iter().flatten() {
+            if let Some(id) = app["operation"].as_str() {
+                app["operation"] = operations.get(id).cloned().unwrap_or_default();
+            }
+        }
+    }
 }
 
 /// The read models that there should be, none of which is there, as findings.
@@ -313,7 +335,12 @@ pub(crate) fn shown(table: &str, body: Value) -> Value {
     };
     match body {
         Value::Object(mut fields) if fields.contains_key(part) => {
-            fields.remove(part).unwrap_or_default()
+            let mut row = fields.remove(part).unwrap_or_default();
+            if table == "applications" {
+                // Which one it is; how far it is stands in a row of its own.
+                row["operation"] = fields.remove("operation").unwrap_or_default();
+            }
+            row
         }
         other => other,
     }

@@ -37,13 +37,7 @@ impl Runner {
     pub(crate) fn start(inner: &Arc<Inner>) -> Self {
         let (stop, stopping) = watch::channel(false);
         inner.progress.send_modify(|progress| progress.following = true);
-        let follower = Follower {
-            inner: Arc::clone(inner),
-            units: Vec::new(),
-            stopping,
-            built: Arc::default(),
-        };
-        Self { stop, task: tokio::spawn(follower.run()) }
+        Self { stop, task: tokio::spawn(supervise(Arc::clone(inner), stopping)) }
     }
 
     /// Finishes the page in hand and ends.
@@ -53,6 +47,29 @@ impl Runner {
             tracing::error!(%error, "the runner of the read models did not end by itself");
         }
     }
+}
+
+/// Follows the log until it is told to stop; one that breaks off is told, and begins anew.
+async fn supervise(inner: Arc<Inner>, mut stopping: watch::Receiver<bool>) {
+    while !*stopping.borrow() {
+        let follower = Follower {
+            inner: Arc::clone(&inner),
+            units: Vec::new(),
+            stopping: stopping.clone(),
+            built: Arc::default(),
+        };
+        if let Err(error) = tokio::spawn(follower.run()).await {
+            tracing::error!(%error, "the runner of the read models broke off");
+            inner.progress.send_modify(|progress| {
+                progress.tell(Some("the runner broke off".to_owned()));
+            });
+            tokio::select! {
+                _ = stopping.changed() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+    inner.progress.send_modify(|progress| progress.following = false);
 }
 
 /// One projection as the runner holds it.
@@ -116,7 +133,6 @@ impl Follower {
                 }
             }
         }
-        self.inner.progress.send_modify(|progress| progress.following = false);
         for unit in &mut self.units {
             if let Some(build) = unit.build.take() {
                 // Left half done, its tables are dropped by whoever builds next.
@@ -332,7 +348,7 @@ impl Follower {
         let incarnation = self.inner.feed.incarnation();
         self.inner.progress.send_if_modified(|progress| {
             let before = progress.clone();
-            progress.trouble = trouble;
+            progress.tell(trouble);
             for unit in &self.units {
                 let known = Known {
                     position: unit.mark.position,

@@ -1,6 +1,7 @@
 //! How each projection stands: what a person sees, and what a waiting caller watches.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use proximity_eventstore::Position;
 use serde::Serialize;
@@ -58,6 +59,9 @@ pub(crate) struct Known {
     pub is_ours: bool,
 }
 
+/// How long a runner may be held up: a database that is restarted, a lock that another holds.
+const LONG: Duration = Duration::from_secs(5);
+
 /// What the runner of this process knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
@@ -66,9 +70,22 @@ pub(crate) struct Progress {
     pub projections: BTreeMap<String, Known>,
     /// Why the runner makes no progress at the moment.
     pub trouble: Option<String>,
+    /// Since when.
+    pub troubled: Option<Instant>,
 }
 
 impl Progress {
+    /// Says why the runner makes no progress, or that it does.
+    pub fn tell(&mut self, trouble: Option<String>) {
+        self.troubled = trouble.as_ref().map(|_| self.troubled.unwrap_or_else(Instant::now));
+        self.trouble = trouble;
+    }
+
+    /// Whether a runner follows the log, and nothing has held it up for long.
+    pub fn moves(&self) -> bool {
+        self.following && self.troubled.is_none_or(|since| since.elapsed() < LONG)
+    }
+
     /// Whether all rows hold this position; `None` when some will not get there by waiting.
     pub fn reached(&self, position: Position) -> Option<bool> {
         if !self.following {

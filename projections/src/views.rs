@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::applications::Applications;
 use crate::back::{drop_previous, switch_back};
-use crate::backend::{Backend, Location, Mark, Postgres, Rows, Slot, Sqlite};
+use crate::backend::{Backend, Location, Mark, Postgres, Rows, Slot, Sqlite, discard, is_damage};
 use crate::backup_schedules::BackupSchedules;
 use crate::backups::Backups;
 use crate::build::{Cause, OnProgress, Rebuild, Rebuilt, build};
@@ -66,7 +66,8 @@ pub fn standard() -> Vec<Box<dyn AnyProjection>> {
 }
 
 impl Views {
-    /// Opens the product's read models and creates what is missing of their tables.
+    /// Opens the product's read models and creates what is missing of their tables; a `views.db` that is
+    /// damaged is begun anew. Only for the server that has the log: to others the file may be of use.
     pub async fn open(location: &Location, feed: Arc<dyn Feed>) -> Result<Self, Error> {
         Self::open_with(location, feed, standard()).await
     }
@@ -77,17 +78,25 @@ impl Views {
         feed: Arc<dyn Feed>,
         projections: Vec<Box<dyn AnyProjection>>,
     ) -> Result<Self, Error> {
-        let backend: Box<dyn Backend> = match location {
-            Location::Sqlite { dir } => {
-                let dir = dir.clone();
-                let opened = tokio::task::spawn_blocking(move || Sqlite::open(&dir)).await;
-                Box::new(opened.map_err(|_| Error::Closed)??)
+        let inner = Inner::around(backend(location, true).await?, feed, projections);
+        let inner = match (inner.prepare().await, location) {
+            (Err(Error::Sqlite(error)), Location::Sqlite { dir }) if is_damage(&error) => {
+                let Inner { backend: damaged, feed, projections, .. } = inner;
+                damaged.close().await;
+                discard(dir, &error)?;
+                let inner = Inner::around(backend(location, true).await?, feed, projections);
+                inner.prepare().await?;
+                inner
             }
-            Location::Postgres { url, connections } => {
-                Box::new(Postgres::open(url, *connections).await?)
-            }
+            (prepared, _) => prepared.map(|()| inner)?,
         };
-        let inner = Inner::around(backend, feed, projections);
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Opens the product's read models to change them beside a server, or without one: what is damaged
+    /// is an error.
+    pub async fn open_beside(location: &Location, feed: Arc<dyn Feed>) -> Result<Self, Error> {
+        let inner = Inner::around(backend(location, false).await?, feed, standard());
         inner.prepare().await?;
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -160,10 +169,15 @@ impl Views {
         !is_whole
     }
 
+    /// Whether damage was found in the rows: what is read of them may be wrong.
+    pub fn is_damaged(&self) -> bool {
+        self.inner.backend.is_damaged()
+    }
+
     /// Whether queries are answered from rows that are whole and at most this far behind the head; rows
     /// of an older version, which serve while newer ones are built, may be further behind.
     pub async fn serves(&self, head: Position, near: Position) -> bool {
-        if self.is_filling() || self.inner.backend.is_damaged() {
+        if self.is_filling() || self.is_damaged() || !self.inner.progress.borrow().moves() {
             return false;
         }
         match self.status().await {
@@ -325,6 +339,20 @@ impl Views {
     }
 }
 
+/// A database that may be written; `mends` a `views.db` that is none.
+async fn backend(location: &Location, mends: bool) -> Result<Box<dyn Backend>, Error> {
+    Ok(match location {
+        Location::Sqlite { dir } => {
+            let dir = dir.clone();
+            let opened = tokio::task::spawn_blocking(move || Sqlite::open(&dir, mends)).await;
+            Box::new(opened.map_err(|_| Error::Closed)??)
+        }
+        Location::Postgres { url, connections } => {
+            Box::new(Postgres::open(url, *connections).await?)
+        }
+    })
+}
+
 impl Inner {
     fn around(
         backend: Box<dyn Backend>,
@@ -361,17 +389,22 @@ impl Inner {
             session.create_indexes(projection, Slot::Live, &generation).await?;
             session.plant(projection, Slot::Live, &generation, &incarnation).await?;
         }
-        session.commit().await?;
-        // What the rows lack of the log that is there now.
+        // What the rows lack of the log that is there now, or lacked when they were begun.
         let head = self.feed.head().await?;
+        let begun = session.whole_at(&incarnation).await?;
         let is_whole = self.projections.iter().all(|projection| {
             let known = live.iter().find(|mark| mark.name == projection.name());
             known.is_some_and(|mark| {
                 let ours = mark.incarnation == incarnation && mark.position <= head;
                 let follows = mark.version == projection.version() && mark.problem.is_none();
-                ours && (!follows || head - mark.position <= NEAR)
+                let near = mark.position >= begun && head.saturating_sub(mark.position) <= NEAR;
+                ours && (!follows || near)
             })
         });
+        if !is_whole {
+            session.fill_up_to(&incarnation, head).await?;
+        }
+        session.commit().await?;
         self.whole_at.store(if is_whole { 0 } else { head }, Ordering::Relaxed);
         Ok(())
     }

@@ -32,11 +32,28 @@ pub(crate) fn read(data: &Value) -> Result<ArchivedConfig, HypervisorError> {
             command = Some(value.to_owned());
         } else if let Some(value) = line.strip_prefix("entrypoint:") {
             config.process.entrypoint = Some(value.trim().to_owned());
+        } else if let Some(path) = held(line) {
+            config.held.insert(path);
         }
     }
     config.process.entrypoint = config.process.entrypoint.or(command);
     config.description = (!description.is_empty()).then(|| description.join("\n"));
     Ok(config)
+}
+
+/// The path of a mount point whose contents were stored: a volume that was marked for it. Directories
+/// and devices of the node never are, whatever their mark says.
+fn held(line: &str) -> Option<String> {
+    let (key, value) = line.split_once(':')?;
+    key.strip_prefix("mp")?.parse::<u16>().ok()?;
+    let members = || value.trim().split(',');
+    let on = ["backup=1", "backup=on", "backup=yes", "backup=true"];
+    let of_the_node = |part: &str| part.trim_start_matches("volume=").starts_with('/');
+    if members().any(of_the_node) || !members().any(|part| on.contains(&part)) {
+        return None;
+    }
+    let path = members().find_map(|part| part.strip_prefix("mp="))?;
+    Some(path.trim_end_matches('/').to_owned())
 }
 
 /// The value of a raw line of this name.
@@ -96,6 +113,17 @@ mod tests {
         assert_eq!(process("lxc.environment.runtimes: A=1\nlxc.environment: B=1\n").1, []);
         let wrong = read(&json!(["x"])).unwrap_err();
         assert!(matches!(wrong, HypervisorError::Malformed { .. }), "{wrong:?}");
+    }
+
+    #[test]
+    fn only_volumes_that_were_marked_are_held() {
+        let text = "#mp8: local:1,backup=1,mp=/notes\nmp0: local:101/vm-101-disk-1.raw,mp=/data\n\
+                    mp1: local:subvol-101-disk-2,backup=1,mp=/kept/,size=1G\nmp2: /srv,mp=/srv,backup=1\n\
+                    mp3: local:1,mp=/off,backup=0\nrootfs: local:1,size=1G\n[old]\n\
+                    mp4: local:1,mp=/old,backup=1\n";
+        let read = read(&json!(text)).unwrap();
+        assert_eq!(read.held, ["/kept".to_owned()].into());
+        assert!(read.holds("/kept") && read.holds("/kept/") && !read.holds("/data"));
     }
 
     #[test]

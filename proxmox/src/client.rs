@@ -24,6 +24,8 @@ pub struct PveClient {
     name: String,
     transport: Transport,
     auth: Auth,
+    /// `user@realm!name`, as tasks name who started them; `None` with a password.
+    pub(crate) token: Option<String>,
     pub(crate) limits: Limits,
     gate: Gate,
 }
@@ -57,6 +59,10 @@ impl PveClient {
             name: format!("{}@{}:{}", spec.user, spec.address, spec.port),
             transport: Transport::new(spec, &limits)?,
             auth: Auth::new(spec, limits)?,
+            token: match &spec.credential {
+                Credential::Token { id, .. } => Some(format!("{}!{id}", spec.user)),
+                Credential::Password(_) => None,
+            },
             limits,
             gate,
         })

@@ -56,12 +56,15 @@ pub(crate) fn request(node: &NodeName, guest: &NewGuest) -> Result<Request, Hype
 /// The POST that makes a container from an archive, stopped. What it does not say comes from there.
 pub(crate) fn restore(node: &NodeName, restored: &NewRestored) -> Result<Request, HypervisorError> {
     fits(call::CREATE, &restored.description)?;
-    let request = request::create(node)
+    let mut request = request::create(node)
         .with("vmid", restored.vmid)
         .with("ostemplate", &restored.archive)
         .with_flag("restore", true)
         .with("storage", &restored.storage)
         .with("description", &restored.description);
+    if let Some(pool) = &restored.pool {
+        request = request.with("pool", pool);
+    }
     Ok(if restored.overwrite { request.with_flag("force", true) } else { request })
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn guests(data: &Value) -> Result<Vec<Guest>> {
             disk_total: row.opt_u64("maxdisk")?,
             uptime: row.opt_i64("uptime")?,
             cpus: row.opt_f64("maxcpu")?,
+            pool: row.opt_text("pool")?.filter(|pool| !pool.is_empty()),
         })
     };
     rows(call::RESOURCES, data)?.into_iter().map(guest).collect()
@@ -221,7 +222,7 @@ pub(crate) fn tasks(data: &Value) -> Result<Vec<TaskSummary>> {
             None if row.value("endtime").is_none() => TaskState::Running,
             exit => ended(exit),
         };
-        Ok(TaskSummary { upid, node, kind, user, started, state })
+        Ok(TaskSummary { upid, node, kind, user, own: false, started, state })
     };
     rows(call::TASKS, data)?.into_iter().map(task).collect()
 }

@@ -74,7 +74,7 @@ fn if_there<T>(result: Result<T, HypervisorError>) -> Result<Option<T>, Hypervis
     }
 }
 
-fn forgotten(error: &HypervisorError) -> bool {
+pub(crate) fn forgotten(error: &HypervisorError) -> bool {
     matches!(error, HypervisorError::Permanent { reason, .. } if reason.says("no such task"))
 }
 

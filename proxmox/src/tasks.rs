@@ -4,6 +4,7 @@ use proximity_commands::ports::*;
 use proximity_domain::Vmid;
 
 use crate::client::PveClient;
+use crate::hypervisor::forgotten;
 use crate::{decode, request, upid};
 
 /// How many ended tasks of a number are looked at on each node; the newest come first.
@@ -29,13 +30,16 @@ impl PveClient {
                 Err(error) => return Err(error),
             }
         }
-        let id = vmid.to_string();
-        found.retain(|task| upid::parse(&task.upid).is_some_and(|parts| parts.id == id));
+        for task in &mut found {
+            task.own = self.token.as_deref() == Some(task.user.as_str());
+        }
         found.sort_by_key(|task| std::cmp::Reverse(task.started));
         Ok(found)
     }
 
     /// The active ones first: a task that ends between the two questions is in the second answer.
+    /// A node's list is only brought up to date when another task begins there, or every ten seconds,
+    /// so one that it says runs is asked itself.
     async fn tasks_on(&self, node: &Node, vmid: Vmid) -> Result<Vec<TaskSummary>, HypervisorError> {
         // Each question to a node that is down takes three seconds; it is asked once.
         let attempts = if node.online { self.limits.read_attempts } else { 1 };
@@ -49,6 +53,16 @@ impl PveClient {
                     None => found.push(task),
                 }
             }
+        }
+        let id = vmid.to_string();
+        found.retain(|task| upid::parse(&task.upid).is_some_and(|parts| parts.id == id));
+        for task in found.iter_mut().filter(|task| task.state == TaskState::Running) {
+            let request = request::task(&node.name, &task.upid);
+            task.state = match self.send_upto(&request, attempts).await {
+                Ok(answer) => decode::task(&answer.data)?,
+                Err(error) if forgotten(&error) => TaskState::Unknown,
+                Err(error) => return Err(error),
+            };
         }
         Ok(found)
     }

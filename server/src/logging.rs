@@ -12,7 +12,10 @@ const DEFAULT: &str =
 pub fn start(default: Option<&str>) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(default.unwrap_or(DEFAULT)));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Lossy(std::io::stderr()))
+        .log_internal_errors(false);
     let started = if std::io::stderr().is_terminal() {
         builder.compact().try_init()
     } else {
@@ -20,5 +23,20 @@ pub fn start(default: Option<&str>) {
     };
     if started.is_err() {
         tracing::debug!("logging was started before");
+    }
+}
+
+/// A line that cannot be written is lost: a full disk or a reader that has gone is no reason to fail what
+/// the line is about.
+struct Lossy(std::io::Stderr);
+
+impl std::io::Write for Lossy {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // There is nowhere left to tell it.
+        self.0.write(bytes).or(Ok(bytes.len()))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush().or(Ok(()))
     }
 }

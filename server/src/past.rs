@@ -22,7 +22,16 @@ impl Moment {
     /// The end of the log, wherever that is.
     pub const NOW: Self = Self::Position(Position::MAX);
 
-    /// Whether it had happened by then.
+    /// Whether both are of one kind, and this is the later one.
+    fn is_after(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Position(this), Self::Position(other)) => this > other,
+            (Self::Time(this), Self::Time(other)) => this > other,
+            _ => false,
+        }
+    }
+
+    /// Whether its own stamp or place says that it had happened by then.
     pub fn covers(self, event: &Recorded) -> bool {
         match self {
             Self::Position(position) => event.position <= position,
@@ -64,34 +73,42 @@ pub struct Change {
     pub after: Value,
 }
 
+/// How many of these events, which are in the log's order, had happened by then. A clock may have been
+/// set back: up to the first event that is later, since no state ever was without those before it.
+fn happened(events: &[Recorded], at: Moment) -> usize {
+    events.iter().position(|event| !at.covers(event)).unwrap_or(events.len())
+}
+
 /// The application at a moment, of all its events and its operations'; null when it was not there.
 pub fn state(id: &str, events: &[Recorded], at: Moment) -> Result<Value, String> {
-    let until: Vec<Recorded> = events.iter().filter(|event| at.covers(event)).cloned().collect();
-    match after(id, &until).map_err(|error| error.to_string())? {
+    match after(id, &events[..happened(events, at)]).map_err(|error| error.to_string())? {
         None => Ok(Value::Null),
         Some(app) => serde_json::to_value(app).map_err(|error| error.to_string()),
     }
 }
 
-/// What changed between two moments, and by whom.
+/// What changed between two moments, and by whom; `None` when the first is the later one.
 pub fn diff(
     id: &str,
     events: &[Recorded],
     from: Moment,
     to: Moment,
     show: impl Fn(&Recorded) -> Option<Shown>,
-) -> Result<Diff, String> {
+) -> Result<Option<Diff>, String> {
+    let (first, last) = (happened(events, from), happened(events, to));
+    if first > last || from.is_after(to) {
+        return Ok(None);
+    }
     let (before, now) = (state(id, events, from)?, state(id, events, to)?);
     let mut changes = Vec::new();
     compare("", &before, &now, &mut changes);
-    let between = events.iter().filter(|event| to.covers(event) && !from.covers(event));
-    Ok(Diff {
+    Ok(Some(Diff {
         app_id: id.to_owned(),
         existed_before: !before.is_null(),
         existed_after: !now.is_null(),
         changes,
-        events: between.filter_map(show).collect(),
-    })
+        events: events[first..last].iter().filter_map(show).collect(),
+    }))
 }
 
 /// Collects the places where two values differ.
@@ -119,6 +136,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn event(position: u64, recorded_at: i64) -> Recorded {
+        Recorded {
+            position,
+            aggregate_type: "application".into(),
+            aggregate_id: "a".into(),
+            sequence: position,
+            event_type: "application.requested".into(),
+            event_version: "1".into(),
+            payload: "{}".into(),
+            metadata: "{}".into(),
+            recorded_at,
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_part_from_the_beginning_also_when_the_clock_was_set_back() {
+        let events: Vec<Recorded> =
+            [(3, 10), (5, 20), (8, 12), (9, 30)].map(|(at, time)| event(at, time)).to_vec();
+        let counted = |at| happened(&events, at);
+        assert_eq!([9, 10, 12, 19].map(|time| counted(Moment::Time(time))), [0, 1, 1, 1]);
+        assert_eq!([20, 29, 30].map(|time| counted(Moment::Time(time))), [3, 3, 4]);
+        assert_eq!([2, 3, 7, 9].map(|at| counted(Moment::Position(at))), [0, 1, 2, 4]);
+        assert_eq!(counted(Moment::NOW), 4);
+    }
 
     #[test]
     fn only_what_differs_is_a_change_and_each_has_its_place() {

@@ -78,6 +78,13 @@ pub async fn views(config: &Config, store: &Store) -> Result<Views, Error> {
         .map_err(|error| Error::Views(crate::http::problem::chain(&error)))
 }
 
+/// Opens the read models to change them beside a server, or without one; what is damaged is an error.
+pub async fn views_beside(config: &Config, store: &Store) -> Result<Views, Error> {
+    Views::open_beside(&location(config), std::sync::Arc::new(store.clone()))
+        .await
+        .map_err(|error| Error::Views(crate::http::problem::chain(&error)))
+}
+
 /// Opens the read models over a log for reading, and changes nothing of them; `None` when there are none.
 pub async fn views_read_only(config: &Config, store: &Store) -> Result<Option<Views>, Error> {
     Views::open_read_only(&location(config), std::sync::Arc::new(store.clone()))

@@ -83,6 +83,74 @@ impl SimulatorHandle {
         Ok(())
     }
 
+    /// Gives a container a data volume; `members` are those of its mount point, such as
+    /// `mp=/data,backup=1`.
+    ///
+    /// # Errors
+    /// `Unknown` if the container is not there.
+    pub fn add_volume(&self, vmid: u32, key: &str, members: &str, bytes: u64) -> Result<(), Error> {
+        let now = self.sim.now();
+        let unknown = || Error::Unknown { kind: "container", name: vmid.to_string() };
+        let mut world = self.sim.world();
+        let node = world.containers.get(&vmid).map(|container| container.node.clone());
+        let node = world.nodes.get_mut(&node.ok_or_else(unknown)?).ok_or_else(unknown)?;
+        let store = node.stores.values_mut().find(|store| store.takes("rootdir"));
+        let store = store.ok_or_else(unknown)?;
+        let volid = store.free_disk(vmid);
+        store.volumes.insert(volid.clone(), Volume::disk(vmid, bytes, now));
+        drop(world);
+        let value = format!("{volid},{members},size={}", print_size(bytes));
+        self.edit_container(vmid, key, Some(&value))
+    }
+
+    /// Puts a container into a resource pool, which is made when there is none of that name.
+    ///
+    /// # Errors
+    /// `Unknown` if the container is not there.
+    pub fn put_into_pool(&self, vmid: u32, pool: &str) -> Result<(), Error> {
+        let mut world = self.sim.world();
+        world.pools.entry(pool.to_owned()).or_default();
+        let container = world.containers.get_mut(&vmid);
+        let unknown = || Error::Unknown { kind: "container", name: vmid.to_string() };
+        container.ok_or_else(unknown)?.pool = Some(pool.to_owned());
+        Ok(())
+    }
+
+    /// Removes a pool; containers go on naming it, as one does that was looked at a moment before.
+    pub fn remove_pool(&self, pool: &str) {
+        self.sim.world().pools.remove(pool);
+    }
+
+    /// Starts a task of a person (`root@pam`) about a container that runs until it is stopped: a console
+    /// (`vncproxy`), a migration (`vzmigrate`). It takes no lock and changes nothing. Returns its id.
+    ///
+    /// # Errors
+    /// `Unknown` if the container is not there.
+    pub fn plant_task(&self, vmid: u32, kind: &'static str) -> Result<String, Error> {
+        let node = self.sim.world().containers.get(&vmid).map(|container| container.node.clone());
+        let node =
+            node.ok_or_else(|| Error::Unknown { kind: "container", name: vmid.to_string() })?;
+        let work = |task: crate::sim::TaskContext| async move {
+            task.interruptible(std::future::pending::<()>()).await
+        };
+        Ok(self.sim.start_task_as(&operator(), &node, kind, &vmid.to_string(), None, work))
+    }
+
+    /// Stops a task, as its own user would; `false` if it had ended already.
+    pub async fn stop_task(&self, upid: &str) -> bool {
+        let tokens = self.sim.world().task(upid).filter(|task| task.exit.is_none()).map(|task| {
+            task.abort.cancel();
+            task.ended.clone()
+        });
+        match tokens {
+            Some(ended) => {
+                ended.cancelled().await;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Starts or stops a container, as an operator at the console would.
     ///
     /// # Errors

@@ -141,6 +141,9 @@ pub enum Fault {
         #[serde(default)]
         after_effect: bool,
     },
+    /// The worker of the task dies half-way, if its work can be left half done: a destruction whose
+    /// disks are gone leaves a configuration that is the lock `destroyed` and nothing else.
+    TaskDiesMidway,
     /// The task ends in an error text and undoes what it had begun.
     TaskFails {
         /// The exit status.
@@ -160,6 +163,7 @@ impl Fault {
             self,
             Self::TaskNeverEnds { .. }
                 | Self::TaskDies { .. }
+                | Self::TaskDiesMidway
                 | Self::TaskFails { .. }
                 | Self::TaskWarns
         )

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use time::OffsetDateTime;
@@ -251,6 +251,7 @@ impl Sim {
         let (pid, boot) = match world.nodes.get_mut(node) {
             Some(entry) => {
                 entry.next_pid += jitter;
+                entry.task_begun = Some(Instant::now());
                 (entry.next_pid, entry.boot)
             }
             None => (1, now),
@@ -272,6 +273,7 @@ impl Sim {
             start: now,
             end: None,
             exit: None,
+            ended_at: None,
             log: Vec::new(),
             abort: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -303,6 +305,7 @@ impl Sim {
         }
         task.exit = Some(exit);
         task.end = Some(now);
+        task.ended_at = Some(Instant::now());
         task.ended.cancel();
     }
 }
@@ -366,6 +369,14 @@ impl TaskContext {
             }
             Some(Fault::TaskDies { after_effect: false }) => Err(Failure::Died),
             Some(Fault::TaskFails { text, after_effect: false }) => Err(text.as_str().into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The middle of work that can be left half done: what is done stays.
+    pub(crate) fn midway(&self) -> Result<(), Failure> {
+        match &self.fault {
+            Some(Fault::TaskDiesMidway) => Err(Failure::Died),
             _ => Ok(()),
         }
     }

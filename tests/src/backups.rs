@@ -53,6 +53,7 @@ pub fn restore_plan(original: GuestRef, way: RestoreWay) -> RestorePlan {
     };
     RestorePlan {
         agreed: false,
+        lose_volumes: false,
         guest: GuestRef { vmid, ..original.clone() },
         original,
         lost: None,

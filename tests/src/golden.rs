@@ -250,5 +250,6 @@ pub async fn go_on(events: &[Recorded], effect: bool) -> (Vec<String>, Vec<&'sta
     let mut wrong: Vec<String> =
         found.anomalies.iter().filter(|anomaly| !is_released(anomaly)).cloned().collect();
     wrong.append(&mut world::archives_wrong(&rig).await);
+    wrong.append(&mut crate::judged::accusations_but_of_names(rig.events().await).await);
     (wrong, ends)
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::checker::{self, Findings};
 use crate::database::Kind;
 use crate::http::Client;
+use crate::judged;
 use crate::process::{Server, Site};
 
 /// The cluster's name in the simulator.
@@ -147,11 +148,13 @@ impl Lab {
         rows.into_iter().map(holder).collect()
     }
 
-    /// Checks the log against the ledger, and that no secret outlives its application.
+    /// Checks the log against the ledger and the product's own laws, and that no secret outlives its application.
     pub async fn check(&self) -> Findings {
         // Before the log is read: what begins meanwhile is known then.
         let holders = self.secret_holders().await;
-        let mut found = checker::check(&self.events().await, &self.guests());
+        let events = self.events().await;
+        let mut found = checker::check(&events, &self.guests());
+        found.anomalies.append(&mut judged::accusations(events).await);
         for holder in holders.into_iter().filter(|holder| !found.live.contains_key(holder)) {
             found
                 .anomalies

@@ -8,6 +8,7 @@ pub mod database;
 pub mod golden;
 pub mod history;
 pub mod http;
+pub mod judged;
 pub mod lab;
 pub mod matrix;
 pub mod process;

@@ -11,6 +11,7 @@ use proximity_domain::plan::{CloneWay, Kind};
 use proximity_domain::{OperationId, UserId};
 use proximity_simulator::{Fault, FaultRule};
 use proximity_tests::checker;
+use proximity_tests::judged;
 use proximity_tests::rig::{ADDRESS, Rig, quick, snapshot_of};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -46,7 +47,9 @@ async fn the_copy_of_a_stopped_application_is_stopped_and_has_an_address_of_its_
         let gone = rig.begin(application, Kind::Delete).await;
         assert_eq!(rig.ended(gone, SOON).await, "done");
     }
-    let found = checker::check(&rig.events().await, &rig.guests());
+    let events = rig.events().await;
+    let found = checker::check(&events, &rig.guests());
+    assert_eq!(judged::accusations_but_of_names(events).await, Vec::<String>::new());
     assert!(found.anomalies.is_empty() && found.held.is_empty(), "{found:#?}");
     runner.stop().await;
 }
@@ -67,7 +70,9 @@ async fn audit_24_a_snapshot_that_cannot_be_removed_leaves_the_clone_stuck_and_i
     assert_eq!(rig.ended(operation, SOON).await, "stuck");
     let snapshots = rig.simulator.ledger().container(104).unwrap().snapshots.clone();
     assert_eq!(snapshots, [snapshot_of(operation)], "it is there to be seen");
-    let found = checker::check(&rig.events().await, &rig.guests());
+    let events = rig.events().await;
+    let found = checker::check(&events, &rig.guests());
+    assert_eq!(judged::accusations_but_of_names(events).await, Vec::<String>::new());
     let held = found.held.values().filter(|holder| **holder == copy.as_str()).count();
     assert_eq!(held, 5, "{:#?}", found.held);
     for application in [&copy, &source] {
@@ -85,7 +90,9 @@ async fn audit_24_a_snapshot_that_cannot_be_removed_leaves_the_clone_stuck_and_i
     unit.commit().await.unwrap();
     assert_eq!(rig.ended(operation, SOON).await, "undone");
     assert_eq!(rig.simulator.ledger().leftovers(&before), Vec::<String>::new());
-    let found = checker::check(&rig.events().await, &rig.guests());
+    let events = rig.events().await;
+    let found = checker::check(&events, &rig.guests());
+    assert_eq!(judged::accusations_but_of_names(events).await, Vec::<String>::new());
     assert!(found.anomalies.is_empty(), "{:#?}", found.anomalies);
     assert!(found.held.values().all(|holder| *holder == source.as_str()), "{:#?}", found.held);
     runner.stop().await;

@@ -1,4 +1,5 @@
-//! `proximity doctor` against a Proxmox VE whose role lacks one privilege after another.
+//! `proximity doctor` against a Proxmox VE whose role lacks one privilege after another, and on damage to
+//! a database file that no read of it shows.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -97,4 +98,40 @@ async fn the_doctor_names_each_privilege_that_is_missing_and_what_does_not_work_
     assert!(found.len() == 1 && found[0].starts_with(only), "{found:#?}");
     figure!("proximity doctor: {} privileges taken away one by one, each named", role.len());
     server.terminate();
+}
+
+/// Makes an index anew without the first row, as a write that was lost would leave it.
+fn damage(file: &Path, index: &str) {
+    let rewrite = |sql: &str| {
+        let sql = format!(
+            "pragma writable_schema = on; update sqlite_schema set sql = {sql} where name = '{index}'"
+        );
+        rusqlite::Connection::open(file).unwrap().execute_batch(&sql).unwrap();
+    };
+    rewrite("sql || ' where position > 1'");
+    let rebuild = format!("reindex {index}");
+    rusqlite::Connection::open(file).unwrap().execute_batch(&rebuild).unwrap();
+    rewrite("replace(sql, ' where position > 1', '')");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_a_row_that_an_index_lacks() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let (found, well) = wrong(&lab);
+    assert!(well, "{found:#?}");
+    let files =
+        |findings: &[Value]| findings.iter().filter(|one| one["check"] == "database file").count();
+    assert_eq!(files(&findings(&lab).0), 2, "the log and the read models");
+    let file = lab.site.data.join("events.db");
+    damage(&file, "events_actor");
+    let hidden =
+        lab.site.run(&["audit", "log", "--actor", "system/cli", "--until", "1", "-o", "ndjson"]);
+    assert_eq!(hidden, "", "the index hides the event from whoever looks for its actor");
+    let (found, well) = wrong(&lab);
+    assert!(!well && found.len() == 1, "{found:#?}");
+    assert!(found[0].contains("events.db is damaged"), "{found:#?}");
+    assert!(found[0].contains("missing from index events_actor"), "{found:#?}");
+    rusqlite::Connection::open(&file).unwrap().execute_batch("reindex").unwrap();
+    let (found, well) = wrong(&lab);
+    assert!(well, "as the guide for operators says: {found:#?}");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
 use proximity_projections::Replay;
-use proximity_tests::{figure, golden};
+use proximity_tests::{figure, golden, judged};
 
 /// Cells that run at a time.
 const AT_ONCE: usize = 4;
@@ -42,6 +42,14 @@ fn every_event_of_every_version_is_known_and_replays() {
         replay.finish().unwrap();
     }
     figure!("golden logs: {events} events of {} logs replayed into every view", logs().len());
+}
+
+#[tokio::test]
+async fn no_log_of_any_version_is_accused() {
+    for path in logs() {
+        let accused = judged::accusations_but_of_names(golden::read(&path)).await;
+        assert_eq!(accused, Vec::<String>::new(), "{}", path.display());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

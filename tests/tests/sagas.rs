@@ -11,11 +11,12 @@ use proximity_commands::saga::SagaConfig;
 use proximity_domain::application::Application;
 use proximity_domain::lease::Lease;
 use proximity_domain::operation::{Command as Op, Operation};
-use proximity_domain::plan::{Kind, RestoreWay};
+use proximity_domain::plan::{Health, Kind, Probe, RestoreWay, Source};
 use proximity_domain::{ApplicationId, BackupId, OperationId, UserId};
 use proximity_simulator::{Fault, FaultRule, Foreign};
 use proximity_tests::checker;
-use proximity_tests::rig::{Rig, quick};
+use proximity_tests::judged;
+use proximity_tests::rig::{HOST, Rig, quick};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -42,7 +43,9 @@ async fn an_application_is_deployed_stopped_started_restarted_and_deleted() {
     let operation = rig.begin(&application, Kind::Delete).await;
     assert_eq!(rig.ended(operation, SOON).await, "done");
     assert_eq!(rig.simulator.ledger().leftovers(&baseline), Vec::<String>::new());
-    let found = checker::check(&rig.events().await, &rig.guests());
+    let events = rig.events().await;
+    let found = checker::check(&events, &rig.guests());
+    assert_eq!(judged::accusations_but_of_names(events).await, Vec::<String>::new());
     assert!(found.anomalies.is_empty(), "{:#?}", found.anomalies);
     assert!(found.held.is_empty() && found.live.is_empty(), "{found:#?}");
     runner.stop().await;
@@ -197,6 +200,58 @@ async fn a_restore_in_place_that_has_lost_the_container_restores_the_archive_ane
     runner.stop().await;
 }
 
+/// A volume that the container got after the restore was asked for is in no backup.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_destroys_no_volume_that_came_while_it_went_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let app = stored(&rig).await;
+    let said = async |operation: OperationId, event: &str| {
+        let id = operation.to_string();
+        let events = rig.events().await;
+        let found = events.iter().rev().find(|e| e.event_type == event && e.aggregate_id == id);
+        found.expect("it ended so").payload.clone()
+    };
+    let volumes =
+        || rig.simulator.ledger().disks.iter().filter(|disk| disk.size == 3 << 30).count();
+    rig.simulator.add_volume(104, "mp0", "mp=/data", 3 << 30).unwrap();
+    for way in [RestoreWay::Swap, RestoreWay::InPlace] {
+        let restore = rig.restore(&app, way, |_| {}).await;
+        assert_eq!(rig.ended(restore, SOON).await, "undone");
+        let why = said(restore, "operation.undone").await;
+        assert!(why.contains("at /data") && why.contains("pct move-volume 104"), "{why}");
+        let guest = rig.simulator.ledger().container(104).unwrap().clone();
+        assert_eq!((guest.status.as_str(), volumes()), ("running", 1));
+    }
+
+    // It comes when nothing but the destruction is left.
+    rig.simulator.edit_container(104, "mp0", None).unwrap();
+    let refused = Fault::Status { status: 403, reason: None, after_effect: false };
+    rig.simulator.faults().add(FaultRule::forever("container.destroy", refused)).unwrap();
+    let restore = rig.restore(&app, RestoreWay::Swap, |plan| {
+        plan.guest.vmid = 130.try_into().unwrap();
+    });
+    let restore = restore.await;
+    assert_eq!(rig.ended(restore, SOON).await, "stuck");
+    rig.simulator.clear_faults();
+    rig.simulator.add_volume(104, "mp0", "mp=/data", 3 << 30).unwrap();
+    let resume = async || {
+        let mut unit = Unit::new(&rig.store, Actor::system("test").metadata("operation.resume"));
+        let resume = Op::Resume { by: UserId(1), note: "mended".to_owned() };
+        unit.apply::<Operation>(&restore.to_string(), resume).await.unwrap();
+        unit.commit().await.unwrap();
+        rig.ended(restore, SOON).await
+    };
+    assert_eq!(resume().await, "stuck");
+    assert_eq!(volumes(), 2, "the first one's disk is left without an owner");
+    assert!(said(restore, "operation.stuck").await.contains("not destroyed"));
+    rig.simulator.edit_container(104, "mp0", None).unwrap();
+    assert_eq!(resume().await, "done");
+    assert!(rig.simulator.ledger().container(104).is_none());
+    runner.stop().await;
+}
+
 /// Nobody can say which of two is the application's: the swap is one event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_that_is_given_up_keeps_the_container_that_the_log_names() {
@@ -289,5 +344,27 @@ async fn a_backup_beyond_the_storages_own_retention_fails_at_once_and_says_what_
     let jobs = seen.iter().filter(|request| request.path.ends_with("/vzdump"));
     assert_eq!(jobs.count(), 2, "one each");
     assert_eq!(rig.simulator.ledger().backups.len(), 1);
+    runner.stop().await;
+}
+
+/// TurnKey's applications are listed and stored beside the system that they are made on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_appliance_on_a_system_is_never_taken_for_the_system() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let host = rig.env.hypervisors.of(HOST).await.unwrap();
+    let appliance = "debian-12-turnkey-wordpress_18.2-1_amd64.tar.gz";
+    host.download_appliance(&"pve1".parse().unwrap(), "local", appliance).await.unwrap();
+    rig.simulator.idle().await;
+    let stored = rig.simulator.ledger().templates;
+    assert!(stored.iter().any(|line| line.volid.contains(appliance)), "{stored:?}");
+    let runner = rig.run(None);
+    let source = Source::Template { os: "debian".to_owned(), version: "12".to_owned() };
+    let health = Health { probe: Probe::Running, within_s: 1 };
+    let (_, operation) = rig.deploy_from("web", 104, 8100, source, health).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let events = rig.events().await;
+    let found = events.iter().find(|event| event.payload.contains("local:vztmpl/")).unwrap();
+    assert!(found.payload.contains("debian-12-standard_12.12-1"), "{}", found.payload);
     runner.stop().await;
 }

@@ -1,10 +1,14 @@
-//! The shell and the log: what it does is written down, what it asks is refused where it cannot be, and
-//! a check that says that it only reads changes nothing.
+//! The shell and the log: what it does is written down, what it asks is refused where it cannot be, what
+//! it answers is not cut short without a word, and what says that it only reads changes nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use proximity_tests::database::Kind;
+use proximity_tests::figure;
 use proximity_tests::lab::Lab;
 use serde_json::Value;
 
@@ -51,6 +55,9 @@ async fn a_question_that_no_log_can_answer_is_refused() {
         (["audit", "log", "--type", "nothing"], 2),
         (["audit", "log", "--stream", "application"], 2),
         (["audit", "log", "--after", "99999999"], 5),
+        (["audit", "log", "--app", "nginx-0a1b2c3d"], 5),
+        (["audit", "log", "--stream", "application/nginx-0a1b2c3d"], 5),
+        (["audit", "log", "--request", "0190f3c2-0000-7000-8000-000000000000"], 5),
         (["audit", "replay", "--until", "99999999"], 5),
     ] {
         let (found, said) = tried(&lab, &arguments);
@@ -97,4 +104,154 @@ async fn a_check_changes_nothing_and_passes_over_nothing() {
     assert_eq!(code, 6, "{said}");
     assert!(said.contains("6 findings"), "{said}");
     assert!(!views.exists(), "the check has made it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_which_only_a_part_is_printed_says_so() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let log = |more: &[&str]| {
+        let output = lab.site.command(&[&["audit", "log"], more].concat()).output().unwrap();
+        assert!(output.status.success(), "{more:?}: {output:?}");
+        [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap())
+    };
+    let [all, said] = log(&["--stream", "user/1", "-o", "ndjson"]);
+    let count = all.lines().count();
+    assert!(count > 0 && said.is_empty(), "{all}{said}");
+    for form in ["table", "json"] {
+        let [part, said] = log(&["--limit", "1", "-o", form]);
+        assert!(!part.is_empty());
+        assert!(said.contains("more than these 1: go on with --after 1"), "{said}");
+        let [_, said] = log(&["-o", form]);
+        assert_eq!(said, "", "all of it is printed");
+        let [_, said] = log(&["--stream", "user/1", "--limit", &count.to_string(), "-o", form]);
+        assert_eq!(said, "", "there is no more of it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is_one() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let ended = |arguments: &[&str], out: Stdio| {
+        let output = lab.site.command(arguments).stdout(out).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let nobody = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let views = ["projections", "list"].as_slice();
+    for command in [
+        views,
+        &["audit", "log"],
+        &["audit", "log", "-o", "csv"],
+        &["audit", "log", "-o", "ndjson"],
+        &["audit", "replay"],
+        &["audit", "replay", "-o", "json"],
+        &["catalog", "list"],
+        &["doctor"],
+        &["openapi"],
+        &["completion", "bash"],
+        &["--help"],
+    ] {
+        assert_eq!(ended(command, nobody()), (Some(0), String::new()), "{command:?}");
+        let (code, said) = ended(command, full());
+        assert_eq!(code, Some(1), "{command:?}: {said}");
+        assert!(said.starts_with("proximity: the output cannot be written"), "{command:?}: {said}");
+    }
+    std::fs::remove_file(lab.site.data.join("views.db")).unwrap();
+    let (code, said) = ended(&["audit", "replay", "--check"], nobody());
+    assert_eq!(code, Some(6), "a verdict stands, whoever reads it: {said}");
+    let once = ["user", "add", "ann"];
+    let (code, said) = ended(&once, nobody());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("shown only once"), "nobody else has the password: {said}");
+}
+
+/// The same command as somebody who may not write what root may; `None` where that cannot be tried.
+fn unprivileged(command: &Command, as_root: bool) -> Option<Command> {
+    let mut other = if as_root {
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(command.get_program());
+        let tried = Command::new("setpriv").args(other.get_args()).arg("--version").output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            return None;
+        }
+        other
+    } else {
+        Command::new(command.get_program())
+    };
+    other.args(command.get_args()).stdin(Stdio::null());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => other.env(key, value),
+            None => other.env_remove(key),
+        };
+    }
+    Some(other)
+}
+
+/// Nobody may write it any more, or its owner again.
+fn lock(folder: &Path, locked: bool) {
+    let (inner, outer) = if locked { (0o444, 0o555) } else { (0o644, 0o755) };
+    std::fs::set_permissions(folder, Permissions::from_mode(outer)).unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            lock(&path, locked);
+        } else {
+            std::fs::set_permissions(&path, Permissions::from_mode(inner)).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_cannot_be_written_is_read_all_the_same() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let (server, _) = lab.start().await;
+    server.terminate();
+    let keys: Value = serde_json::from_str(&lab.site.run(&["audit", "key", "-o", "json"])).unwrap();
+    let key = keys[0]["public_key"].as_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let as_root = folder.path().metadata().unwrap().uid() == 0;
+    let copy = lab.site.copy(&folder.path().join("50% off?")).await;
+    let wal = copy.data.join("events.db-wal");
+    for file in ["events.db", "views.db"] {
+        // Whoever closes it last brings everything into the file.
+        let last = rusqlite::Connection::open(copy.data.join(file)).unwrap();
+        last.execute_batch("pragma wal_checkpoint(truncate)").unwrap();
+    }
+    assert!(!wal.exists());
+    lock(folder.path(), true);
+    let tried = |arguments: &[&str]| {
+        let mut command = unprivileged(&copy.command(arguments), as_root)?;
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+        Some((output.status.code().unwrap(), said.concat()))
+    };
+    for arguments in [
+        ["audit", "log", "--limit", "1000"].as_slice(),
+        &["audit", "replay"],
+        &["audit", "replay", "--check"],
+        &["audit", "verify", "--key", key],
+    ] {
+        let Some((code, said)) = tried(arguments) else {
+            figure!("skipped: root may write everywhere, and setpriv cannot run the program here");
+            return;
+        };
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+    }
+    let (_, read) = tried(&["audit", "log", "-o", "ndjson"]).unwrap();
+    assert_eq!(read, lab.site.run(&["audit", "log", "-o", "ndjson"]));
+
+    lock(folder.path(), false);
+    std::fs::write(&wal, "what a server that was killed left").unwrap();
+    lock(folder.path(), true);
+    for arguments in [["audit", "log"].as_slice(), &["audit", "verify", "--key", key]] {
+        let (code, said) = tried(arguments).unwrap();
+        assert_eq!(code, 4, "{arguments:?}: {said}");
+        assert!(said.contains("events.db-wal") && said.contains("copy both files"), "{said}");
+    }
+    lock(folder.path(), false);
 }

@@ -50,6 +50,8 @@ impl Accounts {
             return Err(login_failed());
         };
         if row.boolean("disabled")? {
+            // Counted as well, or the limit would tell that the password was right.
+            self.count_failure(pair).await?;
             return Err(login_failed());
         }
         let user: UserId = row.parsed("id")?;
@@ -101,6 +103,10 @@ impl Accounts {
             name.as_deref().map(str::trim).filter(|name| !name.is_empty()).map(str::to_lowercase)
         };
         match (said(&given.username), said(&given.email)) {
+            // Nobody is called so, and PostgreSQL takes not each of these for a text.
+            (Some(name), _) | (None, Some(name)) if name.chars().any(char::is_control) => {
+                Ok((name, None))
+            }
             (Some(name), _) => {
                 let mut row = self.find("username", &name).await?;
                 // People type their address where a name is asked for.

@@ -88,6 +88,10 @@ impl Applications {
     ) -> Result<Adopting, Error> {
         let owner = admin.actor().user().ok_or(Error::Unauthenticated)?;
         let wanted = parse(owner, request)?;
+        if wanted.kind != CUSTOM && self.catalog.current().get(&wanted.kind).is_none() {
+            let detail = "a type is a catalog id, or `custom`";
+            return Err(Error::invalid("suggested_type", "suggested_type.invalid", detail));
+        }
         let (vmid, node, kind) = (wanted.vmid, wanted.node.clone(), wanted.kind.clone());
         let mut losses = Losses::default();
         loop {

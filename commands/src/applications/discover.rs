@@ -9,7 +9,7 @@ use super::Applications;
 use crate::dispatch::load;
 use crate::error::Error;
 use crate::policy::Admin;
-use crate::rows::{Columns, unreadable};
+use crate::rows::{Columns, text, unreadable};
 
 /// Registered hosts that are asked, at most.
 const MAX_HOSTS: usize = 1_000;
@@ -33,6 +33,13 @@ pub struct Discovered {
 }
 
 impl Applications {
+    /// Whether this host has containers of ours.
+    async fn has_applications(&self, host: HostId) -> Result<bool, Error> {
+        let filter = vec![("host_id", text(host))];
+        let used = self.store.rows(&tables::HOST_USAGE, filter, 1).await.map_err(unreadable)?;
+        Ok(!used.is_empty())
+    }
+
     /// All of one host, or of all active ones. A host that does not answer, or whose list is not
     /// complete, is an error that names it: its containers are not known to be none.
     pub async fn discover(
@@ -60,7 +67,18 @@ impl Applications {
                     timeout: false,
                 });
             }
-            for guest in hypervisor.guests().await.map_err(named)? {
+            let guests = hypervisor.guests().await.map_err(named)?;
+            if guests.is_empty() && self.has_applications(id).await? {
+                return Err(Error::Upstream {
+                    code: "proxmox.incomplete",
+                    detail: format!(
+                        "host {name} lists no guest at all, and applications are on it"
+                    ),
+                    said: None,
+                    timeout: false,
+                });
+            }
+            for guest in guests {
                 if !guest.is_container || guest.template {
                     continue;
                 }

@@ -22,6 +22,7 @@ use crate::once::{self, Done, OnceKey};
 use crate::policy::{Owned, give};
 use crate::ports::{ClusterView, GuestConfig, Hypervisor};
 use crate::saga;
+use crate::volumes;
 
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -30,6 +31,8 @@ const GIBIBYTE: u64 = 1 << 30;
 pub struct RestoreWish {
     /// Overwrite the container that is there instead of putting another one in its place.
     pub in_place: bool,
+    /// Destroy volumes of the container whose contents the backup does not hold.
+    pub lose_volumes: bool,
 }
 
 impl RestoreWish {
@@ -155,6 +158,7 @@ impl Applications {
             was_running: live.running || live.lost.is_some(),
             health: live.requested.health.clone(),
             agreed: owned.actor().agreed.is_some(),
+            lose_volumes: wish.lose_volumes,
         }));
         let planned = Op::Plan {
             application: id.clone(),
@@ -209,7 +213,10 @@ impl Applications {
             ));
         }
         let config = config.filter(|_| live.lost.is_none());
-        let disk_storage = disk_storage(hypervisor.as_ref(), &at, live, config, wish).await?;
+        if let Some(config) = config.as_ref().filter(|_| !wish.lose_volumes) {
+            keeps_volumes(hypervisor.as_ref(), &at, archive, config).await?;
+        }
+        let disk_storage = disk_storage(hypervisor.as_ref(), &at, live, config).await?;
         Ok(Site { at, disk_storage })
     }
 }
@@ -218,14 +225,41 @@ fn view<'a>(clusters: &'a [ClusterView], at: &GuestRef) -> Result<&'a ClusterVie
     clusters.iter().find(|view| view.host == at.host).ok_or_else(host_gone)
 }
 
+/// Refuses when the container has volumes whose contents the archive does not hold: the restored one
+/// would have them anew and empty, or not at all.
+async fn keeps_volumes(
+    hypervisor: &dyn Hypervisor,
+    at: &GuestRef,
+    archive: &Archive,
+    config: &GuestConfig,
+) -> Result<(), Error> {
+    if volumes::of(config).is_empty() {
+        return Ok(());
+    }
+    let archived = hypervisor.archived(&at.node, &archive.volume).await?;
+    let lost = volumes::not_held(config, &archived);
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Error::conflict(
+        "restore.would_lose_volumes",
+        format!(
+            "the backup does not hold what is on these volumes of container {}, which the restore \
+             destroys: {}; send `lose_volumes: true` if they may go",
+            at.vmid,
+            volumes::listed(&lost)
+        ),
+    ))
+}
+
 /// The storage that has the disks now or, where it is not there, the one with the most room. What is
-/// restored beside them needs as much room again.
+/// restored needs as much room again, also in place: Proxmox makes the new disks before it destroys
+/// the old ones.
 async fn disk_storage(
     hypervisor: &dyn Hypervisor,
     at: &GuestRef,
     live: &Live,
     config: Option<GuestConfig>,
-    wish: RestoreWish,
 ) -> Result<String, Error> {
     let mut storages = hypervisor.storages(&at.node).await?;
     storages
@@ -243,7 +277,7 @@ async fn disk_storage(
     let least = u64::from(live.requested.resources.disk.get()) * GIBIBYTE;
     let needed = config.as_ref().map_or(least, |config| sizes(config).max(least));
     match chosen.available {
-        Some(available) if available < needed && !wish.in_place => Err(Error::conflict(
+        Some(available) if available < needed => Err(Error::conflict(
             "restore.no_space",
             format!(
                 "storage {} of node {} has {} GiB free, and the restored disks need {} GiB beside \
@@ -258,13 +292,13 @@ async fn disk_storage(
     }
 }
 
-/// Bytes of all disks that a backup holds: the root disk, and mount points that are marked for it.
+/// Bytes of all disks that a restore makes: the root disk, and every volume that is mounted. What a
+/// backup does not hold is made all the same, and stays empty.
 fn sizes(config: &GuestConfig) -> u64 {
-    let stored = config.rest.iter().filter(|(key, value)| {
-        *key == "rootfs" || key.starts_with("mp") && value.split(',').any(|part| part == "backup=1")
+    let made = config.rest.iter().filter(|(key, value)| {
+        *key == "rootfs" || key.starts_with("mp") && !value.starts_with('/')
     });
-    stored
-        .filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("size=")))
+    made.filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("size=")))
         .filter_map(bytes)
         .fold(0, u64::saturating_add)
 }
@@ -274,12 +308,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_disks_that_a_backup_holds_are_counted_and_no_others() {
+    fn the_disks_that_a_restore_makes_are_counted_and_no_others() {
         let rest = [
             ("rootfs", "local-zfs:subvol-104-disk-0,size=8G"),
             ("mp0", "local-zfs:subvol-104-disk-1,mp=/data,backup=1,size=512M"),
             ("mp1", "local-zfs:subvol-104-disk-2,mp=/cache,size=100G"),
-            ("mp2", "/srv,mp=/srv,backup=1"),
+            ("mp2", "/srv,mp=/srv,backup=1,size=1T"),
+            ("unused0", "local-zfs:subvol-104-disk-3"),
             ("net0", "name=eth0,size=1T,backup=1"),
         ];
         let config = GuestConfig {
@@ -291,6 +326,6 @@ mod tests {
             unprivileged: true,
             rest: rest.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         };
-        assert_eq!(sizes(&config), 8 * GIBIBYTE + GIBIBYTE / 2);
+        assert_eq!(sizes(&config), 108 * GIBIBYTE + GIBIBYTE / 2);
     }
 }

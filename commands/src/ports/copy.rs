@@ -24,6 +24,9 @@ pub struct NewRestored {
     pub storage: String,
     /// Carries the marker: the archive has the one of the container that was stored.
     pub description: String,
-    /// The container of this number is replaced; its disks go before the archive is read.
+    /// The resource pool that it is put into.
+    pub pool: Option<String>,
+    /// The container of this number is replaced: its disks go once the new ones are made, before the
+    /// archive is extracted.
     pub overwrite: bool,
 }

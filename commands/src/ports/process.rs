@@ -1,6 +1,6 @@
 //! What a container that was made from an image runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The process of a container; one from an OS template has an init of its own and says neither.
@@ -33,4 +33,14 @@ impl fmt::Debug for Process {
 pub struct ArchivedConfig {
     pub description: Option<String>,
     pub process: Process,
+    /// Where the volumes were mounted whose contents it has beside the root disk's; without a `/` at
+    /// the end.
+    pub held: BTreeSet<String>,
+}
+
+impl ArchivedConfig {
+    /// Whether the archive has the contents of the volume that is mounted there.
+    pub fn holds(&self, path: &str) -> bool {
+        self.held.contains(path.trim_end_matches('/'))
+    }
 }

@@ -150,6 +150,8 @@ pub struct Guest {
     pub uptime: Option<i64>,
     /// Cores that it may use.
     pub cpus: Option<f64>,
+    /// The resource pool that it is in.
+    pub pool: Option<String>,
 }
 
 /// A storage as a node sees it.
@@ -198,6 +200,12 @@ impl GuestConfig {
     /// True while a creation runs: the config is a lock and nothing else, so it says nobody's name.
     pub fn is_being_created(&self) -> bool {
         self.lock.as_deref() == Some("create") && self.description.is_none()
+    }
+
+    /// True from the moment at which a destruction has removed the disks to its end, and for good when
+    /// it was broken off there: what is left is a lock, and nobody's name.
+    pub fn is_destroyed(&self) -> bool {
+        self.lock.as_deref() == Some("destroyed") && self.description.is_none()
     }
 }
 
@@ -272,9 +280,24 @@ pub struct TaskSummary {
     pub kind: String,
     /// The user or `user!token` that started it.
     pub user: String,
+    /// The API token that asks has started it. With a password this is never said: the same user may
+    /// be a person at the web interface.
+    pub own: bool,
     /// Seconds since 1970, the node's clock.
     pub started: i64,
+    /// A list may be some seconds behind, so one that is listed as running was asked itself.
     pub state: TaskState,
+}
+
+/// Kinds of tasks that show a guest to somebody and change nothing of it, for as long as they are open.
+const CONSOLES: [&str; 3] = ["vncproxy", "termproxy", "spiceproxy"];
+
+impl TaskSummary {
+    /// Whether it runs and may change the guest. Of a kind that is not known here the worst is taken
+    /// for true: a console waited for costs time, a change not waited for can cost a container.
+    pub fn is_at_work(&self) -> bool {
+        self.state == TaskState::Running && !CONSOLES.contains(&self.kind.as_str())
+    }
 }
 
 /// A file on a storage.

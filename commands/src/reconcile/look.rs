@@ -12,7 +12,7 @@ use crate::actor::Actor;
 use crate::dispatch::Unit;
 use crate::error::Error;
 use crate::marker::Belongs;
-use crate::ports::{Guest, Hypervisor, TaskState};
+use crate::ports::{Guest, Hypervisor, TaskSummary};
 
 /// What a host said.
 pub(super) struct Look<'a> {
@@ -53,15 +53,18 @@ impl<'a> Look<'a> {
         Ok(Self { hypervisor, host, cluster, guests, inconclusive, only: false })
     }
 
-    /// Whether a number that is not listed is free: only of a conclusive look, only while no task about
-    /// it runs, and only when Proxmox says so.
+    /// Whether a number that is not listed is free: only of a conclusive look, only while no task
+    /// works on it, and only when Proxmox says so.
     pub(super) async fn is_absent(&self, vmid: Vmid) -> Result<bool, Error> {
         if self.inconclusive.is_some() {
             return Ok(false);
         }
-        let tasks = self.hypervisor.tasks_of(vmid).await?;
-        Ok(tasks.iter().all(|task| task.state != TaskState::Running)
-            && self.hypervisor.vmid_is_free(vmid).await?)
+        Ok(!self.is_busy(vmid).await? && self.hypervisor.vmid_is_free(vmid).await?)
+    }
+
+    /// Whether a task that may change the guest with this number runs anywhere.
+    async fn is_busy(&self, vmid: Vmid) -> Result<bool, Error> {
+        Ok(self.hypervisor.tasks_of(vmid).await?.iter().any(TaskSummary::is_at_work))
     }
 }
 
@@ -137,7 +140,8 @@ impl Reconciler {
         let Some(config) = look.hypervisor.config(&listed.node, guest.vmid).await? else {
             return Ok(None);
         };
-        if config.is_being_created() {
+        // A destruction that goes on leaves no name for a moment; the next look sees its end.
+        if config.is_being_created() || (config.is_destroyed() && look.is_busy(guest.vmid).await?) {
             return Ok(None);
         }
         let belongs = self.markers.judge(config.description.as_deref(), &look.cluster, guest.vmid);

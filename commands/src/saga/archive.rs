@@ -33,8 +33,10 @@ impl Step for EnsureTemplate {
             return Err(StepError::permanent("the plan names no template"));
         };
         let (node, storage) = (&plan.guest.node, plan.template_storage.as_str());
-        let prefix = format!("{os}-{version}-");
-        if let Some(volume) = work.newest(storage, |file| file.starts_with(&prefix)).await? {
+        let wanted = |file: &str| is_plain(file, os, version);
+        if let Some(volume) = work.newest(storage, wanted).await? {
+            // A stop in the middle of the download may have left us the turn.
+            work.give_back_turn().await?;
             return Ok(Some(Finding::Archive { volume, digest: None }));
         }
         let newest = work
@@ -42,11 +44,11 @@ impl Step for EnsureTemplate {
             .appliances(node)
             .await?
             .into_iter()
-            .filter(|appliance| appliance.template.starts_with(&prefix))
+            .filter(|appliance| wanted(&appliance.template))
             .max_by(|a, b| by_version(&a.template, &b.template));
         let Some(newest) = newest else {
             return Err(StepError::permanent(format!(
-                "node {node} neither has a template of {os} {version} nor lists one to download"
+                "node {node} neither has a plain template of {os} {version} nor lists one to download"
             )));
         };
         let file = newest.template.clone();
@@ -78,6 +80,8 @@ impl Step for EnsureOciImage {
         let name = archive_name(image);
         let file = format!("{name}.tar");
         if let Some(volume) = work.newest(storage, |there| there == file).await? {
+            // A stop in the middle of the download may have left us the turn.
+            work.give_back_turn().await?;
             return Ok(Some(Finding::Archive { volume, digest: None }));
         }
         let pull = work.hypervisor.pull_oci_image(node, storage, image, &name);
@@ -181,6 +185,18 @@ impl Work<'_> {
     }
 }
 
+/// What the names of Proxmox's plain systems go on with after their version. Other names are of other
+/// things on the same system, such as TurnKey's `debian-12-turnkey-wordpress_18.2-1_amd64.tar.gz`.
+const PLAIN: [&str; 6] = ["standard", "default", "cloud", "stream-default", "openrc", "systemd"];
+
+/// Whether a file is the system and nothing but it: `debian-12-standard_12.12-1_amd64.tar.zst`.
+fn is_plain(file: &str, os: &str, version: &str) -> bool {
+    let rest = file.strip_prefix(os).and_then(|rest| rest.strip_prefix('-'));
+    let rest = rest.and_then(|rest| rest.strip_prefix(version)?.strip_prefix('-'));
+    let variant = rest.and_then(|rest| rest.split_once('_')).map(|(variant, _)| variant);
+    variant.is_some_and(|variant| PLAIN.contains(&variant))
+}
+
 /// The archive's name for an image: `docker.io/library/nginx:1.29` becomes `docker.io_library_nginx_1.29`.
 pub(super) fn archive_name(image: &str) -> String {
     image
@@ -220,6 +236,31 @@ mod tests {
         let (nine, twelve) =
             ("debian-12-standard_12.9-1_amd64", "debian-12-standard_12.12-1_amd64");
         assert_eq!(by_version(nine, twelve), Ordering::Less);
+    }
+
+    #[test]
+    fn only_the_plain_system_is_a_template_of_it() {
+        for (file, os, version) in [
+            ("alpine-3.22-default_20250617_amd64.tar.xz", "alpine", "3.22"),
+            ("debian-12-standard_12.12-1_amd64.tar.zst", "debian", "12"),
+            ("ubuntu-24.04-standard_24.04-2_amd64.tar.zst", "ubuntu", "24.04"),
+            ("centos-9-stream-default_20240828_amd64.tar.xz", "centos", "9"),
+            ("centos-9-stream-default_20240828_amd64.tar.xz", "centos", "9-stream"),
+            ("gentoo-current-openrc_20250508_amd64.tar.xz", "gentoo", "current"),
+        ] {
+            assert!(is_plain(file, os, version), "{file}");
+        }
+        for file in [
+            "debian-12-turnkey-wordpress_18.2-1_amd64.tar.gz",
+            "debian-12-turnkey-core_18.1-1_amd64.tar.gz",
+            "debian-12-standard-and-more_1_amd64.tar.zst",
+            "debian-12-standard.tar.zst",
+            "debian-12",
+            "debian-13-standard_13.1-2_amd64.tar.zst",
+            "my-debian-12-standard_12.12-1_amd64.tar.zst",
+        ] {
+            assert!(!is_plain(file, "debian", "12"), "{file}");
+        }
     }
 
     #[test]

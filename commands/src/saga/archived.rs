@@ -1,4 +1,5 @@
-//! The archive that a restore is made from: that it is the recorded one, and what its notes say.
+//! The archive that a restore is made from: that it is the recorded one, what its notes say,
+//! and that it holds what is destroyed for it.
 
 use proximity_domain::backup::Backup;
 use proximity_domain::plan::{GuestRef, RestorePlan};
@@ -7,6 +8,8 @@ use super::step::StepError;
 use super::work::Work;
 use crate::dispatch::load;
 use crate::marker::Belongs;
+use crate::ports::GuestConfig;
+use crate::volumes;
 
 impl Work<'_> {
     /// Sees that the recorded archive is there, and is of the container that was stored.
@@ -51,5 +54,29 @@ impl Work<'_> {
             Belongs::Ours(_) => markers.unmark(&description, &stored.cluster, stored.vmid),
             Belongs::Foreign => String::new(),
         })
+    }
+
+    /// Fails before a container is destroyed that has volumes whose contents the archive does not have,
+    /// unless somebody agreed to that: it may have got them since the restore was asked for.
+    pub(super) async fn loses_nothing(
+        &self,
+        plan: &RestorePlan,
+        config: &GuestConfig,
+    ) -> Result<(), StepError> {
+        if plan.lose_volumes || volumes::of(config).is_empty() {
+            return Ok(());
+        }
+        let archived = self.hypervisor.archived(&plan.guest.node, &plan.archive).await?;
+        let lost = volumes::not_held(config, &archived);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        Err(StepError::permanent(format!(
+            "container {vmid} has volumes whose contents the backup does not hold, and is not \
+             destroyed: {}; move them to another container (`pct move-volume {vmid} <key> \
+             --target-vmid <number>`) or remove them, then resume this operation",
+            volumes::listed(&lost),
+            vmid = plan.original.vmid,
+        )))
     }
 }

@@ -11,6 +11,7 @@ use proximity_domain::{ApplicationId, BackupId, LeaseKey, Vmid};
 use proximity_eventstore::{Guard, SideWrite, tables};
 use rand::Rng as _;
 
+use super::guest::rest_of_destruction;
 use super::step::StepError;
 use super::work::{Env, Hold, follows, metadata};
 use crate::clock::Micros;
@@ -190,6 +191,9 @@ fn instructions(progress: &Progress, step: &str, reason: &str) -> String {
     let Some(guest) = progress.plan.guest() else {
         return "mend what the reason names, then resume the operation".to_owned();
     };
+    if let Some(todo) = rest_of_destruction(reason) {
+        return todo;
+    }
     let GuestRef { node, vmid, .. } = guest;
     match &progress.plan {
         Plan::Clone(plan) => return clone_instructions(plan, step, reason),

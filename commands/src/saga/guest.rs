@@ -36,7 +36,7 @@ impl Work<'_> {
     ) -> Result<Found, StepError> {
         let lost = match self.hypervisor.config(&guest.node, guest.vmid).await {
             Ok(Some(config)) => {
-                return Ok(self.judge(application, guest, guest.node.clone(), config));
+                return self.judge(application, guest, guest.node.clone(), config).await;
             }
             Ok(None) => None,
             // Its node is down: the others know whether anything stands under the number, and where.
@@ -58,28 +58,33 @@ impl Work<'_> {
             return Err(error.into());
         }
         match self.hypervisor.config(&there.node, guest.vmid).await? {
-            Some(config) => Ok(self.judge(application, guest, there.node, config)),
+            Some(config) => self.judge(application, guest, there.node, config).await,
             None => Err(StepError::retryable("the guest is on the move")),
         }
     }
 
-    fn judge(
+    /// What a destruction of ours has left over is no outcome but a failure: nothing can be done with
+    /// it, and it is not gone. Of others' leftovers it is only said that they are not ours.
+    async fn judge(
         &self,
         application: &ApplicationId,
         guest: &GuestRef,
         node: NodeName,
         config: GuestConfig,
-    ) -> Found {
+    ) -> Result<Found, StepError> {
         if config.is_being_created() {
-            return Found::Creating;
+            return Ok(Found::Creating);
+        }
+        if config.is_destroyed() && self.has_begun_to_destroy(guest.vmid).await? {
+            return Err(half_destroyed(&node, guest.vmid));
         }
         let description = config.description.as_deref();
-        match self.env.markers.judge(description, &guest.cluster, guest.vmid) {
+        Ok(match self.env.markers.judge(description, &guest.cluster, guest.vmid) {
             Belongs::Ours(marker) if marker.application == *application => {
                 Found::Ours { node, config }
             }
             Belongs::Ours(_) | Belongs::Foreign => Found::Foreign,
-        }
+        })
     }
 
     /// The guest's node, for steps that need it to be there and ours.
@@ -240,6 +245,23 @@ pub(super) fn said(ended: Option<Ended>) -> String {
         Some(Ended::Badly(text)) => text,
         Some(Ended::Unknown) => "its task was broken off".to_owned(),
     }
+}
+
+/// What stands before the words of what is to be done, in a failure and in what is made of it.
+const HALF_DESTROYED: &str = "its destruction was broken off";
+
+/// Its disks are gone, and Proxmox refuses to destroy what is locked.
+fn half_destroyed(node: &NodeName, vmid: Vmid) -> StepError {
+    StepError::retryable(format!(
+        "{HALF_DESTROYED}: on node {node} run `pct unlock {vmid} && pct destroy {vmid} --purge`, then \
+         resume the operation"
+    ))
+}
+
+/// What an operator has to do about what a destruction has left over, if this is the reason.
+pub(super) fn rest_of_destruction(reason: &str) -> Option<String> {
+    let (_, todo) = reason.split_once(HALF_DESTROYED)?;
+    todo.strip_prefix(": ").map(str::to_owned)
 }
 
 /// Only a person may take such a lock off: nothing tells whether the rest of it was made.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::work::Env;
 use crate::actor::Actor;
 use crate::clock::Micros;
-use crate::ports::{Hypervisor, HypervisorError, TaskState};
+use crate::ports::{Hypervisor, HypervisorError, TaskSummary};
 
 /// How long after a look that decided nothing the next one follows.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -148,7 +148,7 @@ async fn look(
         return Ok(Look::Undecided);
     }
     let tasks = hypervisor.tasks_of(vmid).await?;
-    if tasks.iter().any(|task| task.state == TaskState::Running) {
+    if tasks.iter().any(TaskSummary::is_at_work) {
         return Ok(Look::Undecided);
     }
     if !hypervisor.vmid_is_free(vmid).await? {

@@ -2,7 +2,7 @@
 //! once it has been seen healthy, or over the old one when asked to.
 
 use async_trait::async_trait;
-use proximity_domain::operation::Finding;
+use proximity_domain::operation::{FailureClass, Finding};
 use proximity_domain::plan::{GuestRef, Plan, RestorePlan};
 
 use super::backup::classed;
@@ -56,11 +56,13 @@ impl Step for RestoreContainer {
             work.ensure_restored_process(plan).await?;
             return Ok(None);
         }
-        let notes = match work.find(&plan.original).await? {
-            Found::Ours { config, .. } => work.notes(&plan.original, &config),
-            Found::Nothing | Found::Foreign | Found::Creating => String::new(),
+        let (notes, pool) = match work.find(&plan.original).await? {
+            Found::Ours { config, .. } => {
+                (work.notes(&plan.original, &config), work.pool_of(&plan.original).await?)
+            }
+            Found::Nothing | Found::Foreign | Found::Creating => (String::new(), None),
         };
-        let ended = work.extract_anew(plan, &notes).await?;
+        let ended = work.extract_anew(plan, &notes, pool).await?;
         if work.is_restored_anew(plan).await? {
             work.ensure_restored_process(plan).await?;
             return Ok(None);
@@ -86,12 +88,17 @@ impl Step for StopOriginal {
     }
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
-        let original = &work.restoring()?.original;
+        let plan = work.restoring()?;
+        let original = &plan.original;
         if work.recovering {
             work.settle(original.vmid).await?;
         }
         match work.find(original).await? {
-            Found::Ours { node, .. } => work.ensure_stopped(&node, original.vmid, false).await?,
+            Found::Ours { node, config } => {
+                // It can still be taken back here.
+                work.loses_nothing(plan, &config).await?;
+                work.ensure_stopped(&node, original.vmid, false).await?;
+            }
             // Removed by hand meanwhile: nothing of it runs.
             Found::Nothing | Found::Foreign => {}
             Found::Creating => {
@@ -179,7 +186,11 @@ impl Step for DestroyOriginal {
     }
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
-        work.ensure_gone(&work.restoring()?.original).await.map(|()| None)
+        let plan = work.restoring()?;
+        if let Found::Ours { config, .. } = work.find(&plan.original).await? {
+            work.loses_nothing(plan, &config).await?;
+        }
+        work.ensure_gone(&plan.original).await.map(|()| None)
     }
 
     /// Never asked for: a pivot is only ever gone forward from.
@@ -221,7 +232,8 @@ impl Step for UnprotectOriginal {
     }
 }
 
-/// `overwrite`: from its intent on there is no way back, since Proxmox destroys the disks first. When
+/// `overwrite`: from its intent on there is no way back, since Proxmox destroys the old disks before it
+/// extracts anything. When
 /// the restore fails then, the container is gone as a whole, and the archive is restored anew under the
 /// same number.
 pub(super) struct Overwrite;
@@ -246,17 +258,18 @@ impl Step for Overwrite {
                 return work.ensure_restored_process(plan).await.map(|()| None);
             }
             Standing::Before(config) => {
+                work.loses_nothing(plan, &config).await?;
                 let node = work.ours(&plan.guest).await?;
                 // Started or protected by hand since the steps before, or by a try that failed.
                 work.ensure_stopped(&node, plan.guest.vmid, false).await?;
                 work.ensure_unprotected(&node, plan.guest.vmid, &config).await?;
-                work.extract(plan, &work.notes(&plan.guest, &config), true).await?
+                work.extract(plan, &work.notes(&plan.guest, &config), None, true).await?
             }
             Standing::Lost => {
                 let stored = work.stored_guest(plan).await?;
                 work.ensure_listed(plan, &stored).await?;
                 let notes = work.notes_in_archive(plan, &stored).await?;
-                work.extract_anew(plan, &notes).await?
+                work.extract_anew(plan, &notes, None).await?
             }
         };
         match (work.standing(plan).await?, ended) {
@@ -298,13 +311,31 @@ impl Work<'_> {
         self.env.markers.unmark(description, &guest.cluster, guest.vmid)
     }
 
+    /// The resource pool of a container, which a new number is not in by itself.
+    async fn pool_of(&self, guest: &GuestRef) -> Result<Option<String>, StepError> {
+        let guests = self.hypervisor.guests().await?;
+        Ok(guests.into_iter().find(|other| other.vmid == guest.vmid).and_then(|other| other.pool))
+    }
+
     /// Restores into a number under which nothing stands.
     async fn extract_anew(
         &self,
         plan: &RestorePlan,
         notes: &str,
+        pool: Option<String>,
     ) -> Result<Option<Ended>, StepError> {
-        match self.extract(plan, notes, false).await {
+        let pooled = pool.is_some();
+        let asked = match self.extract(plan, notes, pool, false).await {
+            // The pool may be gone, or closed to the credential: the data matters more.
+            Err(StepError::Failed(refused))
+                if pooled && refused.class == FailureClass::Permanent =>
+            {
+                tracing::warn!(operation = %self.hold.operation, refused.message, "not into its pool");
+                self.extract(plan, notes, None, false).await
+            }
+            other => other,
+        };
+        match asked {
             // Taken a moment after the look: by whom, the next look says.
             Err(StepError::VmidTaken) => {
                 self.settle(plan.guest.vmid).await?;
@@ -319,6 +350,7 @@ impl Work<'_> {
         &self,
         plan: &RestorePlan,
         notes: &str,
+        pool: Option<String>,
         overwrite: bool,
     ) -> Result<Option<Ended>, StepError> {
         let marker =
@@ -329,6 +361,7 @@ impl Work<'_> {
             archive: plan.archive.clone(),
             storage: plan.disk_storage.clone(),
             description: self.env.markers.mark(notes, &marker, cluster, *vmid),
+            pool,
             overwrite,
         };
         self.run(self.hypervisor.restore(node, &wanted)).await

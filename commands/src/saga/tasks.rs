@@ -12,9 +12,13 @@ use tokio::sync::watch;
 
 use super::is_past_pivot;
 use super::step::StepError;
+use super::task_log::{self, TaskLog};
 use super::work::Work;
 use crate::dispatch::load;
-use crate::ports::{HypervisorError, TaskState, Upid};
+use crate::ports::{HypervisorError, TaskState, TaskSummary, Upid};
+
+/// Kinds of tasks after which a number has a guest or has none.
+const MAKES_OR_DESTROYS: [&str; 3] = ["vzcreate", "vzrestore", "vzdestroy"];
 
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,17 +51,26 @@ impl Work<'_> {
     /// Waits for a task of ours, and keeps the end of its log. When its operation is cancelled it is
     /// asked to end at once: whatever the step then comes to, it is taken back.
     pub(super) async fn wait(&self, upid: &Upid) -> Result<Ended, StepError> {
-        let ended = self.outwait(upid, true).await?;
+        let ended = self.outwait(upid, None).await?;
         self.keep_log(upid, &ended).await;
         Ok(ended)
     }
 
-    /// Waits for a task; one that runs past its time is asked to end, and waited for a little more.
-    async fn outwait(&self, upid: &Upid, ours: bool) -> Result<Ended, StepError> {
+    /// Waits for a task. One of ours that runs past its time is asked to end, and waited for a little
+    /// more; another's is never touched, and the step fails for now.
+    async fn outwait(
+        &self,
+        upid: &Upid,
+        another: Option<&TaskSummary>,
+    ) -> Result<Ended, StepError> {
         let config = &self.env.config;
         let patience = self.patience();
         let mut deadline = Instant::now() + patience;
         let mut head = self.env.store.watch_head();
+        if another.is_some() {
+            // It may have been waited for others before this one: a cancel of that time counts.
+            head.mark_changed();
+        }
         let mut aborted = false;
         let mut deaf = 0;
         loop {
@@ -80,10 +93,18 @@ impl Work<'_> {
             if overdue && aborted {
                 return Err(StepError::unknown(format!("task {upid} does not end")));
             }
-            if ours && self.is_cancelled(&mut head).await {
+            if self.is_cancelled(&mut head).await {
                 self.cancelled.store(true, Ordering::Relaxed);
             }
             let cancelled = self.cancelled.load(Ordering::Relaxed);
+            if let Some(another) = another {
+                if cancelled {
+                    return Err(StepError::retryable("the operation was cancelled"));
+                }
+                if overdue {
+                    return Err(works_still(another));
+                }
+            }
             if (overdue || cancelled) && !aborted {
                 tracing::warn!(operation = %self.hold.operation, task = %upid, overdue, "a task is asked to end");
                 self.still_ours().await?;
@@ -140,23 +161,66 @@ impl Work<'_> {
         }
     }
 
-    /// Before a step is tried again: waits until no task about this number runs on any node.
+    /// Before a step is tried again: waits until no task that may change the guest with this number
+    /// runs on any node.
     pub(super) async fn settle(&self, vmid: Vmid) -> Result<(), StepError> {
         if let Some(upid) = &self.task {
             // How it ended is for the guest to tell; here it only has to be over.
             self.wait(upid).await?;
         }
         for task in self.hypervisor.tasks_of(vmid).await? {
-            if task.state == TaskState::Running {
-                self.outwait(&task.upid, false).await?;
+            if task.is_at_work() {
+                let another = (!self.is_own(&task)).then_some(&task);
+                self.outwait(&task.upid, another).await?;
             }
         }
         Ok(())
     }
 
-    /// Whether a task about this number runs anywhere.
+    /// Whether a task is this operation's: its id was noted, or, since the reply that named it may
+    /// have been lost, nobody but this program has the token that started it.
+    fn is_own(&self, task: &TaskSummary) -> bool {
+        task.own || self.noted().is_some_and(|noted| noted == task.upid.0)
+    }
+
+    /// The id of the last task that this step is known to have started, in this direction.
+    fn noted(&self) -> Option<&str> {
+        let attempt = self.progress.attempt.as_ref();
+        let last = attempt.filter(|a| a.step == self.step && a.direction == self.direction);
+        last.and_then(|last| last.upid.as_deref())
+    }
+
+    /// Whether a destruction of the guest with this number was begun by this operation: its id was
+    /// noted, or kept with its log; or, when the reply was lost, the last that Proxmox knows of is of
+    /// our own token and did not end well.
+    pub(super) async fn has_begun_to_destroy(&self, vmid: Vmid) -> Result<bool, StepError> {
+        let kind = format!(":vzdestroy:{vmid}:");
+        if self.noted().is_some_and(|noted| noted.contains(&kind)) {
+            return Ok(true);
+        }
+        let operation = self.hold.operation.to_string();
+        let kept = task_log::of_operation(&self.env.store, &operation).await;
+        let broken_off = |log: &TaskLog| log.upid.contains(&kind) && log.outcome != "OK";
+        if kept.map_err(StepError::Store)?.iter().any(broken_off) {
+            return Ok(true);
+        }
+        let tasks = self.hypervisor.tasks_of(vmid).await?;
+        let last = tasks.iter().find(|task| MAKES_OR_DESTROYS.contains(&task.kind.as_str()));
+        Ok(last.is_some_and(|last| {
+            let well = matches!(last.state, TaskState::Succeeded { .. });
+            last.own && last.kind == "vzdestroy" && !well
+        }))
+    }
+
+    /// Whether a task that may change the guest with this number runs anywhere.
     pub(super) async fn is_busy(&self, vmid: Vmid) -> Result<bool, StepError> {
         let tasks = self.hypervisor.tasks_of(vmid).await?;
-        Ok(tasks.iter().any(|task| task.state == TaskState::Running))
+        Ok(tasks.iter().any(TaskSummary::is_at_work))
     }
+}
+
+/// Said of somebody else's task, which is not ours to end.
+fn works_still(task: &TaskSummary) -> StepError {
+    let TaskSummary { upid, node, kind, user, .. } = task;
+    StepError::retryable(format!("a task of {user} still runs on node {node}: {kind} ({upid})"))
 }

@@ -192,11 +192,18 @@ impl Secrets {
         }
     }
 
-    /// The keys after all that the log says of them; an error where it ended the one that would seal.
+    /// The keys after all that the log says of them; an error where the one that seals now is not held.
     pub async fn followed(&self) -> Result<Arc<MasterKeys>, Error> {
         self.take_up().await?;
         self.forget_destroyed().await?;
-        Ok(self.keys())
+        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
+        let keys = self.keys();
+        match state.current {
+            Some(id) if keys.by_id(&id).is_none() => {
+                Err(unusable(KeyError::Unknown { id, place: self.ring.place() }))
+            }
+            _ => Ok(keys),
+        }
     }
 
     /// Takes up keys that others have begun to seal with: from the key file, or from the database.

@@ -31,6 +31,9 @@ pub struct RestorePlan {
     /// A caller was shown this very number beforehand: the container gets no other one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub agreed: bool,
+    /// Volumes whose contents the archive does not have are destroyed all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lose_volumes: bool,
 }
 
 /// What becomes of the container that is there.
@@ -39,6 +42,6 @@ pub struct RestorePlan {
 pub enum RestoreWay {
     /// It can be started again until the restored one has been seen healthy; then it is destroyed.
     Swap,
-    /// It is overwritten. Proxmox destroys its disks before it has read the archive.
+    /// It is overwritten. Proxmox destroys its disks before it has extracted the archive.
     InPlace,
 }

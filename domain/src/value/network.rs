@@ -32,6 +32,18 @@ impl Cidr {
         self.0.contains(&address) && !edge
     }
 
+    /// Whether there is room for a container beside its gateway, at addresses that are one host's.
+    fn is_for_hosts(&self) -> bool {
+        let (first, last) = (self.0.network(), self.0.broadcast());
+        let is_host = |address: IpAddr| {
+            !(address.is_unspecified() || address.is_multicast() || address.is_loopback())
+        };
+        self.0.prefix_len() < self.0.max_prefix_len()
+            && is_host(first)
+            && is_host(last)
+            && last != IpAddr::V4(Ipv4Addr::BROADCAST)
+    }
+
     /// Whether a server elsewhere can be meant by this address: not by one that stands for none or for
     /// many. Loopback is left to whoever knows what runs in their containers.
     fn allows_server(&self, address: IpAddr) -> bool {
@@ -137,6 +149,12 @@ impl NetworkSettings {
             }
         };
         let subnet = input.default_subnet.parse::<Cidr>().ok();
+        if let Some(subnet) = subnet
+            && !subnet.is_for_hosts()
+        {
+            let text = format!("{subnet} is no network that containers can be in");
+            wrong.push(("default_subnet", ValueError::new("subnet.invalid", text)));
+        }
         let servers = [
             ("default_dns_primary", Some(&*input.default_dns_primary)),
             ("default_dns_secondary", input.default_dns_secondary.as_deref()),

@@ -11,6 +11,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
 use super::{Digests, FORMAT, Header, Item, Sections, Sink, Trailer, line};
+use crate::append::Position;
 use crate::error::Error;
 
 /// Bytes of one line; an append has at most 4 MiB, which JSON may write six times as long.
@@ -35,12 +36,12 @@ impl BackupFile {
             return Err(Error::io(path)(exists));
         }
         let mut name = path.as_os_str().to_owned();
-        name.push(".part");
+        // Of this process alone: two that make the same file do not write into one another's.
+        name.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
         let draft = PathBuf::from(name);
         let file = File::options()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&draft)
             .map_err(Error::io(&draft))?;
@@ -68,7 +69,14 @@ impl BackupFile {
         let file = out.finish().map_err(failed(&self.draft))?;
         let file = file.into_inner().map_err(|error| failed(&self.draft)(error.into_error()))?;
         file.sync_all().map_err(failed(&self.draft))?;
-        std::fs::rename(&self.draft, &self.path).map_err(failed(&self.path))?;
+        match std::fs::hard_link(&self.draft, &self.path) {
+            // Some file systems have no links.
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                std::fs::rename(&self.draft, &self.path)
+            }
+            linked => linked,
+        }
+        .map_err(failed(&self.path))?;
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(folder))?;
@@ -102,7 +110,7 @@ impl Sink for BackupFile {
 
 impl Drop for BackupFile {
     fn drop(&mut self) {
-        // Already in its place, or not worth keeping; what cannot be removed is overwritten next time.
+        // Already in its place, or not worth keeping.
         if std::fs::remove_file(&self.draft).is_err() {}
     }
 }
@@ -115,6 +123,8 @@ pub struct BackupReader {
     lines: u64,
     sections: Option<Sections>,
     header: Header,
+    /// Of the last event that was read.
+    position: Position,
     trailer: Option<Trailer>,
 }
 
@@ -137,7 +147,8 @@ impl BackupReader {
         let mut hash = Sha256::new();
         hash.update(text.as_bytes());
         let sections = Some(Sections::default());
-        Ok(Self { path: path.to_owned(), input, hash, lines: 1, sections, header, trailer: None })
+        let path = path.to_owned();
+        Ok(Self { path, input, hash, lines: 1, sections, header, position: 0, trailer: None })
     }
 
     /// What was backed up, and when.
@@ -172,6 +183,9 @@ impl BackupReader {
                 return Err(damaged("its checksum is another one"));
             }
             super::must_equal(&trailer.sections, &found)?;
+            if self.header.position != self.position {
+                return Err(damaged("its first line names another last event"));
+            }
             // The compression has a checksum of its own, at the very end.
             let mut rest = [0];
             match std::io::Read::read(&mut self.input, &mut rest) {
@@ -193,6 +207,9 @@ impl BackupReader {
         let item = line::read(text.trim_end_matches('\n'))?;
         if let Some(sections) = &mut self.sections {
             sections.take(&item)?;
+        }
+        if let Item::Event(event) = &item {
+            self.position = event.position;
         }
         Ok(Some(item))
     }

@@ -4,6 +4,7 @@ mod batch;
 mod claims;
 mod copy;
 mod read;
+mod reading;
 mod schema;
 mod writer;
 
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -25,6 +26,7 @@ use crate::queue::Queue;
 
 pub(crate) use copy::import;
 pub(crate) use read::Readers;
+pub use reading::{faults, open_for_reading};
 pub(crate) use writer::Writer;
 
 /// The log's file in the data directory.
@@ -107,12 +109,14 @@ impl Sqlite {
 
     fn open_readers(path: &Path, options: &Options) -> Result<Self, Error> {
         let readers = Readers::new(path.to_owned(), options.readers);
-        let connection = open_reader(path)?;
+        let reading::Reading { connection, is_immutable } = reading::open(path)?;
+        let connection = prepared(connection);
         schema::check(&connection)?;
         schema::check_tables(&connection, options.side_tables)?;
         let incarnation = schema::incarnation(&connection)?;
         readers.give_back(connection);
-        let connect = SqliteConnectOptions::new().filename(path).read_only(true);
+        let connect =
+            SqliteConnectOptions::new().filename(path).read_only(true).immutable(is_immutable);
         let pool = SqlitePoolOptions::new()
             .max_connections(options.readers)
             .before_acquire(|connection, _| {
@@ -190,11 +194,12 @@ fn open_writable(path: &Path) -> Result<Connection, Error> {
 }
 
 fn open_reader(path: &Path) -> Result<Connection, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
+    Ok(prepared(open_for_reading(path)?))
+}
+
+fn prepared(reader: Connection) -> Connection {
+    reader.set_prepared_statement_cache_capacity(64);
+    reader
 }
 
 /// Path of the log's file, for tools that copy or inspect it.

@@ -63,6 +63,11 @@ impl Writer {
                 Turn::Batch(jobs) => self.settle(jobs),
             }
         }
+        // Whoever copies the file of a stopped server has all of it, also when a reader closes last.
+        let merged = "pragma wal_checkpoint(truncate)";
+        if let Err(error) = self.connection.query_row(merged, [], |_| Ok(())) {
+            tracing::debug!(%error, "the write-ahead log of events.db stays beside it");
+        }
     }
 
     /// Stores a batch and answers each of its appends.

@@ -11,7 +11,7 @@ use super::lives::Path;
 use super::report::{FaultKind, VerifyReport};
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::HeadsDir;
+use crate::heads::{Head, HeadsDir};
 use crate::sealer::{Published, now_micros};
 use crate::store::Store;
 
@@ -141,6 +141,26 @@ pub(super) fn check_left(path: &Path, newest: &HashMap<Uuid, Position>, report: 
                 left.incarnation
             );
             report.fault(FaultKind::NoHeads, from, to, detail);
+        }
+    }
+}
+
+/// A life that a restore gave up has ended: one that went on afterwards is what the log was, and the
+/// statement, which may have been left by a restore that was broken off, hides its end.
+pub(super) fn check_given_up(path: &Path, ends: &HashMap<Uuid, Head>, report: &mut VerifyReport) {
+    for life in path.statements().filter(|life| life.proof.is_some()) {
+        let left = life.left.iter().map(|left| (left.incarnation, left.position));
+        let given_up: BTreeMap<Uuid, Position> =
+            [(life.from, life.kept())].into_iter().chain(left).collect();
+        for (incarnation, to) in given_up {
+            let went_on = |end: &&Head| end.position > to && end.sealed_at > life.began_at;
+            let Some(end) = ends.get(&incarnation).filter(went_on) else { continue };
+            let detail = format!(
+                "the life {incarnation} was given up at {to} for the one that is here, and its heads \
+                 went on to {} after that was signed",
+                end.position
+            );
+            report.fault(FaultKind::UnknownLife, to + 1, end.position, detail);
         }
     }
 }

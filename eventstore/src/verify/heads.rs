@@ -42,6 +42,7 @@ pub(super) async fn check(
         }
     }
     let mut newest: HashMap<Uuid, Position> = HashMap::new();
+    let mut ends: HashMap<Uuid, Head> = HashMap::new();
     for index in 0..report.lives.len() {
         let life = report.lives[index].clone();
         let is_last = index + 1 == report.lives.len();
@@ -50,12 +51,19 @@ pub(super) async fn check(
         let kept = path.kept(life.incarnation).or_else(|| (!is_last).then_some(by_chain));
         let (listing, incarnation) = (dir.clone(), life.incarnation);
         let files = blocking(move || listing.files(incarnation)).await?;
-        let mut seen =
-            Seen { kept, index, same: 0, spans: Spans::default(), missing: Missing::default() };
+        let mut seen = Seen {
+            kept,
+            index,
+            same: 0,
+            spans: Spans::default(),
+            missing: Missing::default(),
+            end: None,
+        };
         for file in &files {
             check_file(store, trusted, file.clone(), &mut seen, report).await?;
         }
-        let Seen { spans, missing, .. } = seen;
+        let Seen { spans, missing, end, .. } = seen;
+        ends.extend(end.map(|end| (incarnation, end)));
         if let Some(kept) = kept {
             missing.settle(store, kept, report).await?;
             let life = &mut report.lives[index];
@@ -72,10 +80,12 @@ pub(super) async fn check(
         let survey = blocking(move || listing.survey(incarnation, &keys)).await?;
         if let Some(head) = &survey.newest {
             newest.insert(incarnation, head.statement.position);
+            ends.insert(incarnation, head.statement.clone());
         }
         note_foreign(path, incarnation, &survey, report);
     }
     complete::check_left(path, &newest, report);
+    complete::check_given_up(path, &ends, report);
     complete::check_origin(path, &newest, report);
     complete::check_none(store, dir, at_rest, report).await
 }
@@ -152,6 +162,8 @@ struct Seen {
     /// The blocks whose heads were found.
     spans: Spans,
     missing: Missing,
+    /// The newest head that the chain does not have.
+    end: Option<Head>,
 }
 
 async fn check_file(
@@ -217,6 +229,9 @@ impl Seen {
     /// another block of its number. Those behind the first one of a file, `is_new`, say nothing new.
     fn note(&mut self, head: &Head, there: bool, is_new: bool, report: &mut VerifyReport) -> bool {
         let Head { block, position, .. } = *head;
+        if self.end.as_ref().is_none_or(|end| end.block < block) {
+            self.end = Some(head.clone());
+        }
         let ours = &mut report.lives[self.index];
         ours.published_to = ours.published_to.max(position);
         if let Some(kept) = self.kept

@@ -237,6 +237,63 @@ on_both_stores! {
         }
     }
 
+    async fn a_statement_of_a_restore_that_was_broken_off_does_not_hide_what_came_later(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = lived(home, &key, outside.path()).await;
+        let first = store.incarnation();
+        store.close().await;
+        let store = home.open().await;
+        let life = restored(&store, &key, outside.path(), "broken off", None, false).await.unwrap();
+        store.close().await;
+        // The statement is there, and nothing came of it: the log goes on.
+        execute(home, &format!("update meta set value = '{first}' where key = 'incarnation'")).await;
+        let store = home.open().await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        store.append(Append { streams: vec![to_stream("b", Expected::At(0), 10)], ..append() }).await.unwrap();
+        sealed_to(&store, 30).await;
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), []);
+        store.close().await;
+        let back = format!(
+            "delete from events where position > 20; delete from seals where last_position > 20; \
+             delete from published; update meta set value = '{}' where key = 'incarnation'",
+            life.incarnation
+        );
+        without_triggers(home, &back).await;
+        let store = home.open().await;
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::UnknownLife, 21)]);
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        store.append(one("c", Expected::At(0))).await.unwrap();
+        sealed_to(&store, 21).await;
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::UnknownLife, 21)]);
+    }
+
+    async fn sealing_goes_on_behind_a_head_that_was_not_finished_and_one_that_nobody_signed(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = lived(home, &key, outside.path()).await;
+        let folder = outside.path().join(store.incarnation().to_string());
+        let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+        store.close().await;
+        // As a crash leaves it between the file and the database's note.
+        let line = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, &line[..100]).unwrap();
+        execute(home, "delete from published").await;
+        let go_on = async |n: u64| {
+            let store = home.open().await;
+            store.seal_with(sealing(&key, outside.path())).unwrap();
+            store.append(one("b", Expected::At(n))).await.unwrap();
+            sealed_to(&store, 21 + n).await;
+            let report = check(&store, &key, outside.path()).await;
+            store.close().await;
+            (kinds(&report), report.heads)
+        };
+        assert_eq!(go_on(0).await, (vec![], 1), "the head of the first block was never finished");
+        // A line that anybody could have added names a block that there is not.
+        let forged = line.replacen("\"block\":1,", "\"block\":9999,", 1);
+        assert_ne!(forged, line);
+        std::fs::write(folder.join("00000000000000000001-x.heads"), forged).unwrap();
+        assert_eq!(go_on(1).await, (vec![(FaultKind::ForgedHead, 1)], 3));
+    }
+
     async fn a_key_that_was_destroyed_signs_for_no_new_life(home: &Home) {
         let (old, new, outside) = (new_key(), new_key(), TempDir::new().unwrap());
         let store = home.open().await;

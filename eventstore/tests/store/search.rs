@@ -99,7 +99,8 @@ fn by_hand(log: &[Recorded], search: &Search) -> Vec<u64> {
                 && search.to.is_none_or(|to| event.recorded_at < to)
                 && same(&search.actor, event, "actor")
                 && same(&search.request, event, "request")
-                && (own || same(&search.owner, event, "owner"))
+                && same(&search.owner, event, "owner")
+                && (own || same(&search.seen_by, event, "owner"))
                 && search.event_type.as_ref().is_none_or(|name| event.event_type == *name)
                 && search.type_prefix.as_ref().is_none_or(|name| event.event_type.starts_with(name))
                 && search.stream.as_ref().is_none_or(|(kind, id)| {
@@ -131,6 +132,9 @@ fn any(random: &mut StdRng, log: &[Recorded]) -> Search {
     }
     if maybe(0.4, random) {
         search.owner = Some(format!("owner/{}", random.random_range(0..6)));
+    }
+    if maybe(0.2, random) {
+        search.seen_by = Some(format!("owner/{}", random.random_range(0..6)));
     }
     if maybe(0.1, random) {
         search.request = Some(format!("request/{}", random.random_range(0..210)));

@@ -12,8 +12,13 @@ use crate::error::Error;
 /// The file's name.
 pub(super) const NAME: &str = "views.db";
 
+/// Path of the file in this directory, for tools that inspect it.
+pub fn sqlite_file(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
 /// Whether the file is no database, or one that contradicts itself.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }
 
@@ -41,10 +46,12 @@ pub(super) fn is_noted(path: &Path) -> bool {
 }
 
 /// Removes the file with all that belongs to it; the log has everything.
-pub(super) fn discard(path: &Path) -> Result<(), Error> {
+pub(crate) fn discard(dir: &Path, why: &dyn std::fmt::Display) -> Result<(), Error> {
+    let path = dir.join(NAME);
+    tracing::warn!(%why, path = %path.display(), "views.db is damaged; starting it anew");
     // The mark last: a process that is killed in between leaves it to the next one.
     for end in ["", "-wal", "-shm", ".damaged"] {
-        match std::fs::remove_file(beside(path, end)) {
+        match std::fs::remove_file(beside(&path, end)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
@@ -55,10 +62,8 @@ pub(super) fn discard(path: &Path) -> Result<(), Error> {
 /// Removes a `views.db` in which damage was found; only for a process that nobody else shares it with.
 pub fn discard_damaged(location: &Location) -> Result<(), Error> {
     let Location::Sqlite { dir } = location else { return Ok(()) };
-    let path = dir.join(NAME);
-    if is_noted(&path) {
-        tracing::warn!(path = %path.display(), "views.db was found damaged; starting it anew");
-        discard(&path)?;
+    if is_noted(&dir.join(NAME)) {
+        discard(dir, &"a page of it could not be used")?;
     }
     Ok(())
 }

@@ -115,7 +115,28 @@ impl dyn Session + '_ {
                position {integer} not null, problem {text}, updated_at {integer} not null, \
                primary key (name, slot))"
         );
+        self.execute(&sql, Vec::new()).await?;
+        // Up to where rows that were begun anew have to go before they are all that there is.
+        let sql = format!(
+            "create table if not exists filling (\
+               incarnation {text} not null, whole_at {integer} not null, primary key (incarnation))"
+        );
         self.execute(&sql, Vec::new()).await.map(drop)
+    }
+
+    /// Up to where the rows of this life of the log have to go to be whole; 0 when they were always.
+    pub async fn whole_at(&mut self, incarnation: &str) -> Result<Position, Error> {
+        let sql = "select whole_at from filling where incarnation = $1";
+        let rows = self.select(sql, vec![incarnation.into()], &[Kind::Integer]).await?;
+        let found = rows.first().and_then(|row| row.first()).and_then(Cell::integer);
+        Ok(found.and_then(|position| Position::try_from(position).ok()).unwrap_or_default())
+    }
+
+    /// Keeps that for every process, and for the next start.
+    pub async fn fill_up_to(&mut self, incarnation: &str, to: Position) -> Result<(), Error> {
+        self.execute("delete from filling", Vec::new()).await?;
+        let sql = "insert into filling (incarnation, whole_at) values ($1, $2)";
+        self.execute(sql, vec![incarnation.into(), number(to)]).await.map(drop)
     }
 
     /// Whether the table of checkpoints is there.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use proximity_eventstore::{Error as StoreError, open_sqlite_for_reading};
 use rusqlite::types::{ToSql, ToSqlOutput};
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::worker::Workers;
@@ -34,7 +35,7 @@ const WAL_BYTES: u32 = 16 << 20;
 const LOOKUP: usize = 500;
 
 /// Opens a connection to the file.
-type Connect = fn(&Path) -> Result<Connection, rusqlite::Error>;
+type Connect = fn(&Path) -> Result<Connection, Error>;
 
 pub(crate) struct Sqlite {
     path: PathBuf,
@@ -77,21 +78,21 @@ impl Checkpoints {
 }
 
 impl Sqlite {
-    /// Opens or creates `views.db`; a file that is damaged is replaced, since the log has it all.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
+    /// Opens or creates `views.db`; one that is damaged is replaced if the caller `mends`, since the log
+    /// has it all.
+    pub fn open(dir: &Path, mends: bool) -> Result<Self, Error> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join(damage::NAME);
         proximity_eventstore::make_private(&path)?;
         let writer = match connect(&path) {
-            Err(error) if damage::is_damage(&error) => {
-                tracing::warn!(%error, path = %path.display(), "views.db is damaged; starting it anew");
-                damage::discard(&path)?;
+            Err(error) if mends && damage::is_damage(&error) => {
+                damage::discard(dir, &error)?;
                 proximity_eventstore::make_private(&path)?;
                 connect(&path)
             }
             other => other,
         }?;
-        Self::around(path, writer, connect)
+        Self::around(path, writer, |path| Ok(connect(path)?))
     }
 
     /// Opens `views.db` if it is there; whoever tries to write fails.
@@ -121,13 +122,14 @@ impl Sqlite {
     }
 }
 
-fn connect_read_only(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+fn connect_read_only(path: &Path) -> Result<Connection, Error> {
+    let connection = open_sqlite_for_reading(path).map_err(|error| match error {
+        StoreError::Sqlite(error) => Error::Sqlite(error),
+        other => Error::Io(std::io::Error::other(other)),
+    })?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(128);
-    connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
     Ok(connection)
 }
 

@@ -1,6 +1,7 @@
 //! Runners that follow the log: side by side, stopped, started again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use proximity_projections::{Error, State, Views, boxed, discard_damaged};
@@ -166,6 +167,53 @@ on_both! {
     }
 }
 
+on_both! {
+    rows_that_were_begun_anew_are_a_part_until_they_are_whole_whoever_opens_them(site) {
+        let position = site.append((0..40).map(|n| added(&format!("a{n}"), 1)).collect()).await;
+        let mut fault = Fault::new(site.feed());
+        fault.cut_after = Some(20);
+        fault.small_pages = Some(10);
+        let views = Views::open_with(&site.location, Arc::new(fault), counter()).await.unwrap();
+        let runner = views.follow();
+        until("a half is there", || async { status(&views, "counter").await.position == 20 }).await;
+        assert!(views.is_filling());
+        // Killed, started again, and another server beside it.
+        runner.stop().await;
+        views.close().await;
+        for _ in 0..2 {
+            let views = site.views_of(counter()).await;
+            assert!(views.is_filling() && !views.serves(position, 100).await);
+            views.close().await;
+        }
+        let views = site.views_of(counter()).await;
+        let runner = views.follow();
+        caught_up(&views, position).await;
+        assert!(!views.is_filling() && views.serves(position, 100).await);
+        runner.stop().await;
+        views.close().await;
+        let views = site.views_of(counter()).await;
+        assert!(!views.is_filling(), "once whole, always whole");
+        views.close().await;
+    }
+}
+
+on_both! {
+    a_runner_that_breaks_off_begins_anew_and_one_that_was_stopped_serves_no_more(site) {
+        let position = site.append(vec![added("a", 1)]).await;
+        let mut fault = Fault::new(site.feed());
+        fault.panics = 1.into();
+        let fault = Arc::new(fault);
+        let views = Views::open_with(&site.location, fault.clone(), counter()).await.unwrap();
+        let runner = views.follow();
+        let serves = || async { views.serves(position, 0).await };
+        until("it broke off once and went on", serves).await;
+        assert_eq!(fault.panics.load(Ordering::Relaxed), 0);
+        runner.stop().await;
+        assert!(!views.serves(position, 0).await, "nothing follows the log");
+        views.close().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn views_db_may_be_deleted_or_damaged_while_nothing_runs() {
     let site = Site::new(Kind::Sqlite).await;
@@ -199,7 +247,7 @@ async fn views_db_may_be_deleted_or_damaged_while_nothing_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_is_found_later_is_noted_and_mended_by_the_next_start() {
     let site = Site::new(Kind::Sqlite).await;
-    let many = (0..2_000).map(|number| added(&format!("a{number}"), 1)).collect();
+    let many = (0..4_000).map(|number| added(&format!("a{number}"), 1)).collect();
     let position = site.append(many).await;
     let views = site.views_of(counter()).await;
     let runner = views.follow();
@@ -210,8 +258,8 @@ async fn damage_that_is_found_later_is_noted_and_mended_by_the_next_start() {
     // Every page but the first few, which hold what is read at the start.
     let file = site.dir().join("views.db");
     let mut bytes = std::fs::read(&file).unwrap();
-    let damaged = bytes.len() / 4;
-    assert!(damaged > 16_384, "the rows take many pages");
+    let damaged = bytes.len() / 2;
+    assert!(damaged > 6 * 16_384, "the rows take many pages");
     bytes[damaged..].fill(b'x');
     std::fs::write(&file, bytes).unwrap();
 

@@ -7,6 +7,7 @@ mod builds;
 mod followers;
 mod generations;
 mod hosts_and_leases;
+mod laws;
 mod operations;
 mod replay;
 mod samples;

@@ -10,6 +10,7 @@ use proximity_domain::operation::{Direction, Event as Operation};
 use proximity_domain::plan::Kind as OperationKind;
 use proximity_domain::{OperationId, UserId};
 use proximity_eventstore::{Append, Lane, Position, Recorded, StreamAppend};
+use proximity_projections::applications;
 use proximity_projections::replay::{self, Until};
 use proximity_projections::{Error, Feed, Location, Views};
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use crate::on_both;
 use crate::samples::*;
 use crate::support::*;
 
-const METADATA: &str = r#"{"actor":"user/1","command":"test"}"#;
+const METADATA: &str = r#"{"actor":"system/test","command":"test"}"#;
 
 async fn store(site: &Site, streams: Vec<StreamAppend>) {
     let append = Append {
@@ -114,7 +115,7 @@ impl Feed for Listed {
     }
 }
 
-async fn judged(log: Vec<Recorded>) -> Vec<(Option<u64>, String, String)> {
+pub async fn judged(log: Vec<Recorded>) -> Vec<(Option<u64>, String, String)> {
     let report = replay::judge(Arc::new(Listed(log)), Until::Head, silent()).await.unwrap();
     let first = report.findings.first;
     first.into_iter().map(|one| (one.position, one.subject, one.problem)).collect()
@@ -375,6 +376,22 @@ on_both! {
         assert_eq!(live(Until::Position(before.position)).await, was);
         assert_eq!(live(Until::Time(before.recorded_at)).await, was);
         assert_eq!(live(Until::Position(0)).await, (String::new(), 0, 0));
+        // Told of all, each application is as it is told alone, its operation included.
+        let mut busy = 0;
+        for (until, event) in log.iter().enumerate() {
+            let state = replay::state(site.feed(), Until::Position(event.position), silent()).await.unwrap();
+            for row in &state.rows["applications"] {
+                let id = row["id"].as_str().unwrap();
+                let Some(alone) = applications::after(id, &log[..=until]).unwrap() else { continue };
+                let alone = serde_json::to_value(alone).unwrap();
+                // An operation that has ended, of which the application does not know yet, is not listed.
+                if row["operation"].is_object() || alone["operation"].is_null() {
+                    assert_eq!(alone, *row, "at {}", event.position);
+                }
+                busy += usize::from(row["operation"].is_object());
+            }
+        }
+        assert!(busy > 0);
         // In the middle of an append nothing is judged: it is read to its end.
         let report = replay::judge(site.feed(), Until::Position(removed.position), silent()).await.unwrap();
         assert_eq!(report.findings.first, []);

@@ -284,12 +284,22 @@ pub struct Fault {
     pub open: watch::Receiver<bool>,
     pub small_pages: Option<usize>,
     pub read: AtomicU64,
+    /// So many times, whoever reads panics.
+    pub panics: AtomicU64,
 }
 
 impl Fault {
     pub fn new(log: Arc<dyn Feed>) -> Self {
         let (_, open) = watch::channel(true);
-        Self { log, cut_after: None, end_after: None, open, small_pages: None, read: 0.into() }
+        Self {
+            log,
+            cut_after: None,
+            end_after: None,
+            open,
+            small_pages: None,
+            read: 0.into(),
+            panics: 0.into(),
+        }
     }
 }
 
@@ -300,6 +310,9 @@ impl Feed for Fault {
         if !*open.borrow() {
             open.wait_for(|open| *open).await.map_err(|error| Error::Feed(error.into()))?;
         }
+        let left =
+            self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        assert!(left.is_err(), "a reader that panics");
         if self.cut_after.is_some_and(|cut| after >= cut) {
             return Err(Error::Feed("connection reset by peer".into()));
         }

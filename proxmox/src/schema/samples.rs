@@ -90,6 +90,8 @@ fn restored(vmid: Vmid, overwrite: bool) -> NewRestored {
         archive: "local:backup/vzdump-lxc-101-2026_11_23-20_24_34.tar.zst".to_owned(),
         storage: "local-zfs".to_owned(),
         description: "a line\nproximity: marker é\n".to_owned(),
+        // One that is overwritten stays in its own.
+        pool: (!overwrite).then(|| "customers/acme".to_owned()),
         overwrite,
     }
 }

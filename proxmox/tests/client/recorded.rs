@@ -230,6 +230,7 @@ async fn recorded_task_lists_become_one_list_about_one_number() {
     let server = Server::start(move |_, seen| {
         let name = match (seen.call().as_str(), seen.param("source").as_deref()) {
             ("GET /nodes", _) => "nodes",
+            (call, None) if call.ends_with("/status") => "task, running",
             (_, Some("active")) => "tasks, active",
             _ => "tasks, ended",
         };

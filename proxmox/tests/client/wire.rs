@@ -316,6 +316,7 @@ async fn a_description_that_is_too_long_is_refused_before_it_is_sent() {
         archive: "local:backup/vzdump-lxc-101-2026_11_29-10_00_00.tar.zst".to_owned(),
         storage: "local".to_owned(),
         description: long.clone(),
+        pool: None,
         overwrite: false,
     };
     let copy = NewCopy {
@@ -351,6 +352,52 @@ async fn a_task_that_ends_between_the_two_questions_is_listed_once_as_ended() {
     assert_eq!(tasks.len(), 1);
     assert_eq!(tasks[0].state, TaskState::Succeeded { warnings: true });
     assert_eq!(tasks[0].user, "root@pam!t");
+}
+
+/// A node's list says that a task runs until another begins there, or ten seconds have passed.
+#[tokio::test]
+async fn a_task_that_is_listed_as_running_is_asked_itself() {
+    const UPID: &str = "UPID:pve1:00000271:0005EA12:6B049FDA:vzdestroy:100:root@pam!t:";
+    for (said, state) in [
+        (r#"{"status":"running"}"#, TaskState::Running),
+        (r#"{"status":"stopped","exitstatus":"OK"}"#, TaskState::Succeeded { warnings: false }),
+        ("", TaskState::Unknown),
+    ] {
+        let server = Server::start(move |_, seen| match seen.param("source").as_deref() {
+            Some("active") => data(&format!(r#"[{{"upid":"{UPID}","status":"RUNNING"}}]"#)),
+            Some(_) => data("[]"),
+            None if seen.call() == "GET /nodes" => data(r#"[{"node":"pve1","status":"online"}]"#),
+            None if said.is_empty() => Act::Reply(
+                "400 Parameter verification failed.".into(),
+                r#"{"data":null,"errors":{"upid":"no such task"}}"#.into(),
+            ),
+            None => data(said),
+        })
+        .await;
+        let tasks = server.client().tasks_of(vmid()).await.unwrap();
+        assert_eq!((tasks.len(), &tasks[0].state), (1, &state));
+        assert_eq!(tasks[0].is_at_work(), state == TaskState::Running);
+    }
+}
+
+/// Who logs in with a password may be a person at the web interface.
+#[tokio::test]
+async fn only_a_task_that_the_very_token_started_is_its_own() {
+    let server = Server::start(|_, seen| match seen.param("source").as_deref() {
+        None => data(r#"[{"node":"pve1","status":"online"}]"#),
+        Some("active") => data("[]"),
+        Some(_) => {
+            let rows = ["root@pam!proximity", "root@pam!t", "root@pam"].map(|user| {
+                let upid = format!("UPID:pve1:00000271:0005EA12:6B049FDA:vzdump:100:{user}:");
+                format!(r#"{{"upid":"{upid}","status":"OK","endtime":5}}"#)
+            });
+            data(&format!("[{}]", rows.join(",")))
+        }
+    })
+    .await;
+    let tasks = server.client().tasks_of(vmid()).await.unwrap();
+    let own: Vec<_> = tasks.iter().filter(|task| task.own).map(|task| &*task.user).collect();
+    assert_eq!((tasks.len(), own), (3, vec!["root@pam!proximity"]));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use proximity_domain::log::{Event, STREAM};
 use proximity_eventstore::{Position, Store};
 
+use crate::http::handlers::history::Next;
 use crate::http::position::Wanted;
 use crate::http::problem::Problem;
 
@@ -45,6 +46,14 @@ impl Lives {
         match self.shared {
             None => position.to_string(),
             Some(_) => format!("{}.{position}", self.incarnation),
+        }
+    }
+
+    /// The place in the log that a page ended at.
+    pub fn next(&self, position: Position) -> Next {
+        match self.shared {
+            None => Next::Position(position),
+            Some(_) => Next::OfLife(self.id(position)),
         }
     }
 

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::noted::{Act, note};
 use super::output::{Format, render};
+use super::stdout::print;
 use super::{Failure, Settings};
 use crate::control::{self, Request};
 use crate::moment::rfc3339;
@@ -191,14 +192,15 @@ async fn put_back(
         super::verify::begin_life(keys, config).await?;
     }
     show(&(header, trailer), Some(started), format)?;
+    // Also to whoever reads the rest by program: it is on the standard error stream.
+    if let Err(problem) = &signed {
+        tell(&format!(
+            "Nobody has verified or signed for this log yet. Before the first start, put the master \
+             key back, and run `proximity audit restored --note TEXT`: {problem}\n"
+        ))?;
+    }
     if format == Format::Table {
-        let key = match &signed {
-            Ok(_) => "The master key in place opens its secrets.".to_owned(),
-            Err(problem) => format!(
-                "Nobody has verified or signed for this log yet. Before the first start, put the \
-                 master key back, and run `proximity audit restored --note TEXT`: {problem}"
-            ),
-        };
+        let key = signed.map(|_| "The master key in place opens its secrets.").unwrap_or_default();
         tell(&format!(
             "{key}\nEverybody has to log in again. Start the server, look at `proximity backup status`, \
              and let it act again with `proximity backup confirm`.\n"
@@ -250,7 +252,7 @@ fn show(
         "views": trailer.state,
     });
     let columns = ["position", "taken_at", "incarnation", "log", "tables", "state"];
-    print!("{}", render(&[row], &columns, format)?);
+    print(&render(&[row], &columns, format)?)?;
     Ok(())
 }
 
@@ -261,19 +263,19 @@ async fn status(config: &Settings, format: Format) -> Result<(), Failure> {
     views.close().await;
     store.close().await;
     match format {
-        Format::Json | Format::Ndjson => print!("{}", render(&[found], &[], format)?),
+        Format::Json | Format::Ndjson => print(&render(&[found], &[], format)?)?,
         Format::Table | Format::Csv => {
             if let Some(restored) = &found.restored {
-                println!(
+                print(&format!(
                     "restored from a backup of {} at position {}; nothing is done until `proximity \
-                     backup confirm`",
+                     backup confirm`\n",
                     restored.taken_at, restored.position
-                );
+                ))?;
             } else {
-                println!("not restored from a backup, or confirmed already");
+                print("not restored from a backup, or confirmed already\n")?;
             }
             let rows: Vec<Value> = found.differences.iter().map(|one| json!(one)).collect();
-            print!("{}", render(&rows, &["what", "id", "detail"], format)?);
+            print(&render(&rows, &["what", "id", "detail"], format)?)?;
         }
     }
     Ok(())
@@ -281,7 +283,7 @@ async fn status(config: &Settings, format: Format) -> Result<(), Failure> {
 
 async fn confirm(config: &Settings, format: Format) -> Result<(), Failure> {
     confirm_quietly(config).await?;
-    print!("{}", render(&[json!({ "restore": "confirmed" })], &["restore"], format)?);
+    print(&render(&[json!({ "restore": "confirmed" })], &["restore"], format)?)?;
     Ok(())
 }
 

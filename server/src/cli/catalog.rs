@@ -4,6 +4,7 @@ use proximity_catalog::{Catalog, Origin};
 use serde_json::json;
 
 use super::output::{Format, render};
+use super::stdout::print;
 use super::{Failure, Settings};
 
 /// What can be asked of the catalog.
@@ -29,7 +30,7 @@ pub fn run(command: &Command, config: &Settings, format: Format) -> Result<(), F
             })
         })
         .collect();
-    print!("{}", render(&rows, &["id", "name", "version", "category", "install"], format)?);
+    print(&render(&rows, &["id", "name", "version", "category", "install"], format)?)?;
     match catalog.broken() {
         [] => Ok(()),
         broken => {

@@ -6,6 +6,7 @@ use proximity_simulator::{Simulator, SimulatorConfig};
 use serde_json::json;
 
 use super::serve::Stop;
+use super::stdout::print;
 use super::{Failure, Settings};
 use crate::demo::{self, Demo};
 
@@ -25,9 +26,9 @@ pub async fn run(config: Settings, keep: bool, as_json: bool) -> Result<(), Fail
             "ledger_url": demo.ledger_url(),
             "data_dir": demo.data,
         });
-        println!("{line}");
+        print(&format!("{line}\n"))?;
     } else {
-        print!("{}", instructions(&demo));
+        print(&instructions(&demo))?;
     }
     stop.wanted().await;
     tokio::select! {
@@ -86,11 +87,11 @@ pub async fn simulator(
         "ledger_url": format!("{}/ledger", simulator.control_url()),
     });
     if as_json {
-        println!("{facts}");
+        print(&format!("{facts}\n"))?;
     } else {
-        println!("A simulated Proxmox VE is ready; Ctrl-C ends it.\n");
+        print("A simulated Proxmox VE is ready; Ctrl-C ends it.\n\n")?;
         for (name, value) in facts.as_object().into_iter().flatten() {
-            println!("  {name:<12} {}", value.as_str().unwrap_or_default());
+            print(&format!("  {name:<12} {}\n", value.as_str().unwrap_or_default()))?;
         }
     }
     stop.wanted().await;

@@ -3,6 +3,7 @@
 mod rights;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proximity_commands::Secret;
@@ -10,11 +11,14 @@ use proximity_commands::clock::SystemClock;
 use proximity_commands::ports::{HypervisorError, Hypervisors as _};
 use proximity_commands::secrets::Secrets;
 use proximity_domain::HostId;
-use proximity_eventstore::{Error as StoreError, HeadsDir, Rights, Store};
+use proximity_eventstore::{
+    Error as StoreError, HeadsDir, Rights, Store, sqlite_faults, sqlite_file,
+};
 use proximity_projections::State;
 use serde::Serialize;
 
 use super::output::{Format, render};
+use super::stdout::print;
 use super::{Failure, Settings, readers};
 use crate::app::commands::Commands;
 use crate::app::open_catalog;
@@ -113,8 +117,12 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
     }
     if config.database_url.as_ref().map(Secret::expose).is_none() {
         note("data directory", data_directory(config));
+        let views = proximity_projections::sqlite_file(&config.data);
+        for file in [sqlite_file(&config.data), views].into_iter().filter(|file| file.exists()) {
+            note("database file", database_file(file).await);
+        }
     }
-    print!("{}", render(&findings, &["check", "well", "found"], format)?);
+    print(&render(&findings, &["check", "well", "found"], format)?)?;
     match findings.iter().filter(|finding| !finding.well).count() {
         0 => Ok(()),
         wrong => Err(Failure::Found(format!("{wrong} of {} checks failed", findings.len()))),
@@ -239,6 +247,23 @@ async fn retentions(commands: &Commands, host: HostId) -> BTreeSet<String> {
         Ok(found) => found,
         // A host that cannot be asked is a finding of the check before.
         Err(error) => BTreeSet::from([format!("its backup storages cannot be looked at: {error}")]),
+    }
+}
+
+/// Whether SQLite finds all of a file sound: damage to an index alone hides rows, and nothing else shows it.
+async fn database_file(file: PathBuf) -> Result<String, String> {
+    let name = file.display().to_string();
+    let looked = tokio::task::spawn_blocking(move || sqlite_faults(&file)).await;
+    match looked.map_err(|error| error.to_string())? {
+        Err(error) => Err(format!("{name} cannot be looked through: {}", chain(&error))),
+        Ok(faults) if faults.is_empty() => Ok(format!("{name} is sound, rows and indexes")),
+        Ok(faults) => {
+            let faults: Vec<&str> = faults.iter().flat_map(|fault| fault.lines()).collect();
+            Err(format!(
+                "{name} is damaged, see \"A damaged database file\" in OPERATING.md: {}",
+                faults.join("; ")
+            ))
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::noted::{Act, note};
 use super::output::{Format, render};
+use super::stdout::{print, print_once};
 use super::{Failure, Settings};
 use crate::app::{self, installation};
 use crate::control::{self, Request};
@@ -65,7 +66,7 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
         Command::Destroy { generation } => {
             destroy_one(config, &generation).await?;
             let row = json!({ "generation": generation, "state": "destroyed" });
-            print!("{}", render(&[row], &["generation", "state"], format)?);
+            print(&render(&[row], &["generation", "state"], format)?)?;
             Ok(())
         }
         Command::ExportRecovery { file, code_stdin } => {
@@ -96,7 +97,7 @@ async fn status(config: &Settings, format: Format) -> Result<(), Failure> {
         "replaced_at",
         "destroyed_at",
     ];
-    print!("{}", render(&rows, &columns, format)?);
+    print(&render(&rows, &columns, format)?)?;
     store.close().await;
     Ok(())
 }
@@ -127,7 +128,7 @@ async fn rotate(
         }
     }
     let columns = ["generation", "replaced", "resealed", "left", "resumed"];
-    print!("{}", render(&[&rotated], &columns, format)?);
+    print(&render(&[&rotated], &columns, format)?)?;
     if format == Format::Table {
         tell(
             "Make a new copy of the key file, or a new recovery file. Old backups of the database \
@@ -180,7 +181,12 @@ async fn export(
         row["code"] = json!(code.expose());
         columns.push("code");
     }
-    print!("{}", render(&[row], &columns, format)?);
+    let shown = render(&[row], &columns, format)?;
+    if code_stdin {
+        print(&shown)?
+    } else {
+        print_once(&shown)?
+    }
     if format == Format::Table {
         tell(
             "Keep the code apart from the file: either is worth nothing alone, both open it all.\n",
@@ -197,7 +203,7 @@ fn import(config: &Settings, file: &Path, format: Format) -> Result<(), Failure>
     let target = app::key_file(config);
     target.import(&keys).map_err(anyhow::Error::from)?;
     let row = json!({ "file": target.path(), "generations": keys.ids(), "installation": recovery.installation });
-    print!("{}", render(&[row], &["file", "generations", "installation"], format)?);
+    print(&render(&[row], &["file", "generations", "installation"], format)?)?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::output::{Format, render};
+use super::stdout::print;
 use super::{Failure, Settings};
 use crate::stores;
 
@@ -13,9 +14,9 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
         stores::migrate(config).await.map_err(|error| Failure::Unavailable(error.to_string()))?;
     let rows: Vec<_> = report.applied.iter().map(|version| json!({ "applied": version })).collect();
     if rows.is_empty() && format == Format::Table {
-        println!("the schema is up to date");
+        print("the schema is up to date\n")?;
     } else {
-        print!("{}", render(&rows, &["applied"], format)?);
+        print(&render(&rows, &["applied"], format)?)?;
     }
     Ok(())
 }

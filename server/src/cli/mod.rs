@@ -1,5 +1,8 @@
 //! The command line: what can be said, and the exit code that each outcome has.
-#![allow(clippy::print_stdout, reason = "a command's answer goes to the standard output stream")]
+#![deny(
+    clippy::print_stdout,
+    reason = "a reader that goes away makes it panic: stdout::print does not"
+)]
 
 mod audit;
 mod backup;
@@ -14,11 +17,12 @@ mod output;
 mod progress;
 mod projections;
 mod serve;
+mod stdout;
 pub mod user;
 mod verify;
 
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +74,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The standard output stream takes nothing, for another reason than that nobody reads it.
+    fn output(error: std::io::Error) -> Self {
+        Self::Failed(anyhow::Error::new(error).context("the output cannot be written"))
+    }
+
     fn code(&self) -> u8 {
         match self {
             Self::Failed(_) => 1,
@@ -175,19 +184,24 @@ pub fn main() -> ExitCode {
             // Help and version arrive here too and go to the standard output stream.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return match error.print() {
-                Ok(()) => ExitCode::from(code),
-                Err(_) => ExitCode::FAILURE,
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    ended(&Failure::output(error))
+                }
+                _ => ExitCode::from(code),
             };
         }
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // Not through the log: a person has to see it whatever RUST_LOG says.
-            let told = writeln!(std::io::stderr(), "proximity: {failure}");
-            if told.is_err() { ExitCode::FAILURE } else { ExitCode::from(failure.code()) }
-        }
+        Err(failure) => ended(&failure),
     }
+}
+
+/// Says why, and gives the exit code.
+fn ended(failure: &Failure) -> ExitCode {
+    // Not through the log: a person has to see it whatever RUST_LOG says.
+    let told = writeln!(std::io::stderr(), "proximity: {failure}");
+    if told.is_err() { ExitCode::FAILURE } else { ExitCode::from(failure.code()) }
 }
 
 /// Lets a server on this machine go first: people wait for what it answers. Threads that are started
@@ -222,7 +236,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             block_on(demo::simulator(listen, control, seed, json))
         }
         Command::User(command) => block_on(user::run(command, &settings()?, cli.output)),
-        Command::Doctor => block_on(doctor::run(&settings()?, cli.output)),
+        Command::Doctor => {
+            give_way();
+            block_on(doctor::run(&settings()?, cli.output))
+        }
         Command::Migrate => block_on(migrate::run(&settings()?, cli.output)),
         Command::Backup(command) => block_on(backup::run(command, &settings()?, cli.output)),
         Command::Keys(command) => block_on(keys::run(command, &settings()?, cli.output)),
@@ -234,18 +251,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Operations(command) => {
             block_on(operations::run(command, &settings()?, cli.output))
         }
-        Command::Openapi => {
-            print!("{}", openapi::render().map_err(anyhow::Error::from)?);
-            Ok(())
-        }
+        Command::Openapi => stdout::print(&openapi::render().map_err(anyhow::Error::from)?),
         Command::Completion { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "proximity",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            // Into memory first: what it writes to has to take everything.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "proximity", &mut script);
+            stdout::write(&script).map(drop)
         }
     }
 }
@@ -279,11 +290,20 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     outcome
 }
 
-/// The log and the views for reading, beside a running server or alone.
+/// The log and the views for reading, beside a running server or alone; nothing of them is changed.
 async fn readers(config: &Settings) -> Result<(Store, Views), Failure> {
     let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
     let store = stores::open_read_only(config).await.map_err(unavailable)?;
-    let views = stores::views(config, &store).await.map_err(unavailable)?;
+    let views = stores::views_read_only(config, &store).await.map_err(unavailable)?;
+    let none = || Failure::Unavailable("there are no read models: a server builds them".to_owned());
+    Ok((store, views.ok_or_else(none)?))
+}
+
+/// The same with views that can be built anew and switched.
+async fn builders(config: &Settings) -> Result<(Store, Views), Failure> {
+    let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
+    let store = stores::open_read_only(config).await.map_err(unavailable)?;
+    let views = stores::views_beside(config, &store).await.map_err(unavailable)?;
     Ok((store, views))
 }
 

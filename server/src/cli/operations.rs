@@ -3,6 +3,7 @@
 use proximity_projections::operations::OperationFilter;
 
 use super::output::{Format, render};
+use super::stdout::print;
 use super::{Failure, Settings, readers};
 
 /// What can be asked about operations.
@@ -50,7 +51,7 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
             }
         }
     };
-    print!("{printed}");
+    print(&printed)?;
     views.close().await;
     store.close().await;
     Ok(())

@@ -8,7 +8,8 @@ use serde_json::json;
 use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::progress::Bar;
-use super::{Failure, Settings, readers};
+use super::stdout::print;
+use super::{Failure, Settings, builders, readers};
 
 /// What can be done with read models.
 #[derive(Debug, clap::Subcommand)]
@@ -48,7 +49,8 @@ pub enum Command {
 
 /// Works on the views, beside a running server or alone.
 pub async fn run(command: Command, config: &Settings, format: Format) -> Result<(), Failure> {
-    let (store, views) = readers(config).await?;
+    let is_reading = matches!(command, Command::List | Command::Verify { .. });
+    let (store, views) = if is_reading { readers(config).await } else { builders(config).await }?;
     let status = views.status().await.map_err(anyhow::Error::from)?;
     let known = |names: Vec<String>| -> Result<Vec<String>, Failure> {
         let all = || status.iter().map(|one| one.name.clone());
@@ -72,19 +74,19 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
                 "problem",
             ];
             let rows: Vec<_> = status.iter().map(listed).collect::<Result<_, _>>()?;
-            print!("{}", render(&rows, &columns, format)?);
+            print(&render(&rows, &columns, format)?)?;
         }
         Command::Rebuild { names, anew, checkpoint } => {
             let (names, options) = (known(names)?, Rebuild { anew, checkpoint });
             note(config, Act::Rebuild, &names.join(" ")).await?;
             let rebuilt = views.rebuild_as(&borrowed(&names), options, progress()).await;
-            print!("{}", render(&rebuilt.map_err(failure)?, &switched, format)?);
+            print(&render(&rebuilt.map_err(failure)?, &switched, format)?)?;
         }
         Command::SwitchBack { names } => {
             let names = known(names)?;
             note(config, Act::SwitchBack, &names.join(" ")).await?;
             let back = views.switch_back(&borrowed(&names), progress()).await;
-            print!("{}", render(&back.map_err(failure)?, &switched, format)?);
+            print(&render(&back.map_err(failure)?, &switched, format)?)?;
         }
         Command::DropPrevious { names } => {
             views.drop_previous(&borrowed(&known(names)?)).await.map_err(failure)?;
@@ -95,7 +97,14 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
                 verdicts.push(views.verify(&name, progress()).await.map_err(failure)?);
             }
             let columns = ["name", "position", "rows_compared", "rows_different"];
-            print!("{}", render(&verdicts, &columns, format)?);
+            print(&render(&verdicts, &columns, format)?)?;
+            let head = store.head().await.map_err(anyhow::Error::from)?;
+            // Of the log that there is, none of it was compared.
+            if let Some(empty) = verdicts.iter().find(|one| one.position == 0 && head > 0) {
+                let text =
+                    format!("{} holds nothing of {head} events; `rebuild` mends it", empty.name);
+                return Err(Failure::Found(text));
+            }
             let wrong: u64 = verdicts.iter().map(|verdict| verdict.rows_different).sum();
             if wrong > 0 {
                 let text = format!("{wrong} rows are not what the log says; `rebuild` mends them");

@@ -13,6 +13,7 @@ use proximity_domain::user::Role;
 use serde_json::json;
 
 use super::output::{Format, render};
+use super::stdout::{print, print_once};
 use super::{Failure, Settings};
 use crate::control::{self, Request};
 use crate::demo::generated_password;
@@ -68,8 +69,8 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
         row["password"] = json!(password.expose());
         columns.push("password");
     }
-    print!("{}", render(&[row], &columns, format)?);
-    Ok(())
+    let shown = render(&[row], &columns, format)?;
+    if generated { print_once(&shown) } else { print(&shown) }
 }
 
 fn read_password() -> Result<Secret, Failure> {

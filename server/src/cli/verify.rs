@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::output::{Format, render};
 use super::progress::Bar;
+use super::stdout::print;
 use super::{Failure, Settings};
 use crate::app::installation::RunnerId;
 use crate::app::key_file;
@@ -56,7 +57,7 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
     drop(bar);
     store.close().await;
     let report = report.map_err(anyhow::Error::from)?;
-    print!("{}", shown(&report, format)?);
+    print(&shown(&report, format)?)?;
     match &report.first_break {
         None => Ok(()),
         Some(fault) => Err(Failure::Found(format!(
@@ -74,7 +75,7 @@ pub async fn show_keys(config: &Settings, format: Format) -> Result<(), Failure>
     let keys = SigningKeys::derive(&keys(config)?).public();
     let row = |(index, key): (usize, &VerifyingKey)| json!({ "key_id": key_id(key), "public_key": public_key_text(key), "signs": index == 0 });
     let rows: Vec<_> = keys.iter().enumerate().map(row).collect();
-    print!("{}", render(&rows, &["key_id", "public_key", "signs"], format)?);
+    print(&render(&rows, &["key_id", "public_key", "signs"], format)?)?;
     Ok(())
 }
 
@@ -94,7 +95,7 @@ pub async fn restored(
     store.close().await;
     let life = life?;
     begin_life(&keys, config).await?;
-    print!("{}", render(&[life], &["incarnation", "from", "position", "block", "note"], format)?);
+    print(&render(&[life], &["incarnation", "from", "position", "block", "note"], format)?)?;
     Ok(())
 }
 

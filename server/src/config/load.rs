@@ -44,6 +44,15 @@ pub fn load(sources: &Sources) -> Result<Config, Error> {
             reason: "a certificate and its key are given together".into(),
         });
     }
+    let (public, internal) = (config.public_ports, config.internal_ports);
+    if public.first <= internal.last && internal.first <= public.last {
+        // Each of them is one application's, whichever of its two views it is.
+        return Err(Error::Value {
+            key: "ports.internal".into(),
+            place: "settings".into(),
+            reason: "the ranges of public and internal ports overlap".into(),
+        });
+    }
     Ok(config)
 }
 

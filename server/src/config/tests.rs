@@ -56,6 +56,12 @@ fn a_value_that_does_not_parse_names_its_key_and_place() {
 }
 
 #[test]
+fn a_port_is_of_one_range() {
+    let error = load_error("", &[("PROXIMITY_PORTS__INTERNAL", "8999-9100")]);
+    assert!(error.contains("ports.internal") && error.contains("overlap"), "{error}");
+}
+
+#[test]
 fn a_secret_can_stand_in_a_file_and_is_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");

@@ -114,7 +114,10 @@ async fn answer(
         .inspect_err(|problem| note_refusal(app, route, &who, request.path(), problem))?;
     let minimum = position::wanted(request)?;
     let if_none_match = headers::list(request.headers(), &header::IF_NONE_MATCH)?;
-    let (reply, position) = run(route, call, minimum).await?;
+    let (mut reply, position) = run(route, call, minimum).await?;
+    if request.method() == Method::HEAD {
+        reply.drop_live();
+    }
     let mut response = reply.respond(if_none_match.as_deref());
     if let Some(position) = position {
         response.headers_mut().insert(position::HEADER, position);
@@ -148,6 +151,10 @@ async fn admit(
         let mut problem = Problem::new("views.filling", detail);
         problem.retry_after = Some(1);
         return Err(problem);
+    }
+    if route.needs_views() && app.views.is_damaged() {
+        let detail = "the read models are damaged; a restart of the server builds them anew";
+        return Err(Problem::new("store.unavailable", detail));
     }
     accept::check(request)?;
     let unsafe_call = !route.verb.is_safe();

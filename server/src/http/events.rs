@@ -37,7 +37,8 @@ pub struct Shown {
     pub on_behalf_of: Option<String>,
     /// What was shown to prove it: `session/…`, `token/…`; told to whoever acted, and administrators.
     pub credential: Option<String>,
-    /// The address that it came from; told to whoever acted, and administrators.
+    /// The address that it came from; told to whoever acted, to administrators,
+    /// and of a login to the one in whose name it was.
     pub source: Option<String>,
     /// Whose thing it is about: a user's id.
     pub owner: Option<String>,
@@ -59,10 +60,16 @@ pub fn metadata(event: &Recorded) -> Map<String, Value> {
 }
 
 impl Shown {
-    /// An event for this reader: where somebody else came from is nobody's but an administrator's.
+    /// An event for this reader: where somebody else came from is nobody's but an administrator's. A
+    /// login in the reader's name is the reader's to know: it may have been somebody else.
     pub fn to(event: &Recorded, reader: &Actor) -> Self {
         let mut shown = Self::of(event);
-        if Admin::prove(reader).is_err() && shown.actor.as_deref() != Some(&reader.name()) {
+        let name = reader.user().map(|user| user.to_string());
+        let is_login = shown.actor.as_deref() == Some("anonymous")
+            && name.is_some()
+            && shown.on_behalf_of == name;
+        let own = is_login || shown.actor.as_deref() == Some(&reader.name());
+        if Admin::prove(reader).is_err() && !own {
             (shown.credential, shown.source) = (None, None);
         }
         shown

@@ -139,6 +139,13 @@ impl Reply {
         reply
     }
 
+    /// Leaves out what has no end: whoever asks with HEAD takes none of it.
+    pub fn drop_live(&mut self) {
+        if self.is_live {
+            self.parts = None;
+        }
+    }
+
     /// The same without an end that is known, each part for now.
     pub fn live(content_type: &'static str, parts: Receiver<Option<Bytes>>) -> Self {
         Self { is_live: true, ..Self::parts(content_type, parts) }

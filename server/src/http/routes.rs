@@ -84,7 +84,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/apps/{id}/backups/stats"   Owner    backups::stats;
     Get    "/api/apps/{id}/backups/{backup_id}" Owner backups::get;
     Delete "/api/apps/{id}/backups/{backup_id}" Owner backups::delete: "application.busy" "backup.busy" "precondition.failed";
-    Post   "/api/apps/{id}/backups/{backup_id}/restore" Owner backups::restore: "application.busy" "application.only_deletable" "application.container_missing" "backup.busy" "backup.only_deletable" "backup.application_gone" "backup.archive_missing" "restore.no_space" "restore.no_storage" "host.gone" "nodes.none_online" "vmids.exhausted" "pools.contended" "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Post   "/api/apps/{id}/backups/{backup_id}/restore" Owner backups::restore: "application.busy" "application.only_deletable" "application.container_missing" "backup.busy" "backup.only_deletable" "backup.application_gone" "backup.archive_missing" "restore.no_space" "restore.no_storage" "restore.would_lose_volumes" "host.gone" "nodes.none_online" "vmids.exhausted" "pools.contended" "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/backups"                   User     backups::list_all: "query.out_of_range";
 
     Get    "/api/backup-schedules"          User     backup_schedules::list: "query.out_of_range";

@@ -220,11 +220,16 @@ impl Publisher {
             }
             !ports.is_empty()
         });
-        let wanted: BTreeMap<u16, Target> = self
-            .wanted
-            .values()
-            .flat_map(|ports| ports.iter().map(|(port, target)| (*port, target.clone())))
-            .collect();
+        let mut wanted: BTreeMap<u16, Target> = BTreeMap::new();
+        let all = self.wanted.values().flatten();
+        for (port, target) in all {
+            let known = wanted.entry(*port).or_insert_with(|| target.clone());
+            if known.application != target.application {
+                // The ranges of ports were others when it got this one.
+                let problem = format!("port {port} is another application's");
+                self.problems.set(&target.application, *port, Some(problem));
+            }
+        }
         self.listeners
             .retain(|port, listener| wanted.contains_key(port) && !listener.task.is_finished());
         for (port, target) in wanted {

@@ -21,6 +21,7 @@ mod preconditions;
 mod protocol;
 mod readers;
 mod refusals;
+mod restored_volumes;
 mod restores;
 mod rights;
 mod schedule_runs;

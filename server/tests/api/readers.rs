@@ -131,6 +131,20 @@ async fn whoever_goes_away_gives_the_place_back_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_a_stream_takes_no_place() {
+    let world = World::start(Kind::Sqlite).await;
+    let bearer = format!("Bearer {}", world.owner.token);
+    let headers = [("authorization", bearer.as_str())];
+    for _ in 0..20 {
+        let call = world.server.call(Method::HEAD, "/api/events/stream", &headers, None);
+        let answer = tokio::time::timeout(Duration::from_secs(5), call).await.unwrap();
+        assert_eq!(answer.header("content-type"), "text/event-stream");
+        world.until_open(0, Duration::from_secs(5)).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_cut_off_is_closed_and_room_for_another_one() {
     // As many as one person's streams, and one more.
     let world = World::start_with(Kind::Sqlite, |config| {

@@ -225,6 +225,8 @@ async fn a_restore_that_cannot_end_well_is_refused_before_anything_happens() {
         let ledger = world.simulator.ledger();
         world.simulator.leave_free(1 << 30);
         refused(json!({}), "restore.no_space").await;
+        // Proxmox makes the new disks before it destroys the old ones.
+        refused(json!({ "in_place": true }), "restore.no_space").await;
         world.simulator.leave_free(1 << 40);
         world.simulator.remove_volume(&ledger.backups[0].volid).unwrap();
         refused(json!({}), "backup.archive_missing").await;

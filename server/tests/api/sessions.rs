@@ -156,3 +156,33 @@ async fn the_setup_token_makes_one_administrator_and_registration_is_closed_othe
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_makes_a_login_an_error_and_a_disabled_account_is_limited_too() {
+    on_both(async |kind| {
+        let (server, admin) = with_admin(kind).await;
+        let headers = [("content-type", "application/json")];
+        let log_in = async |field: &str, name: &str, password: &str| {
+            let body = json!({ field: name, "password": password }).to_string();
+            server.call(Method::POST, "/api/auth/login/", &headers, Some(body.as_bytes())).await
+        };
+        for name in ["a\0b", "\0", "a\u{7}@example.org"] {
+            log_in("username", name, "wrong").await.problem(400, "login.failed");
+            log_in("email", name, "wrong").await.problem(400, "login.failed");
+        }
+        let admin = server.sign_in("root", &admin).await;
+        let password = generated_password();
+        let body = json!({ "username": "gone", "password": password });
+        let made = server.as_person(&admin, Method::POST, "/api/users", Some(&body)).await;
+        let path = format!("/api/users/{}", made.body["id"]);
+        let disable = json!({ "disabled": true });
+        let done = server.as_person(&admin, Method::PATCH, &path, Some(&disable)).await;
+        assert_eq!(done.status, 200, "{}", done.text);
+        for _ in 0..5 {
+            log_in("username", "gone", &password).await.problem(400, "login.failed");
+        }
+        assert_eq!(log_in("username", "gone", &password).await.status, 429);
+        server.stop().await;
+    })
+    .await;
+}

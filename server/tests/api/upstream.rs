@@ -98,3 +98,17 @@ async fn audit_21_what_proxmox_says_of_an_error_is_told_to_administrators_of_hos
     }
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_without_any_guest_is_no_answer_while_applications_are_there() {
+    let world = World::start(Kind::Sqlite).await;
+    let discover = "/api/apps/discover/";
+    assert_eq!(world.get(&world.admin, discover).await.status, 200, "nothing is there yet");
+    world.deployed(&world.owner, "web-01").await;
+    world.simulator.faults().add(rule(".*/cluster/resources", Fault::EmptyList)).unwrap();
+    let answer = world.get(&world.admin, discover).await;
+    answer.problem(502, "proxmox.incomplete");
+    world.simulator.clear_faults();
+    assert_eq!(world.get(&world.admin, discover).await.status, 200);
+    world.stop().await;
+}

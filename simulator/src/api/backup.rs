@@ -12,9 +12,11 @@ use crate::auth::Auth;
 use crate::config::StorageKind;
 use crate::gate::rights_in;
 use crate::params::formats::split_list;
+use crate::params::property::{self, MOUNT_POINT};
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
 use crate::world::World;
+use crate::world::container::{Config, is_mount};
 use crate::world::raw;
 use crate::world::retention::Retention;
 use crate::world::storage::{Archive, Volume, file_path, split_volid};
@@ -275,6 +277,7 @@ fn begin(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Failure> {
     container.config.insert("lock".to_owned(), "backup".to_owned());
     let running = container.running.is_some();
     let name = container.name();
+    let mounts = mounts(&container.config);
     drop(world);
     let mode = match job.mode.as_str() {
         _ if !running => "stop",
@@ -288,8 +291,33 @@ fn begin(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Failure> {
     task.log(format!("INFO: status = {}", if running { "running" } else { "stopped" }));
     task.log(format!("INFO: backup mode: {mode}"));
     task.log(format!("INFO: CT Name: {name}"));
-    task.log("INFO: including mount point rootfs ('/') in backup");
+    mounts.into_iter().for_each(|line| task.log(line));
     Ok(mode.to_owned())
+}
+
+/// What the log says of each mount: only volumes are stored, and beside the root only those that say so.
+fn mounts(config: &Config) -> Vec<String> {
+    let line = |(key, value): (&String, &String)| {
+        let members = property::parse(MOUNT_POINT, value).ok()?;
+        let path = members.get("mp").map_or("/", String::as_str);
+        let volume = members.get("volume").map_or("", String::as_str);
+        let is_wanted = members.get("backup").is_some_and(|wanted| wanted == "1");
+        Some(if key == "rootfs" || split_volid(volume).is_some() && is_wanted {
+            format!("INFO: including mount point {key} ('{path}') in backup")
+        } else if split_volid(volume).is_some() {
+            format!("INFO: excluding volume mount point {key} ('{path}') from backup (disabled)")
+        } else {
+            let kind = if volume.starts_with("/dev/") { "device" } else { "bind" };
+            format!(
+                "INFO: excluding {kind} mount point {key} ('{path}') from backup (not a volume)"
+            )
+        })
+    };
+    let mounted = |key: &str| is_mount(key) && !key.starts_with("unused");
+    // The root comes first.
+    let (roots, others): (Vec<_>, Vec<_>) =
+        config.iter().filter(|(key, _)| mounted(key)).partition(|(key, _)| *key == "rootfs");
+    roots.into_iter().chain(others).filter_map(line).collect()
 }
 
 fn store_archive(task: &TaskContext, job: &Job, vmid: u32) -> Result<String, Failure> {

@@ -202,8 +202,8 @@ pub(crate) async fn appliances(_sim: Arc<Sim>, _call: Arc<Call>) -> Outcome {
         json!({
             "template": appliance.file, "package": appliance.package,
             "version": appliance.version, "os": appliance.os, "headline": appliance.headline,
-            "type": "lxc", "section": "system", "source": "http://download.proxmox.com/images",
-            "location": format!("http://download.proxmox.com/images/system/{}", appliance.file),
+            "type": "lxc", "section": appliance.section(),
+            "source": "http://download.proxmox.com/images", "location": appliance.url(),
             "infopage": "https://pve.proxmox.com/wiki/Linux_Container",
             "description": appliance.headline, "architecture": "amd64", "manageurl": "",
             "maintainer": "Proxmox Support Team <support@proxmox.com>", "sha512sum": "",
@@ -228,7 +228,7 @@ pub(crate) async fn download(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
     let Some(appliance) = APPLIANCES.iter().find(|appliance| appliance.file == file) else {
         return Err(Refusal::parameter("template", "no such template"));
     };
-    let url = format!("http://download.proxmox.com/images/system/{file}");
+    let url = appliance.url();
     Reply::data(json!(fetch(&sim, &call, "download", storage, file, url, appliance.size)))
 }
 

@@ -8,7 +8,7 @@ use super::disks;
 use crate::reply::{Outcome, Refusal, Reply, no_config_text};
 use crate::sim::{Call, Failure, Sim, TaskContext};
 use crate::world::World;
-use crate::world::container::Container;
+use crate::world::container::{Config, Container};
 
 fn protection(container: &Container) -> Result<(), Refusal> {
     if container.is_protected() {
@@ -55,9 +55,14 @@ pub(crate) async fn destroy(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
         }
         let mut world = task.sim.world();
         task.sim.record(&mut world, &auth, &node, "container.destroyed", Some(vmid), None);
-        if let Some(container) = world.containers.remove(&vmid) {
-            disks::free(&mut world, &node, &disks::all_volumes(&container));
-        }
+        let Some(container) = world.containers.get_mut(&vmid) else { return Ok(()) };
+        let volumes = disks::all_volumes(container);
+        // Until everything else about it is gone, too, the number stays taken.
+        container.config = Config::from([("lock".to_owned(), "destroyed".to_owned())]);
+        container.snapshots.clear();
+        disks::free(&mut world, &node, &volumes);
+        task.midway()?;
+        world.containers.remove(&vmid);
         Ok(())
     };
     let node = call.node();

@@ -105,6 +105,16 @@ pub(crate) fn allocate(
     Ok(lines)
 }
 
+/// Whether what a new volume takes from the beginning is free.
+pub(crate) fn check_room(world: &World, node: &str, request: &Request) -> Result<(), Failure> {
+    let store = store(world, node, &request.storage)?;
+    if store.avail() >= Volume::disk(0, request.bytes, 0).used {
+        return Ok(());
+    }
+    let text = "unable to create image: No space left on device";
+    Err(Failure::Error(text.to_owned()))
+}
+
 /// Frees volumes wherever they are on the node.
 pub(crate) fn free(world: &mut World, node: &str, volumes: &[String]) {
     let Some(node) = world.nodes.get_mut(node) else { return };

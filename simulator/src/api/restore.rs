@@ -9,11 +9,12 @@ use super::disks::{self, Request};
 use super::lxc::existing_mut;
 use super::settings::{check_rights, renew_macs, settings};
 use crate::auth::Auth;
+use crate::params::property::{self, MOUNT_POINT};
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
-use crate::world::container::Config;
+use crate::world::container::{Config, is_mount, volumes_of};
 use crate::world::raw;
-use crate::world::storage::{Archive, file_path, split_volid};
+use crate::world::storage::{Archive, file_path, parse_size, split_volid};
 
 /// What the task of a restore needs.
 struct Plan {
@@ -26,8 +27,6 @@ struct Plan {
     unique: bool,
     pool: Option<String>,
     start: bool,
-    /// The target existed before; a failure after its disks went loses it.
-    replaces: bool,
 }
 
 pub(crate) async fn restore(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
@@ -95,7 +94,6 @@ pub(crate) async fn restore(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
         unique: call.params.flag("unique"),
         pool,
         start: call.params.flag("start"),
-        replaces,
     };
     let upid =
         sim.start_task(&call, &node, "vzrestore", &vmid.to_string(), |task| work(task, plan));
@@ -132,26 +130,6 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
     let Plan { vmid, node, volid, .. } = &plan;
     task.log(format!("recovering backed-up configuration from '{volid}'"));
     let archive = find(task, node, volid)?;
-    let old_disks = {
-        let mut world = task.sim.world();
-        let container = existing_mut(&mut world, node, *vmid)?;
-        if plan.replaces { disks::all_volumes(container) } else { Vec::new() }
-    };
-    // The old disks go before the archive is extracted, and with them all of the configuration but
-    // the lock: from here on a failure loses the container.
-    {
-        let mut world = task.sim.world();
-        disks::free(&mut world, node, &old_disks);
-        if plan.replaces
-            && let Ok(container) = existing_mut(&mut world, node, *vmid)
-        {
-            container.snapshots.clear();
-            container.parent = None;
-            container.pending.clear();
-            container.config.retain(|key, _| key == "lock");
-        }
-    }
-    task.labour().await?;
     let mut config = archive.config.clone();
     config.remove("lock");
     // What only root may set comes back only when root restores; none of his tokens is he.
@@ -165,17 +143,19 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
     if plan.overrides.get("unprivileged").is_some_and(|value| value == "0") {
         config.remove("unprivileged");
     }
+    let wanted = wanted(&plan, &archive, &mut config)?;
+    let lines = replace_disks(task, &plan, &mut config, &wanted)?;
+    lines.into_iter().for_each(|line| task.log(line));
+    if let Err(failure) = task.labour().await {
+        // Also of a worker that dies, as of one that creates a container: what either leaves on a disk
+        // of a real node is not simulated.
+        disks::free(&mut task.sim.world(), node, &made(&config, &wanted));
+        return Err(failure);
+    }
     let mut world = task.sim.world();
     if plan.unique {
         renew_macs(&mut world, &mut config);
     }
-    let asked = plan.overrides.get("rootfs").and_then(|value| disks::request("rootfs", value));
-    let request = asked.unwrap_or_else(|| Request {
-        key: "rootfs".to_owned(),
-        storage: plan.storage.clone(),
-        bytes: archive.disk_size,
-    });
-    let lines = disks::allocate(&task.sim, &mut world, node, *vmid, &mut config, &request)?;
     let container = existing_mut(&mut world, node, *vmid)?;
     container.config = config;
     container.image.clone_from(&archive.image);
@@ -184,7 +164,6 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
     }
     task.sim.record(&mut world, &plan.auth, node, "container.restored", Some(*vmid), Some(volid));
     drop(world);
-    lines.into_iter().for_each(|line| task.log(line));
     task.log(format!("restoring '{volid}' now.."));
     task.log(format!("extracting archive '{}'", file_path(volid)));
     task.log("Total bytes read: 2140160 (2.1MiB, 311MiB/s)");
@@ -197,6 +176,76 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
         task.log(RULE);
     }
     Ok(())
+}
+
+/// The volumes that are made: one for each that the archive's configuration names, also for those whose
+/// contents no backup holds, all on the one storage. A call with a `rootfs` of its own says them all.
+fn wanted(plan: &Plan, archive: &Archive, config: &mut Config) -> Result<Vec<Request>, Failure> {
+    config.retain(|key, _| !key.starts_with("unused"));
+    if plan.overrides.contains_key("rootfs") {
+        config.retain(|key, _| !is_mount(key) || plan.overrides.contains_key(key));
+        return Ok(disks::requests(config, &plan.storage));
+    }
+    let mut wanted = Vec::new();
+    for (key, value) in config.iter().filter(|(key, _)| is_mount(key)) {
+        let members = property::parse(MOUNT_POINT, value).map_err(Failure::Error)?;
+        let volume = members.get("volume").map_or("", String::as_str);
+        if split_volid(volume).is_none() {
+            if plan.auth.is_root() {
+                continue;
+            }
+            let kind = if volume.starts_with("/dev/") { "device" } else { "bind" };
+            return Err(Failure::Error(format!(
+                "restoring '{key}' to {kind} mount is only possible for root"
+            )));
+        }
+        let size = members.get("size").and_then(|size| parse_size(size, 1));
+        let bytes =
+            size.or_else(|| (key == "rootfs").then_some(archive.disk_size)).ok_or_else(|| {
+                let text = format!("unable to detect disk size - please specify {key} (size)");
+                Failure::Error(text)
+            })?;
+        wanted.push(Request { key: key.clone(), storage: plan.storage.clone(), bytes });
+    }
+    Ok(wanted)
+}
+
+/// Makes the new disks, and only then destroys those of the container that is replaced. Where they do
+/// not fit, its configuration is gone all the same, and its disks stay without an owner.
+fn replace_disks(
+    task: &TaskContext,
+    plan: &Plan,
+    config: &mut Config,
+    wanted: &[Request],
+) -> Result<Vec<String>, Failure> {
+    let Plan { vmid, node, .. } = plan;
+    let mut world = task.sim.world();
+    let container = existing_mut(&mut world, node, *vmid)?;
+    let old = disks::all_volumes(container);
+    container.snapshots.clear();
+    container.parent = None;
+    container.pending.clear();
+    container.config.retain(|key, _| key == "lock");
+    let mut lines = Vec::new();
+    for (index, request) in wanted.iter().enumerate() {
+        let done = disks::check_room(&world, node, request)
+            .and_then(|()| disks::allocate(&task.sim, &mut world, node, *vmid, config, request));
+        match done {
+            Ok(more) => lines.extend(more),
+            Err(failure) => {
+                disks::free(&mut world, node, &made(config, &wanted[..index]));
+                return Err(failure);
+            }
+        }
+    }
+    disks::free(&mut world, node, &old);
+    Ok(lines)
+}
+
+/// The volumes that were made for these requests.
+fn made(config: &Config, wanted: &[Request]) -> Vec<String> {
+    let entries = wanted.iter().filter_map(|request| config.get_key_value(&request.key));
+    volumes_of(&entries.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 fn find(task: &TaskContext, node: &str, volid: &str) -> Result<Archive, Failure> {

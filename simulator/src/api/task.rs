@@ -91,8 +91,8 @@ pub(crate) async fn list(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
         .rev()
         .filter(|task| task.node == call.node() && (auditor || task.by == own))
         .filter(|task| match source {
-            "archive" => task.exit.is_some(),
-            "active" => task.exit.is_none(),
+            "archive" => !world.lists_as_running(task),
+            "active" => world.lists_as_running(task),
             _ => true,
         })
         .filter(|task| params.get("vmid").is_none_or(|vmid| task.id == vmid))
@@ -110,7 +110,8 @@ pub(crate) async fn list(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
     let page = rows.into_iter().skip(number("start", 0)).take(number("limit", 50));
     // Of no active task not even the number is told.
     let total = Some(total).filter(|total| source != "active" || *total > 0);
-    Ok(Reply { data: page.map(Task::row_json).collect(), total })
+    let page = page.map(|task| task.row_json(world.lists_as_running(task)));
+    Ok(Reply { data: page.collect(), total })
 }
 
 fn class(task: &Task) -> &'static str {
@@ -132,7 +133,7 @@ pub(crate) async fn cluster_list(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
         task.by == own || rights_in(&world, &call.auth, &path).contains("Sys.Audit")
     };
     let rows = world.tasks.iter().rev().filter(visible).take(25).map(|task| {
-        let mut row = task.row_json();
+        let mut row = task.row_json(task.exit.is_none());
         if let Value::Object(members) = &mut row {
             members.remove("pid");
             members.remove("pstart");

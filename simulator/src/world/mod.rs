@@ -9,6 +9,7 @@ pub(crate) mod storage;
 pub(crate) mod task;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -41,6 +42,8 @@ pub(crate) struct Node {
     /// Unix seconds of its boot.
     pub(crate) boot: i64,
     pub(crate) next_pid: u32,
+    /// When its last task began.
+    pub(crate) task_begun: Option<Instant>,
     pub(crate) stores: BTreeMap<String, Store>,
 }
 
@@ -67,6 +70,7 @@ impl World {
                     online: true,
                     boot: now - 3_869,
                     next_pid: 1_000,
+                    task_begun: None,
                     stores,
                 };
                 (node.config.name.clone(), node)
@@ -111,6 +115,12 @@ impl World {
 
     pub(crate) fn task(&self, upid: &str) -> Option<&Task> {
         self.task_index.get(upid).map(|index| &self.tasks[*index])
+    }
+
+    /// Whether the lists of its node say that a task runs.
+    pub(crate) fn lists_as_running(&self, task: &Task) -> bool {
+        let node = self.nodes.get(&task.node);
+        task.is_listed_running(node.and_then(|node| node.task_begun))
     }
 
     pub(crate) fn task_mut(&mut self, upid: &str) -> Option<&mut Task> {

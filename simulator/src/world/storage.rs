@@ -59,6 +59,22 @@ pub(crate) struct Appliance {
     pub(crate) size: u64,
 }
 
+impl Appliance {
+    /// `system` are plain systems, `turnkeylinux` applications on one of them.
+    pub(crate) fn section(&self) -> &'static str {
+        if self.package.contains("-turnkey-") { "turnkeylinux" } else { "system" }
+    }
+
+    /// Where it is downloaded from.
+    pub(crate) fn url(&self) -> String {
+        let (source, section) = match self.section() {
+            "turnkeylinux" => ("https://releases.turnkeylinux.org/pve", "lxc"),
+            section => ("http://download.proxmox.com/images", section),
+        };
+        format!("{source}/{section}/{}", self.file)
+    }
+}
+
 /// What `GET /nodes/{node}/aplinfo` lists.
 pub(crate) const APPLIANCES: &[Appliance] = &[
     Appliance {
@@ -92,6 +108,22 @@ pub(crate) const APPLIANCES: &[Appliance] = &[
         os: "ubuntu-24.04",
         headline: "Ubuntu 24.04 Noble (standard)",
         size: 141_589_318,
+    },
+    Appliance {
+        file: "debian-12-turnkey-core_18.1-1_amd64.tar.gz",
+        package: "debian-12-turnkey-core",
+        version: "18.1-1",
+        os: "debian-12",
+        headline: "TurnKey Core",
+        size: 221_216_904,
+    },
+    Appliance {
+        file: "debian-12-turnkey-wordpress_18.2-1_amd64.tar.gz",
+        package: "debian-12-turnkey-wordpress",
+        version: "18.2-1",
+        os: "debian-12",
+        headline: "TurnKey WordPress",
+        size: 367_005_696,
     },
 ];
 

@@ -1,7 +1,13 @@
 //! Tasks as the cluster remembers them: identity, state and log.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+/// How long after its end a node may list a task as running: Proxmox brings the list up to date when
+/// another task begins there, and every ten seconds.
+const LISTED: Duration = Duration::from_secs(10);
 
 /// A task that runs or ran.
 pub(crate) struct Task {
@@ -16,6 +22,8 @@ pub(crate) struct Task {
     pub(crate) start: i64,
     pub(crate) end: Option<i64>,
     pub(crate) exit: Option<String>,
+    /// The moment of its end.
+    pub(crate) ended_at: Option<Instant>,
     pub(crate) log: Vec<String>,
     /// Asks it to stop, as `DELETE` does.
     pub(crate) abort: CancellationToken,
@@ -49,8 +57,14 @@ impl Task {
         data
     }
 
+    /// Whether its node's lists say that it runs; `begun`: when the last task began on the node. Its
+    /// own status is never behind.
+    pub(crate) fn is_listed_running(&self, begun: Option<Instant>) -> bool {
+        self.ended_at.is_none_or(|ended| is_behind(ended, begun, Instant::now()))
+    }
+
     /// A row of the task list, where `status` is what the status call names `exitstatus`.
-    pub(crate) fn row_json(&self) -> Value {
+    pub(crate) fn row_json(&self, running: bool) -> Value {
         let mut row = json!({
             "upid": self.upid, "node": self.node, "type": self.kind, "id": self.id,
             "user": self.user(), "pid": self.pid, "pstart": self.pstart, "starttime": self.start,
@@ -59,7 +73,7 @@ impl Task {
             row["tokenid"] = json!(token);
         }
         match (&self.exit, self.end) {
-            (Some(exit), Some(end)) => {
+            (Some(exit), Some(end)) if !running => {
                 row["status"] = json!(exit);
                 row["endtime"] = json!(end);
             }
@@ -73,5 +87,25 @@ impl Task {
 
     pub(crate) fn failed(&self) -> bool {
         self.exit.as_deref().is_some_and(|exit| exit != "OK" && !exit.starts_with("WARNINGS:"))
+    }
+}
+
+/// Whether a list still says of a task that it runs, which ended at this moment.
+fn is_behind(ended: Instant, begun: Option<Instant>, now: Instant) -> bool {
+    begun.is_none_or(|begun| begun < ended) && now.saturating_duration_since(ended) < LISTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_behind_until_another_task_begins_or_ten_seconds_have_passed() {
+        let before = Instant::now();
+        let after = |seconds| before + Duration::from_secs(seconds);
+        let ended = after(1);
+        assert!(is_behind(ended, Some(before), after(10)));
+        assert!(!is_behind(ended, Some(before), after(11)));
+        assert!(!is_behind(ended, Some(after(2)), after(3)));
     }
 }

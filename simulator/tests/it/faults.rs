@@ -147,6 +147,22 @@ async fn a_task_can_end_badly_before_and_after_its_work() {
 }
 
 #[tokio::test]
+async fn a_destruction_that_dies_half_way_leaves_a_lock_without_disks() {
+    let (sim, root) = quick().await;
+    root.container(100, &[]).await;
+    strike(&sim, "container.destroy", Fault::TaskDiesMidway);
+    let got = root.delete("/nodes/pve1/lxc/100").await;
+    assert_eq!(root.exit(&got).await, "unexpected status");
+    let mut config = root.config(100).await;
+    config.remove("digest");
+    assert_eq!(json!(config), json!({"lock": "destroyed"}));
+    assert!(sim.ledger().disks.is_empty());
+    root.delete("/nodes/pve1/lxc/100").await.refused(500, "CT is locked (destroyed)");
+    let taken = root.get("/cluster/nextid?vmid=100").await;
+    assert_eq!(taken.error("vmid"), "VM 100 already exists");
+}
+
+#[tokio::test]
 async fn a_hanging_task_ends_when_it_is_aborted_or_the_faults_are_cleared() {
     let (sim, root, upid) = create_struck(Fault::TaskNeverEnds { after_effect: false }).await;
     let path = format!("/nodes/pve1/tasks/{upid}");

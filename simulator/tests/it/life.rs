@@ -276,9 +276,33 @@ async fn a_configuration_is_guarded_by_digest_and_protection() {
 }
 
 #[tokio::test]
+async fn an_ended_task_is_listed_as_running_until_another_begins_on_its_node() {
+    let (_sim, root) = quick().await;
+    let listed = async |source: &str| {
+        let list = root.get(&format!("/nodes/pve1/tasks?source={source}")).await;
+        let rows = list.data().as_array().unwrap().clone();
+        rows.into_iter().map(|row| (row["id"].clone(), row["status"].clone())).collect::<Vec<_>>()
+    };
+    root.container(100, &[]).await;
+    assert_eq!(listed("active").await, [(json!("100"), json!("RUNNING"))]);
+    assert_eq!(listed("archive").await, []);
+    let all = root.get("/nodes/pve1/tasks?source=all").await;
+    let upid = all.data()[0]["upid"].as_str().unwrap();
+    let own = root.get(&format!("/nodes/pve1/tasks/{upid}/status")).await;
+    assert_eq!(own.data()["status"], "stopped", "its own status is never behind");
+    root.container(101, &[]).await;
+    assert_eq!(listed("active").await, [(json!("101"), json!("RUNNING"))]);
+    assert_eq!(listed("archive").await, [(json!("100"), json!("OK"))]);
+}
+
+#[tokio::test]
 async fn task_calls_answer_as_recorded() {
     let (_sim, root) = quick().await;
+    let active = root.get("/nodes/pve1/tasks?source=active").await;
+    assert_eq!(active.body, json!({"data": []}), "not even their number");
     root.container(100, &[]).await;
+    // Only when another begins is the end of the first one listed.
+    root.container(101, &[]).await;
     let garbage = root.get("/nodes/pve1/tasks/garbage/status").await;
     assert_eq!(garbage.error("upid"), "unable to parse worker upid");
     let unknown = "UPID:pve1:0000FFFF:00065FA1:6B04A107:vzcreate:999:root@pam:";
@@ -300,8 +324,6 @@ async fn task_calls_answer_as_recorded() {
         root.delete(&format!("/nodes/pve1/tasks/{encoded}")).await.body,
         json!({"data": null})
     );
-    let active = root.get("/nodes/pve1/tasks?source=active").await;
-    assert_eq!(active.body, json!({"data": []}), "not even their number");
     let bad = root.get("/nodes/pve1/lxc/100/rrddata?timeframe=minute").await;
     assert_eq!(
         bad.error("timeframe"),

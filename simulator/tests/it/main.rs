@@ -11,6 +11,7 @@ mod guests;
 mod life;
 mod locks;
 mod nodes;
+mod restores;
 mod rights;
 mod storage;
 mod support;

@@ -362,6 +362,7 @@ async fn templates_come_from_the_index() {
         .iter()
         .map(|row| row["template"].as_str().unwrap())
         .collect();
+    assert!(files.contains(&"debian-12-turnkey-core_18.1-1_amd64.tar.gz"));
     let debian = files.iter().find(|file| file.starts_with("debian-13")).unwrap();
     let before = root.get("/nodes/pve1/storage/local/content?content=vztmpl").await;
     assert_eq!(before.data().as_array().unwrap().len(), 1);

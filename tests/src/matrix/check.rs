@@ -13,6 +13,7 @@ use super::cell::{Cell, Disturbance, Saga};
 use super::drive::{Outcome, Site};
 use super::{others, powered, restored};
 use crate::checker::{self, Findings};
+use crate::judged;
 
 /// Compares the site with what it has to look like after this end.
 pub async fn all(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
@@ -30,6 +31,7 @@ pub async fn all(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
     }
     let found = checker::check(&events, &guests);
     complaints.extend(found.anomalies.iter().cloned());
+    complaints.append(&mut judged::accusations_but_of_names(events.clone()).await);
     if !matches!(end, "done" | "undone") {
         complaints.push(format!("it came to no end: {end}"));
         return;

@@ -1,6 +1,7 @@
 //! `proximity audit diff`: what changed of an application between two moments, and by whom.
 
 use super::super::output::{Format, render};
+use super::super::stdout::print;
 use super::super::{Failure, Settings};
 use super::moment::{known, moment};
 use crate::http::events::{self, Shown};
@@ -35,13 +36,14 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
     let to = args.to.unwrap_or(Moment::NOW);
     let show = |event: &_| Some(Shown::of(event));
     let diff = past::diff(&args.app, &log, args.from, to, show).map_err(anyhow::Error::msg)?;
+    let diff = diff.ok_or_else(|| anyhow::anyhow!("--from is later than --to"))?;
     match format {
-        Format::Json | Format::Ndjson => print!("{}", render(&[diff], &[], format)?),
-        Format::Csv => print!("{}", render(&diff.changes, &CHANGES, format)?),
+        Format::Json | Format::Ndjson => print(&render(&[diff], &[], format)?)?,
+        Format::Csv => print(&render(&diff.changes, &CHANGES, format)?)?,
         Format::Table => {
-            print!("{}", render(&diff.changes, &CHANGES, format)?);
+            print(&render(&diff.changes, &CHANGES, format)?)?;
             let columns = ["position", "recorded_at", "actor", "command", "stream", "type"];
-            print!("\n{}", render(&diff.events, &columns, format)?);
+            print(&format!("\n{}", render(&diff.events, &columns, format)?))?;
         }
     }
     store.close().await;

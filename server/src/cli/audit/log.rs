@@ -2,11 +2,10 @@
 
 use std::io::Write as _;
 
-use anyhow::Context as _;
-use proximity_eventstore::Search;
+use proximity_eventstore::{Search, Store};
 
 use super::super::output::{Format, render};
-use super::super::{Failure, Settings};
+use super::super::{Failure, Settings, stdout};
 use super::moment::{micros, within};
 use crate::filters;
 use crate::http::events::{Shown, around};
@@ -57,47 +56,82 @@ pub struct Args {
     to: Option<i64>,
 }
 
-/// Prints them.
+/// Prints them; nothing is left out without a word.
 pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Failure> {
-    let (search, limit) = (search(&args), args.limit);
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
     within(&store, args.after).await?;
-    let form = match format {
-        Format::Ndjson => Some(Form::Ndjson),
-        Format::Csv => Some(Form::Csv),
-        Format::Json | Format::Table => None,
+    known(&store, &args).await?;
+    let printed = match format {
+        Format::Ndjson => stream_out(&store, &args, Form::Ndjson).await,
+        Format::Csv => stream_out(&store, &args, Form::Csv).await,
+        Format::Json | Format::Table => first(&store, &args, format).await,
     };
-    match form {
-        Some(form) => {
-            let mut out = std::io::stdout().lock();
-            out.write_all(&form.head()).context("the output is closed")?;
-            let most = limit.unwrap_or(u64::MAX);
-            let mut pages =
-                Pages::begin(&store, &search, most).await.map_err(anyhow::Error::from)?;
-            while let Some(events) = pages.next().await.map_err(anyhow::Error::from)? {
-                let shown: Vec<Shown> = events.iter().map(Shown::of).collect();
-                let lines = form.lines(&shown).map_err(anyhow::Error::from)?;
-                match out.write_all(&lines) {
-                    // A reader that has seen enough, as `head` does, is no failure.
-                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-                    written => written.context("the output is closed")?,
-                }
-            }
-        }
-        None => {
-            let most = limit.unwrap_or(SHOWN);
-            let mut pages =
-                Pages::begin(&store, &search, most).await.map_err(anyhow::Error::from)?;
-            let mut rows: Vec<Shown> = Vec::new();
-            while let Some(events) = pages.next().await.map_err(anyhow::Error::from)? {
-                rows.extend(events.iter().map(Shown::of));
-            }
-            print!("{}", render(&rows, &COLUMNS, format)?);
+    store.close().await;
+    printed
+}
+
+/// Refuses what never was: an empty answer would look like a log in which nothing was done.
+async fn known(store: &Store, args: &Args) -> Result<(), Failure> {
+    let of = |stream: (&str, &str)| Search {
+        stream: Some((stream.0.to_owned(), stream.1.to_owned())),
+        ..Search::default()
+    };
+    let mut asked = Vec::new();
+    if let Some(app) = &args.app {
+        asked.push((of(("application", app)), format!("there was never an application {app}")));
+    }
+    if let Some((kind, id)) = &args.stream {
+        asked.push((of((kind, id)), format!("there was never a stream {kind}/{id}")));
+    }
+    if let Some(request) = &args.request {
+        let search = Search { request: Some(request.clone()), ..Search::default() };
+        asked.push((search, format!("the log knows nothing of a request {request}")));
+    }
+    for (search, otherwise) in asked {
+        let found = store.search(&search, 1).await.map_err(anyhow::Error::from)?;
+        if found.events.is_empty() {
+            return Err(Failure::NoSuchThing(otherwise));
         }
     }
-    store.close().await;
+    Ok(())
+}
+
+/// All of them, page by page, for as long as somebody reads.
+async fn stream_out(store: &Store, args: &Args, form: Form) -> Result<(), Failure> {
+    let most = args.limit.unwrap_or(u64::MAX);
+    let mut pages = Pages::begin(store, &search(args), most).await.map_err(anyhow::Error::from)?;
+    let mut is_read = stdout::write(&form.head())?;
+    while is_read && let Some(events) = pages.next().await.map_err(anyhow::Error::from)? {
+        let shown: Vec<Shown> = events.iter().map(Shown::of).collect();
+        is_read = stdout::write(&form.lines(&shown).map_err(anyhow::Error::from)?)?;
+    }
+    Ok(())
+}
+
+/// The first of them, and a word when there are more.
+async fn first(store: &Store, args: &Args, format: Format) -> Result<(), Failure> {
+    let most = args.limit.unwrap_or(SHOWN);
+    let mut pages = Pages::begin(store, &search(args), most.saturating_add(1))
+        .await
+        .map_err(anyhow::Error::from)?;
+    let mut rows: Vec<Shown> = Vec::new();
+    while let Some(events) = pages.next().await.map_err(anyhow::Error::from)? {
+        rows.extend(events.iter().map(Shown::of));
+    }
+    let shown = usize::try_from(most).unwrap_or(usize::MAX).min(rows.len());
+    let more = shown < rows.len();
+    rows.truncate(shown);
+    stdout::print(&render(&rows, &COLUMNS, format)?)?;
+    if more {
+        let last = rows.last().map_or(args.after, |row| row.position);
+        let text = format!(
+            "there are more than these {shown}: go on with --after {last}, raise --limit, or have \
+             all of them with -o ndjson\n"
+        );
+        std::io::stderr().write_all(text.as_bytes()).map_err(anyhow::Error::from)?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::output::{Format, render};
 use super::super::projections::progress;
+use super::super::stdout::print;
 use super::super::{Failure, Settings};
 use super::moment::{known, moment};
 use crate::http::events;
@@ -64,8 +65,8 @@ async fn one(
         return Err(Failure::NoSuchThing(format!("there was no application {app} then")));
     }
     match format {
-        Format::Json => println!("{}", pretty(&state)?),
-        _ => print!("{}", render(&[state], &APPLICATIONS, format)?),
+        Format::Json => print(&(pretty(&state)? + "\n"))?,
+        _ => print(&render(&[state], &APPLICATIONS, format)?)?,
     }
     Ok(())
 }
@@ -98,16 +99,16 @@ fn print_state(mut state: State, format: Format) -> Result<(), Failure> {
         for (name, rows) in state.rows {
             whole[name] = Value::Array(rows);
         }
-        println!("{}", pretty(&whole)?);
+        print(&(pretty(&whole)? + "\n"))?;
         return Ok(());
     }
     if format == Format::Table {
         let counts: Vec<String> =
             state.rows.iter().map(|(name, rows)| format!("{} {name}", rows.len())).collect();
-        println!("position {}, {at}: {}\n", state.position, counts.join(", "));
+        print(&format!("position {}, {at}: {}\n\n", state.position, counts.join(", ")))?;
     }
     let applications = state.rows.remove("applications").unwrap_or_default();
-    print!("{}", render(&applications, &APPLICATIONS, format)?);
+    print(&render(&applications, &APPLICATIONS, format)?)?;
     Ok(())
 }
 
@@ -147,27 +148,27 @@ async fn check(at: Option<Moment>, config: &Settings, format: Format) -> Result<
 fn print_report(report: &Report, format: Format) -> Result<(), Failure> {
     match format {
         Format::Json => {
-            println!("{}", pretty(&serde_json::to_value(report).map_err(anyhow::Error::from)?)?)
+            print(&(pretty(&serde_json::to_value(report).map_err(anyhow::Error::from)?)? + "\n"))?
         }
         Format::Table => {
-            println!(
-                "{} events judged, {} rows of {} read models compared: {} findings",
+            print(&format!(
+                "{} events judged, {} rows of {} read models compared: {} findings\n",
                 report.events,
                 report.rows_compared,
                 report.compared.len(),
                 report.findings.total
-            );
+            ))?;
             for (name, position) in &report.compared {
-                println!("  {name} up to position {position}");
+                print(&format!("  {name} up to position {position}\n"))?;
             }
             if !report.findings.first.is_empty() {
                 let columns = ["position", "subject", "problem"];
-                print!("\n{}", render(&report.findings.first, &columns, format)?);
+                print(&format!("\n{}", render(&report.findings.first, &columns, format)?))?;
             }
         }
         Format::Ndjson | Format::Csv => {
             let columns = ["position", "subject", "problem"];
-            print!("{}", render(&report.findings.first, &columns, format)?);
+            print(&render(&report.findings.first, &columns, format)?)?;
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::output::{Format, render};
+use super::super::stdout::print;
 use super::super::{Failure, Settings};
 use crate::http::events::Shown;
 use crate::stores;
@@ -26,10 +27,10 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
         Failure::NoSuchThing(format!("the log knows nothing of a request {}", args.request))
     })?;
     match format {
-        Format::Table => print!("{}", tree(&trace).map_err(anyhow::Error::from)?),
+        Format::Table => print(&tree(&trace).map_err(anyhow::Error::from)?)?,
         Format::Json | Format::Ndjson | Format::Csv => {
             let columns = ["request", "actor", "recorded_at"];
-            print!("{}", render(&[trace], &columns, format)?);
+            print(&render(&[trace], &columns, format)?)?;
         }
     }
     Ok(())

@@ -195,7 +195,13 @@ pub(super) const CODES: &[Code] = &[
         409,
         "restore.no_space",
         "There is no room for the restored disks",
-        "A restore puts another container beside the one that is there, and its storage has too little room for both. Nothing has happened. Make room, or send `in_place: true`, which overwrites the container and cannot be taken back.",
+        "A restore makes its disks beside those that are there, and the storage has too little room for both. That holds for `in_place: true`, too: Proxmox makes the new disks before it destroys the old ones. Nothing has happened. Make room.",
+    ),
+    code(
+        409,
+        "restore.would_lose_volumes",
+        "The backup does not hold all of the container's volumes",
+        "Proxmox stores a mount point only when it says `backup=1`. The restore would destroy the volumes that `detail` names, with their mount point, volume and path, and the restored container would have them empty or not at all; `unused…` are volumes that nothing mounts. Nothing has happened. Mark them (`backup=1`) and make a backup that holds them, move them to another container on Proxmox (`pct move-volume`), or send `lose_volumes: true` if they may go. Directories and devices of the node are never destroyed.",
     ),
     code(
         409,

@@ -54,9 +54,14 @@ pub struct CreateBackup {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct RestoreBackup {
     /// Overwrite the container instead of putting another one in its place. Proxmox destroys the old
-    /// disks before it has read the archive: what fails then is lost.
+    /// disks before it has extracted the archive: what fails then is lost.
     #[serde(default)]
     pub in_place: bool,
+    /// Destroy volumes of the container whose contents the backup does not hold: Proxmox stores a mount
+    /// point only when it says `backup=1`. The restored container has them anew and empty. Without it
+    /// such a restore is refused (`restore.would_lose_volumes`).
+    #[serde(default)]
+    pub lose_volumes: bool,
 }
 
 /// A backup that is being made, restored or removed.
@@ -177,7 +182,7 @@ pub async fn restore(call: Call) -> Result<Reply, Problem> {
     // Read again behind the position that it is compared at.
     call.unchanged_since(async || Reply::json(&backup(&call).await?.1)).await?;
     let wanted: RestoreBackup = call.json_or_default()?;
-    let wish = RestoreWish { in_place: wanted.in_place };
+    let wish = RestoreWish { in_place: wanted.in_place, lose_volumes: wanted.lose_volumes };
     let key = call.once();
     let done = call.app.commands.applications.restore(&owned, wish, key.as_ref()).await?;
     call.app.seen(done.position).await;

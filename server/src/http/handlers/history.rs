@@ -41,8 +41,9 @@ pub struct History {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventsWanted {
-    /// Only events after this position; 0 by default.
-    pub after: Option<Position>,
+    /// Only events after this position; 0 by default. Once the log was restored from a backup, with its
+    /// incarnation, as `next` has it.
+    pub after: Option<String>,
     /// Only events up to this position.
     pub until: Option<Position>,
     /// 1 to 1000; 100 by default. As lines, at most so many; all by default.
@@ -84,6 +85,17 @@ impl EventsWanted {
     ];
 }
 
+/// Where a page ended: a position, and once the log was restored from a backup with the incarnation
+/// that it is of (`<incarnation>.<position>`).
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Next {
+    /// There was one life of the log.
+    Position(Position),
+    /// There were several.
+    OfLife(String),
+}
+
 /// A page of the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Events {
@@ -91,7 +103,7 @@ pub struct Events {
     pub events: Vec<Shown>,
     /// For `after` of the next page: what was looked through ends here, at `until` or at the last event
     /// of the time, if there is such a bound.
-    pub next: Position,
+    pub next: Next,
     /// Whether there is nothing more within the bounds, or up to the end of the log.
     pub complete: bool,
 }
@@ -158,7 +170,8 @@ pub async fn audit(call: Call) -> Result<Reply, Problem> {
     let limit = within("limit", wanted.limit, 100, 1, 1_000)? as usize;
     let found = call.app.store.search(&search, limit).await.map_err(unavailable)?;
     let events = found.events.iter().map(|event| Shown::to(event, &call.actor)).collect();
-    Reply::json(&Events { events, next: found.next, complete: found.complete })
+    let next = call.app.lives.next(found.next);
+    Reply::json(&Events { events, next, complete: found.complete })
 }
 
 /// What is looked for, within what the caller may see.
@@ -170,22 +183,25 @@ async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
             Problem::new("query.malformed", detail)
         }),
     };
-    for (name, position) in [("after", wanted.after), ("until", wanted.until)] {
-        if position.is_some_and(|position| i64::try_from(position).is_err()) {
-            let detail = "there is no such position";
-            return Err(Problem::field(format!("?{name}"), "query.out_of_range", detail));
+    if wanted.until.is_some_and(|position| i64::try_from(position).is_err()) {
+        return Err(Problem::field("?until", "query.out_of_range", "there is no such position"));
+    }
+    let after = match &wanted.after {
+        None => 0,
+        Some(after) => {
+            let after: Wanted = after.parse()?;
+            call.app.lives.check(&after)?;
+            // Beyond the end nothing would be found, and what comes there later would be passed over.
+            call.app.knows(&after).await?;
+            after.position
         }
-    }
-    if let Some(position) = wanted.after {
-        // Beyond the end nothing would be found, and what comes there later would be passed over.
-        call.app.knows(&Wanted { incarnation: None, position }).await?;
-    }
+    };
     let checked = |name: &str, text: &Option<String>, check: fn(&str) -> Result<String, String>| {
         let refuse = |detail| Problem::field(format!("?{name}"), "value.invalid", detail);
         text.as_deref().map(check).transpose().map_err(refuse)
     };
     let mut search = Search {
-        after: wanted.after.unwrap_or(0),
+        after,
         until: wanted.until,
         actor: checked("actor", &wanted.actor, filters::actor)?,
         owner: checked("owner", &wanted.owner, filters::owner)?,
@@ -198,7 +214,7 @@ async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
         search.of_type(&wanted);
     }
     if let Some(own) = call.only_of() {
-        search.owner = Some(own.to_string());
+        search.seen_by = Some(own.to_string());
     }
     if let Some(app) = &wanted.app {
         events::prove_application(&call.app.store, &call.actor, app).await?;

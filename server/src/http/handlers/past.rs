@@ -68,6 +68,8 @@ pub async fn diff(call: Call) -> Result<Reply, Problem> {
         let seen = events::is_of(event, &id) || events::is_visible(event, &call.actor);
         seen.then(|| Shown::to(event, &call.actor))
     };
-    let diff = past::diff(&id, &events, from, to, show).map_err(|what| untold(&call, &what))?;
-    Reply::json(&diff)
+    match past::diff(&id, &events, from, to, show).map_err(|what| untold(&call, &what))? {
+        Some(diff) => Reply::json(&diff),
+        None => Err(Problem::field("?from", "query.out_of_range", "from is later than to")),
+    }
 }

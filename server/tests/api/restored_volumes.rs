@@ -1,0 +1,118 @@
+//! Restores of containers with data volumes, which a backup need not hold, and with a resource pool.
+
+use proximity_simulator::Foreign;
+use serde_json::{Value, json};
+
+use crate::harness::on_both;
+use crate::world::World;
+
+async fn ended(world: &World, operation: &Value) -> Value {
+    let path = format!("/api/operations/{}", operation.as_str().unwrap());
+    let over = |state: &Value| ["done", "undone", "stuck"].contains(&state.as_str().unwrap_or(""));
+    world.until(&path, |answer| over(&answer.body["state"])).await.body
+}
+
+/// Container 150 with `/data` on a volume that no backup holds and `/kept` on one that they do, adopted.
+async fn adopted(world: &World) -> String {
+    let stranger = Foreign {
+        vmid: Some(150),
+        hostname: Some("legacy".to_owned()),
+        config: [
+            ("cores".to_owned(), "1".to_owned()),
+            ("net0".to_owned(), "name=eth0,bridge=vmbr0,ip=dhcp".to_owned()),
+        ]
+        .into(),
+        image: "debian-12".to_owned(),
+        running: true,
+        ..Foreign::default()
+    };
+    world.simulator.plant_container(stranger).await.unwrap();
+    world.simulator.add_volume(150, "mp0", "mp=/data", 2 << 30).unwrap();
+    world.simulator.add_volume(150, "mp1", "mp=/kept,backup=1", 1 << 30).unwrap();
+    world.simulator.put_into_pool(150, "customers").unwrap();
+    let body = json!({ "vmid": 150, "node_name": "pve1" });
+    let adopted = world.post(&world.admin, "/api/apps/adopt", &body).await;
+    assert_eq!(adopted.status, 202, "{}", adopted.text);
+    world.until(adopted.header("location"), |answer| answer.body["state"] == "done").await;
+    adopted.body["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_the_backup_does_not_hold_is_not_destroyed_unless_that_is_agreed_to() {
+    on_both(async |kind| {
+        for in_place in [false, true] {
+            let world = World::start(kind).await;
+            let app = adopted(&world).await;
+            let id = world.backed_up(&world.admin, &app).await;
+            let path = format!("/api/apps/{app}/backups/{id}/restore");
+            let before = world.simulator.ledger();
+            let body = json!({ "in_place": in_place });
+            let answer = world.post(&world.admin, &path, &body).await;
+            answer.problem(409, "restore.would_lose_volumes");
+            let volume = &before.disks.iter().find(|disk| disk.size == 2 << 30).unwrap().volid;
+            let named = format!("mp0 ({volume} at /data)");
+            let detail = answer.body["detail"].as_str().unwrap();
+            assert!(detail.contains(&named) && !detail.contains("/kept"), "{detail}");
+            assert_eq!(world.simulator.ledger(), before, "nothing was done");
+
+            let body = json!({ "in_place": in_place, "lose_volumes": true });
+            let answer = world.post(&world.admin, &path, &body).await;
+            assert_eq!(answer.status, 202, "{}", answer.text);
+            let end = ended(&world, &answer.body["operation"]).await;
+            assert_eq!(end["state"], "done", "{end:#}");
+            let after = world.simulator.ledger();
+            assert_eq!((after.containers.len(), after.disks.len()), (1, 3), "{after:#?}");
+            let guest = &after.containers[0];
+            assert_eq!((guest.vmid == 150, guest.pool.as_deref()), (in_place, Some("customers")));
+            for key in ["rootfs", "mp0", "mp1"] {
+                let own = format!("vm-{}-disk-", guest.vmid);
+                assert!(guest.config[key].contains(&own), "{key}: {}", guest.config[key]);
+            }
+            world.stop().await;
+        }
+    })
+    .await;
+}
+
+/// What was marked when the backup was made is in it, whatever the configuration says now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_volumes_are_all_in_the_backup_is_restored_without_a_word() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = adopted(&world).await;
+        let at = |key: &str| world.simulator.ledger().container(150).unwrap().config[key].clone();
+        let marked = format!("{},backup=1", at("mp0"));
+        world.simulator.edit_container(150, "mp0", Some(&marked)).unwrap();
+        let id = world.backed_up(&world.admin, &app).await;
+        let unmarked = at("mp1").replace("backup=1", "backup=0");
+        world.simulator.edit_container(150, "mp1", Some(&unmarked)).unwrap();
+        world.simulator.edit_container(150, "mp7", Some("/srv,mp=/srv")).unwrap();
+        let path = format!("/api/apps/{app}/backups/{id}/restore");
+        let answer = world.post(&world.admin, &path, &json!({})).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let end = ended(&world, &answer.body["operation"]).await;
+        assert_eq!(end["state"], "done", "{end:#}");
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_cannot_be_entered_keeps_nobody_from_a_restore() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let vmid = world.simulator.ledger().containers[0].vmid;
+        world.simulator.put_into_pool(vmid, "gone").unwrap();
+        world.simulator.remove_pool("gone");
+        let id = world.backed_up(&world.owner, &app).await;
+        let path = format!("/api/apps/{app}/backups/{id}/restore");
+        let answer = world.post(&world.owner, &path, &json!({})).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let end = ended(&world, &answer.body["operation"]).await;
+        assert_eq!(end["state"], "done", "{end:#}");
+        assert_eq!(world.simulator.ledger().containers[0].pool, None);
+        world.stop().await;
+    })
+    .await;
+}
