@@ -110,7 +110,10 @@ impl Sealer {
     pub async fn end(&self, store: &Store) -> Result<Position, Error> {
         let mut work = self.work.lock().await;
         work.ended = true;
-        self.round(store, &mut work).await
+        let last = self.round(store, &mut work).await;
+        // It may hold the store, which holds this.
+        work.renewed = None;
+        last
     }
 
     async fn round(&self, store: &Store, work: &mut Work) -> Result<Position, Error> {
@@ -150,6 +153,7 @@ impl Sealer {
                 }
             }
         }
+        work.vouch().await?;
         let mut previous = store.last_seal().await?;
         if let Some(head) = work.publisher.as_ref().and_then(Publisher::newest) {
             let known = store.links(head.block.saturating_sub(1), 1).await?;
@@ -182,12 +186,7 @@ impl Sealer {
                 }
             };
         }
-        if let Some(publisher) = work.publisher.as_ref().filter(|_| !work.vouched) {
-            let (dir, key, earlier) =
-                (publisher.dir().clone(), work.key.clone(), work.earlier.clone());
-            blocking(move || dir.vouch(&key, &earlier)).await?;
-            work.vouched = true;
-        }
+        work.vouch().await?;
         let Some(seal) = previous else { return Ok(0) };
         let last_time = work.ended;
         if let Some(publisher) = &mut work.publisher {
@@ -199,6 +198,17 @@ impl Sealer {
 }
 
 impl Work {
+    /// Says where heads are published that the key speaks for those before it.
+    async fn vouch(&mut self) -> Result<(), Error> {
+        let Some(publisher) = self.publisher.as_ref().filter(|_| !self.vouched) else {
+            return Ok(());
+        };
+        let (dir, key, earlier) = (publisher.dir().clone(), self.key.clone(), self.earlier.clone());
+        blocking(move || dir.vouch(&key, &earlier)).await?;
+        self.vouched = true;
+        Ok(())
+    }
+
     async fn renew(&mut self) -> Result<(), Error> {
         let Some(renewed) = self.renewed.clone() else { return Ok(()) };
         let (key, earlier) = renewed().await.map_err(|reason| Error::NoSealKey { reason })?;

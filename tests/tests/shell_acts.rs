@@ -160,7 +160,6 @@ async fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is_one() {
         assert_eq!(code, Some(1), "{command:?}: {said}");
         assert!(said.starts_with("proximity: the output cannot be written"), "{command:?}: {said}");
     }
-    std::fs::remove_file(lab.site.data.join("views.db")).unwrap();
     let (code, said) = ended(&["audit", "replay", "--check"], nobody());
     assert_eq!(code, Some(6), "a verdict stands, whoever reads it: {said}");
     let once = ["user", "add", "ann"];

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::output::{Format, render};
 use super::stdout::print;
-use super::{Failure, Settings, readers};
+use super::{Failure, Settings, opened};
 use crate::app::commands::Commands;
 use crate::app::open_catalog;
 use crate::app::open_keys;
@@ -44,12 +44,19 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
         let found = result.unwrap_or_else(|problem| problem);
         findings.push(Finding { check, well, found });
     };
-    match readers(config).await {
+    match opened(config).await {
         Err(failure) => note("store", Err(failure.to_string())),
         Ok((store, views)) => {
             let head = store.head().await.map_err(anyhow::Error::from)?;
             note("store", Ok(format!("{head} events, incarnation {}", store.incarnation())));
-            for status in views.status().await.map_err(anyhow::Error::from)? {
+            let mut statuses = Vec::new();
+            match &views {
+                Some(views) => statuses = views.status().await.map_err(anyhow::Error::from)?,
+                None => {
+                    note("read model", Ok("there is none yet: a server builds them".to_owned()))
+                }
+            }
+            for status in statuses {
                 let text = format!(
                     "{} is {} events behind{}",
                     status.name,
@@ -88,7 +95,10 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                                 "",
                                 SystemClock::shared(),
                             );
-                            let hosts = views.hosts().await.map_err(anyhow::Error::from)?;
+                            let hosts = match &views {
+                                Some(views) => views.hosts().await.map_err(anyhow::Error::from)?,
+                                None => Vec::new(),
+                            };
                             if hosts.is_empty() {
                                 note("hosts", Ok("none is registered yet".to_owned()));
                             }
@@ -111,7 +121,9 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                     }
                 }
             }
-            views.close().await;
+            if let Some(views) = views {
+                views.close().await;
+            }
             store.close().await;
         }
     }

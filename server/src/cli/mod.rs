@@ -290,11 +290,17 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     outcome
 }
 
-/// The log and the views for reading, beside a running server or alone; nothing of them is changed.
-async fn readers(config: &Settings) -> Result<(Store, Views), Failure> {
+/// The log for reading, and the views if a server has made them; nothing of either is changed.
+async fn opened(config: &Settings) -> Result<(Store, Option<Views>), Failure> {
     let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
     let store = stores::open_read_only(config).await.map_err(unavailable)?;
     let views = stores::views_read_only(config, &store).await.map_err(unavailable)?;
+    Ok((store, views))
+}
+
+/// The log and the views for reading, beside a running server or alone.
+async fn readers(config: &Settings) -> Result<(Store, Views), Failure> {
+    let (store, views) = opened(config).await?;
     let none = || Failure::Unavailable("there are no read models: a server builds them".to_owned());
     Ok((store, views.ok_or_else(none)?))
 }

@@ -9,7 +9,7 @@ use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::progress::Bar;
 use super::stdout::print;
-use super::{Failure, Settings, builders, readers};
+use super::{Failure, Settings, builders, opened, readers};
 
 /// What can be done with read models.
 #[derive(Debug, clap::Subcommand)]
@@ -47,8 +47,23 @@ pub enum Command {
     },
 }
 
+const LISTED: [&str; 8] = [
+    "name",
+    "version",
+    "position",
+    "lag",
+    "state",
+    "previous_version",
+    "previous_position",
+    "problem",
+];
+
 /// Works on the views, beside a running server or alone.
 pub async fn run(command: Command, config: &Settings, format: Format) -> Result<(), Failure> {
+    if matches!(command, Command::List) && opened(config).await?.1.is_none() {
+        // None is no failure: a server that starts builds them.
+        return Ok(print(&render::<Status>(&[], &LISTED, format)?)?);
+    }
     let is_reading = matches!(command, Command::List | Command::Verify { .. });
     let (store, views) = if is_reading { readers(config).await } else { builders(config).await }?;
     let status = views.status().await.map_err(anyhow::Error::from)?;
@@ -63,18 +78,8 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
     let switched = ["name", "version", "position", "from"];
     match command {
         Command::List => {
-            let columns = [
-                "name",
-                "version",
-                "position",
-                "lag",
-                "state",
-                "previous_version",
-                "previous_position",
-                "problem",
-            ];
             let rows: Vec<_> = status.iter().map(listed).collect::<Result<_, _>>()?;
-            print(&render(&rows, &columns, format)?)?;
+            print(&render(&rows, &LISTED, format)?)?;
         }
         Command::Rebuild { names, anew, checkpoint } => {
             let (names, options) = (known(names)?, Rebuild { anew, checkpoint });

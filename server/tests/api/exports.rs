@@ -27,7 +27,7 @@ async fn an_export_that_is_broken_off_ends_with_an_error_and_holds_up_no_stop() 
         answer.chunk().await.unwrap().expect("it begins");
         let began = Instant::now();
         world.stop().await;
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
         let end = loop {
             match answer.chunk().await {
                 Ok(Some(_)) => {}
