@@ -216,9 +216,10 @@ fn claim(calls: &[Call], groups: &mut [Group], verdict: &mut Verdict) -> Vec<Opt
                 }
                 found
             }
-            Outcome::Fail { request, .. } => {
+            Outcome::Fail { request, code, .. } => {
                 if by_request.contains_key(request) || kept.is_some() {
-                    verdict.anomalies.push(wrong("was refused and is stored"));
+                    let what = format!("was refused and is stored ({code}, request {request})");
+                    verdict.anomalies.push(wrong(&what));
                 }
                 None
             }
