@@ -216,7 +216,7 @@ on_both_stores! {
         without_triggers(home, "update events set recorded_at = recorded_at + 1 where position = 7").await;
         let store = home.open().await;
         assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::Changed, 7)]);
-        drop(store);
+        store.close().await;
         without_triggers(home, "update events set recorded_at = recorded_at - 1 where position = 7").await;
         // Another life that nobody signed, which would hide a tail that was cut.
         execute(home, "update meta set value = '00000000000040008000000000000001' where key = 'incarnation'").await;
@@ -228,7 +228,7 @@ on_both_stores! {
         store.append(one("b", Expected::At(0))).await.unwrap();
         sealed_to(&store, 41).await;
         assert!(!check(&store, &key, outside.path()).await.clean, "sealed on, it is clean again");
-        drop(store);
+        store.close().await;
         // Whoever restores may give the new life its name, and have it signed afterwards.
         without_triggers(home, "delete from events where position > 40; delete from seals where last_position > 40; update meta set value = '00000000000040008000000000000002' where key = 'incarnation'").await;
         let store = home.open().await;

@@ -49,7 +49,9 @@ impl Turns {
         let begun = tokio::time::Instant::now();
         while !self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
             if begun.elapsed() >= PATIENCE {
-                return Err(gone());
+                let detail = "another request with this Idempotency-Key is being carried out; \
+                              send this one again under the same key";
+                return Err(Problem::new("idempotency_key.in_progress", detail));
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -224,6 +224,9 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
         codes.extend(["csrf.failed", "origin.refused", "value.invalid", "store.busy"]);
         codes.extend(["idempotency_key.reused", "idempotency_key.answer_gone"]);
         codes.push("idempotency_key.refused_meanwhile");
+        if route.policy == Policy::Admin {
+            codes.push("idempotency_key.in_progress");
+        }
         codes.extend(["store.closed", "store.contended"]);
     }
     if !route.verb.is_safe() {

@@ -2,10 +2,11 @@
 
 use futures_util::future::join_all;
 use proximity_server::demo::generated_password;
+use proximity_simulator::{Fault, FaultRule, Times, When};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, on_both};
+use crate::harness::{Answer, Kind, on_both};
 use crate::world::{Person, World};
 
 impl World {
@@ -99,6 +100,25 @@ async fn sixteen_at_once_under_one_key_are_one() {
         world.stop().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_beside_a_slow_first_request_is_told_that_nothing_is_known_yet() {
+    let world = World::start(Kind::Sqlite).await;
+    let slow = FaultRule {
+        when: When { path: Some("^/version".to_owned()), ..When::default() },
+        times: Times::Once,
+        fault: Fault::Slow { ms: 8_000 },
+    };
+    world.simulator.faults().add(slow).unwrap();
+    let path = "/api/proxmox/hosts/1/test";
+    let call = async || world.keyed(&world.admin, Method::POST, path, "k", &Value::Null).await;
+    let (one, other) = tokio::join!(call(), call());
+    let (first, second) = if one.status == 200 { (one, other) } else { (other, one) };
+    assert_eq!(first.status, 200, "{}", first.text);
+    second.problem(409, "idempotency_key.in_progress");
+    same(&first, &call().await);
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -265,6 +265,12 @@ pub(super) const CODES: &[Code] = &[
     ),
     code(
         409,
+        "idempotency_key.in_progress",
+        "Another request with this key is being carried out",
+        "Two requests came with one `Idempotency-Key`, and the first has not ended within five seconds, so that nobody knows yet what comes of it. This one changed nothing. Send it again under the same key: it gets the first one's answer, or is carried out if the first one was refused.",
+    ),
+    code(
+        409,
         "idempotency_key.refused_meanwhile",
         "Another try of this request was refused",
         "Two requests came with one `Idempotency-Key`; the other one was refused first, so this one changed nothing. Send it again under the same key or a new one.",
