@@ -45,7 +45,9 @@ pub use side::{Column, ColumnType, Guard, Row, SideWrite, Table, Value};
 pub use signed::{Signed, Statement, Trusted, Vouched, key_id, parse_public_key, public_key_text};
 pub use sqlite::{faults as sqlite_faults, open_for_reading as open_sqlite_for_reading};
 pub use store::{MigrationReport, Store, sqlite_file};
-pub use verify::{Fault, FaultKind, LifeReport, VerifyProgress, VerifyReport, verify};
+pub use verify::{
+    Fault, FaultKind, LifeReport, VerifyProgress, VerifyReport, Waiting, verify, waiting,
+};
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -48,7 +48,7 @@ pub struct Began {
 /// lacks what the life before had published up to its end, is refused. A log that whoever restored it
 /// gave a new incarnation already keeps that one, even when a server has sealed in it since. The
 /// statement names the last event and block that are kept, the digest of the log up to there, and what
-/// every life that is known had reached. No server may have the log open, and the store has to be
+/// every life that is known had reached; its note also says what it cannot prove. No server may have the log open, and the store has to be
 /// opened anew afterwards.
 pub async fn record_restore(store: &Store, restore: Restore) -> Result<Life, Error> {
     let Restore { key, trusted, heads, note, began, accept } = restore;
@@ -98,6 +98,10 @@ pub async fn record_restore(store: &Store, restore: Restore) -> Result<Life, Err
             proof.accepted.sort_by_key(|fault| (fault.kind != FaultKind::NoHeads, fault.position));
             proof.accepted.truncate(ACCEPTED);
         }
+    }
+    for unproven in report.warnings {
+        life.note.push_str("; ");
+        life.note.push_str(&unproven);
     }
     let signed = Signed::new(life, &key)?;
     let signed = blocking(move || {

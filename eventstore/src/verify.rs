@@ -2,6 +2,7 @@
 //!
 //! One pass over log and chain, one over the heads, both in pages: memory does not grow with either.
 
+mod behind;
 mod chain;
 mod complete;
 mod heads;
@@ -19,6 +20,7 @@ use crate::signed::Trusted;
 use crate::store::Store;
 use crate::task::blocking;
 
+pub use behind::{Waiting, waiting};
 pub use report::{Fault, FaultKind, LifeReport, VerifyReport};
 pub(crate) use trust::statements;
 
@@ -96,13 +98,15 @@ async fn look(
         });
     };
     let digests = chain::check(store, &trusted, &wanted, &mut report, progress).await?;
-    let at_rest = draft.is_some();
+    // The end of a log that is to be signed for.
+    let end = draft.as_ref().map(|draft| draft.position);
     if let Some(draft) = draft {
         if let (Some(proof), Some(digest)) = (&mut draft.proof, digests.get(&draft.position)) {
             proof.digest.clone_from(digest);
         }
         known.push(draft.clone());
     }
+    let mut published = None;
     if let Some(dir) = heads {
         let path = lives::Path::walk(&known, incarnation);
         lives::explain(&path, &mut report);
@@ -111,11 +115,15 @@ async fn look(
             let after = report.sealed_to + 1;
             report.fault(FaultKind::ForgedHead, after, after, detail);
         }
-        heads::check(store, &trusted, &dir, &path, at_rest, &mut report).await?;
+        published = heads::check(store, &trusted, &dir, &path, end.is_some(), &mut report).await?;
         // Last: where the log was changed is told better by the seals and the heads.
         lives::hold(store, &path, &digests, &mut report).await?;
     }
     report.head = store.head().await?;
+    report.warnings = match end {
+        Some(end) => behind::unproven(store, end, &report).await?,
+        None => waiting(store, published).await?.iter().map(Waiting::to_string).collect(),
+    };
     report.finish(started.elapsed());
     Ok(report)
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
 use proximity_tests::lab::Lab;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Runs a command; its exit code, and all that it said.
 fn tried(lab: &Lab, arguments: &[&str]) -> (i32, String) {
@@ -44,6 +44,12 @@ async fn what_the_shell_does_is_in_the_log_beside_a_server_and_without_one() {
     let wanted: Vec<(String, String)> =
         calls.into_iter().map(|call| ("system/cli".to_owned(), call.to_owned())).collect();
     assert_eq!(acts(&lab), wanted);
+    // No server runs that would seal what is more than a note.
+    lab.site.run(&["user", "add", "ann"]);
+    let found: Value =
+        serde_json::from_str(&lab.site.run(&["audit", "verify", "-o", "json"])).unwrap();
+    assert_eq!((&found["sealed_to"], &found["warnings"]), (&found["head"], &json!([])), "{found}");
+    assert_eq!(found["lives"][0]["published_to"], found["head"], "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ use crate::task::blocking;
 /// Heads and links read at once.
 const PAGE: usize = 1_000;
 
-/// Compares all heads of all lives.
+/// Compares all heads of all lives; returns the newest block of the present one that was published.
 pub(super) async fn check(
     store: &Store,
     trusted: &Trusted,
@@ -29,7 +29,7 @@ pub(super) async fn check(
     path: &Path,
     at_rest: bool,
     report: &mut VerifyReport,
-) -> Result<(), Error> {
+) -> Result<Option<u64>, Error> {
     let rows = store.published().await?;
     let listing = dir.clone();
     let published = blocking(move || listing.incarnations()).await?;
@@ -87,7 +87,10 @@ pub(super) async fn check(
     complete::check_left(path, &newest, report);
     complete::check_given_up(path, &ends, report);
     complete::check_origin(path, &newest, report);
-    complete::check_none(store, dir, at_rest, report).await
+    complete::check_none(store, dir, at_rest, report).await?;
+    let present = report.incarnation;
+    let noted = rows.iter().filter(|row| row.incarnation == present).map(|row| row.last_block);
+    Ok(noted.chain(ends.get(&present).map(|end| end.block)).max())
 }
 
 /// A life that this log holds nothing of, and that did not lead here.

@@ -139,6 +139,8 @@ pub struct VerifyReport {
     pub sealed_to: Position,
     /// Last position of the log.
     pub head: Position,
+    /// Sentences about what no proof covers although there was time for it; no breaks.
+    pub warnings: Vec<String>,
     /// Oldest first; more than one when the log was restored.
     pub lives: Vec<LifeReport>,
     pub seconds: f64,
@@ -158,6 +160,7 @@ impl VerifyReport {
             heads: 0,
             sealed_to: 0,
             head: 0,
+            warnings: Vec::new(),
             lives: Vec::new(),
             seconds: 0.0,
             events_per_second: 0.0,

@@ -284,14 +284,14 @@ on_both_stores! {
             sealed_to(&store, 21 + n).await;
             let report = check(&store, &key, outside.path()).await;
             store.close().await;
-            (kinds(&report), report.heads)
+            (kinds(&report), report.blocks - report.heads)
         };
         assert_eq!(go_on(0).await, (vec![], 1), "the head of the first block was never finished");
         // A line that anybody could have added names a block that there is not.
         let forged = line.replacen("\"block\":1,", "\"block\":9999,", 1);
         assert_ne!(forged, line);
         std::fs::write(folder.join("00000000000000000001-x.heads"), forged).unwrap();
-        assert_eq!(go_on(1).await, (vec![(FaultKind::ForgedHead, 1)], 3));
+        assert_eq!(go_on(1).await, (vec![(FaultKind::ForgedHead, 1)], 0), "the forged one was compared");
     }
 
     async fn a_key_that_was_destroyed_signs_for_no_new_life(home: &Home) {

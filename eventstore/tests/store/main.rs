@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod basics;
+mod behind;
 mod child;
 mod counting;
 mod crash;

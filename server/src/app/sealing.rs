@@ -11,6 +11,8 @@ use proximity_domain::keys::{Event, STREAM};
 use proximity_eventstore::{Error, Position, Sealing, Store, Trusted};
 use uuid::Uuid;
 
+use super::installation::RunnerId;
+use super::key_file;
 use crate::config::Config;
 use crate::http::problem::chain;
 
@@ -100,6 +102,28 @@ pub fn start(config: &Config, store: &Store, secrets: &Secrets, server: Uuid) ->
         server: server.simple().to_string(),
         every: Sealing::EVERY,
     })
+}
+
+/// Closes a log that the shell has written, sealed where no server does that: beside PostgreSQL one may
+/// run, and the next one to start seals it otherwise.
+pub async fn close_sealed(config: &Config, store: Store) {
+    let ready = || {
+        let keys = key_file(config).read()?;
+        anyhow::Ok((SigningKeys::derive(&keys), RunnerId::take(&config.data)?))
+    };
+    if config.database_url.is_some() {
+        return store.close().await;
+    }
+    let sealed = match ready() {
+        Ok((keys, server)) => seal_once(config, store, &keys, server.id).await.map_err(Into::into),
+        Err(error) => {
+            store.close().await;
+            Err(error)
+        }
+    };
+    if let Err(error) = sealed {
+        tracing::warn!(%error, "what was written is sealed by the next server that starts");
+    }
 }
 
 /// Seals what is stored and publishes its head, while no server runs.

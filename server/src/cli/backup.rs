@@ -21,6 +21,7 @@ use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::stdout::print;
 use super::{Failure, Settings};
+use crate::app::sealing::close_sealed;
 use crate::control::{self, Request};
 use crate::moment::rfc3339;
 use crate::stores;
@@ -294,7 +295,7 @@ async fn confirm_quietly(config: &Settings) -> Result<(), Failure> {
     let store = stores::open(config).await.map_err(unavailable)?;
     let shell = Admin::prove(&Actor::system("cli")).map_err(anyhow::Error::from)?;
     let confirmed = Restoration::new(store.clone()).confirm(&shell).await;
-    store.close().await;
+    close_sealed(config, store).await;
     Ok(confirmed.map(drop).map_err(anyhow::Error::from)?)
 }
 

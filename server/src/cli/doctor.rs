@@ -12,7 +12,7 @@ use proximity_commands::ports::{HypervisorError, Hypervisors as _};
 use proximity_commands::secrets::Secrets;
 use proximity_domain::HostId;
 use proximity_eventstore::{
-    Error as StoreError, HeadsDir, Rights, Store, sqlite_faults, sqlite_file,
+    Error as StoreError, HeadsDir, Rights, Store, sqlite_faults, sqlite_file, waiting,
 };
 use proximity_projections::State;
 use serde::Serialize;
@@ -28,6 +28,10 @@ use crate::http::problem::chain;
 
 /// A clock that differs more from the database's than this confuses deadlines and sessions.
 const CLOCK: Duration = Duration::from_secs(5);
+
+/// What is not sealed and published for longer than this, in seconds, was not left by a server that was
+/// stopped and started again.
+const LONG: i64 = 3_600;
 
 #[derive(Serialize)]
 struct Finding {
@@ -171,10 +175,20 @@ async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
     let incarnation = store.incarnation();
     let published = tokio::task::spawn_blocking(move || dir.latest(incarnation)).await;
     let published = published.map_err(|error| error.to_string())?.map_err(say)?;
-    let to = published.map_or(0, |head| head.statement.position);
+    let to = published.as_ref().map_or(0, |head| head.statement.position);
     let text = format!("sealed to {sealed} of {head} events, heads up to {to} in {place}");
-    // What was written a moment ago, or without a server, is sealed by the next round.
-    if to > sealed { Err(format!("{text}: run `proximity audit verify`")) } else { Ok(text) }
+    if to > sealed {
+        return Err(format!("{text}: run `proximity audit verify`"));
+    }
+    let waits = waiting(store, published.map(|head| head.statement.block)).await.map_err(say)?;
+    let mut waits = waits.iter().filter(|waiting| waiting.seconds > LONG);
+    match waits.next() {
+        Some(waiting) => Err(format!(
+            "{text}; {waiting}. A server that starts seals and publishes it; the log of one that runs \
+             says why it does not"
+        )),
+        None => Ok(text),
+    }
 }
 
 async fn clock(store: &Store) -> Result<String, String> {

@@ -19,6 +19,7 @@ use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::stdout::{print, print_once};
 use super::{Failure, Settings};
+use crate::app::sealing::close_sealed;
 use crate::app::{self, installation};
 use crate::control::{self, Request};
 use crate::moment::rfc3339;
@@ -114,7 +115,7 @@ async fn rotate(
         None => {
             let (store, secrets) = direct(config).await?;
             let rotated = secrets.rotate(&Actor::system("cli"), Duration::from_secs(grace)).await;
-            store.close().await;
+            close_sealed(config, store).await;
             rotated.map_err(failed)?
         }
     };
@@ -145,7 +146,7 @@ async fn destroy_one(config: &Settings, generation: &str) -> Result<(), Failure>
     }
     let (store, secrets) = direct(config).await?;
     let destroyed = secrets.destroy(&Actor::system("cli"), generation).await;
-    store.close().await;
+    close_sealed(config, store).await;
     destroyed.map_err(failed)
 }
 

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::output::{Format, render};
 use super::stdout::{print, print_once};
 use super::{Failure, Settings};
+use crate::app::sealing::close_sealed;
 use crate::control::{self, Request};
 use crate::demo::generated_password;
 use crate::{app, stores};
@@ -97,7 +98,7 @@ async fn direct(config: &Settings, request: Request) -> Result<i64, Failure> {
     let accounts = app::accounts(config, &store, &keys.keys(), &sessions, &refusals, clock)
         .map_err(anyhow::Error::from)?;
     let made = add(&accounts, request).await;
-    store.close().await;
+    close_sealed(config, store).await;
     made.map_err(|error| Failure::Failed(error.into()))
 }
 

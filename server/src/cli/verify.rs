@@ -190,6 +190,9 @@ fn shown(report: &VerifyReport, format: Format) -> Result<String, Failure> {
                     "{:.2} s, {:.0} events/s", report.seconds, report.events_per_second
                 ) }),
             ];
+            for warning in &report.warnings {
+                rows.push(json!({ "what": "warning", "found": warning }));
+            }
             for life in &report.lives {
                 let mut text = match (life.first_position, life.last_position) {
                     (0, 0) => format!("{}: nothing sealed here", life.incarnation),

@@ -76,6 +76,9 @@ pub struct VerificationResult {
     pub sealed_to: u64,
     /// The last position of the log.
     pub head: u64,
+    /// Sentences about what is not sealed or published although there was time for it. No breaks: a
+    /// server that was killed leaves the same, and the next one seals it.
+    pub warnings: Vec<String>,
     /// Oldest first; more than one when the log was restored from a backup.
     pub lives: Vec<Life>,
     /// How long it took.
@@ -153,6 +156,7 @@ impl From<&VerifyReport> for VerificationResult {
             heads: report.heads,
             sealed_to: report.sealed_to,
             head: report.head,
+            warnings: report.warnings.clone(),
             lives: report.lives.iter().map(Life::from).collect(),
             seconds: report.seconds,
             events_per_second: report.events_per_second,
