@@ -5,7 +5,9 @@ use proximity_eventstore::{Expected, Sealing, Store};
 use tempfile::TempDir;
 
 use crate::on_both_stores;
-use crate::sealing::{check, execute, kinds, new_key, restored, sealed_to, sealing, without_triggers};
+use crate::sealing::{
+    check, execute, kinds, new_key, restored, sealed_to, sealing, without_triggers,
+};
 use crate::support::{Home, one};
 
 /// Three events, of which one is sealed and published.
