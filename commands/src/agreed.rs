@@ -63,7 +63,8 @@ impl Agreed {
         Self { picks, matches: Box::new(matches) }
     }
 
-    pub(crate) fn is(&self, draft: &Draft) -> bool {
+    /// Whether this is what was agreed on.
+    pub fn is(&self, draft: &Draft) -> bool {
         (self.matches)(&digest(draft))
     }
 }

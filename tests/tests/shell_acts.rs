@@ -53,6 +53,16 @@ async fn what_the_shell_does_is_in_the_log_beside_a_server_and_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_of_one_directory_ends_with_the_code_of_a_store_that_is_held() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let (server, _) = lab.start().await;
+    let (code, said) = tried(&lab, &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("another process is using"), "{said}");
+    server.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_no_log_can_answer_is_refused() {
     let lab = Lab::new(Kind::Sqlite, 1).await;
     for (arguments, code) in [

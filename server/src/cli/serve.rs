@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Settings};
 use crate::app::App;
-use crate::{http, setup};
+use crate::{http, setup, stores};
 
 /// Within which the process has ended after it was told to.
 const END_WITHIN: Duration = Duration::from_secs(29);
@@ -14,7 +14,11 @@ const END_WITHIN: Duration = Duration::from_secs(29);
 /// Serves until SIGTERM or SIGINT; a second signal ends at once.
 pub async fn run(config: Settings) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
-    let app = App::start(config).await?;
+    let app =
+        App::start(config).await.map_err(|error| match error.downcast::<stores::Error>() {
+            Ok(store) => Failure::Unavailable(store.to_string()),
+            Err(other) => Failure::Failed(other),
+        })?;
     setup::offer(&app.config, &app.accounts).await?;
     let listening = http::serve(app.clone())?;
     tracing::info!(address = %listening.address, "serving");

@@ -40,7 +40,14 @@ pub static KEYS: &[Key] = &[
         Ok(())
     }),
     key!(secret "database.url", "postgres://… (also DATABASE_URL); not set: the embedded store", |c, v| {
-        c.database_url = text(v).map(Secret::new);
+        let url = text(v);
+        if url.as_ref().is_some_and(|url| {
+            !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
+        }) {
+            // It may hold a password, so it is not shown.
+            return Err("a database is named postgres://USER@HOST/NAME".to_owned());
+        }
+        c.database_url = url.map(Secret::new);
         Ok(())
     }),
     key!("database.migrate", "true", "bring an older schema up to date at start", |c, v| {
@@ -61,6 +68,9 @@ pub static KEYS: &[Key] = &[
         "127.0.0.1:7800",
         "address and port to serve on; port 0: any free one",
         |c, v| {
+            let parts = v.rsplit_once(':').filter(|(address, _)| !address.is_empty());
+            let (_, port) = parts.ok_or("an address and a port are written 127.0.0.1:7800")?;
+            port.parse::<u16>().map_err(|_| format!("{port} is no port; 0 to 65535 are"))?;
             c.server.listen = v.to_owned();
             Ok(())
         }

@@ -62,6 +62,20 @@ fn a_port_is_of_one_range() {
 }
 
 #[test]
+fn where_to_listen_and_the_database_are_looked_at_before_anything_is_opened() {
+    for listen in ["7800", ":7800", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536"] {
+        let error = load_error(&format!("[server]\nlisten = \"{listen}\"\n"), &[]);
+        assert!(error.contains("server.listen"), "{listen}: {error}");
+    }
+    for listen in ["localhost:0", "[::1]:7800"] {
+        let (_folder, sources) = sources("", &[], &[("server.listen", listen)]);
+        assert_eq!(load(&sources).unwrap().server.listen, listen);
+    }
+    let error = load_error("", &[("DATABASE_URL", "mysql://u:hidden@h/d")]);
+    assert!(error.contains("postgres://USER@HOST/NAME") && !error.contains("hidden"), "{error}");
+}
+
+#[test]
 fn a_secret_can_stand_in_a_file_and_is_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");

@@ -176,10 +176,17 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
         None => return Reply::json(&described(&Draft::default())?),
         Some(refusals) => call.refusals = refusals,
     }
+    let held = agreed(route, &call)?.map(Arc::new);
+    call.actor.agreed = held.clone();
     let preview = Arc::new(Preview::default());
     call.actor.preview = Some(preview.clone());
     let outcome = (route.handler)(call.clone()).await;
+    let outcome =
+        outcome.map_err(|problem| if held.is_some() { overtaken(problem) } else { problem });
     match preview.taken() {
+        Some(draft) if held.is_some_and(|held| !held.is(&draft)) => {
+            Err(Problem::from(agreed::changed()))
+        }
         Some(draft) => {
             let plan = draft.plan()?.map(|(plan, _)| Picks::of(&plan)).unwrap_or_default();
             let plan_hash = hash(&call, &plan, &agreed::digest(&draft));

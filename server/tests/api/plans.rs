@@ -260,7 +260,10 @@ async fn a_plan_that_was_seen_is_carried_out_exactly_or_not_at_all() {
         world.post(&world.owner, &format!("{app}/action"), &stop).await;
         world.until(&app, |app| app.body["status"] == "stopped").await;
         delete(&format!("plan={seen}")).await.problem(412, "plan.changed");
+        delete(&format!("dry_run=true&plan={seen}")).await.problem(412, "plan.changed");
         let seen = delete("dry_run=true").await.body["plan_hash"].as_str().unwrap().to_owned();
+        let still = delete(&format!("dry_run=true&plan={seen}")).await;
+        assert_eq!(still.body["plan_hash"], json!(seen), "{}", still.text);
         assert_eq!(delete(&format!("plan={seen}")).await.status, 202);
         world.until(&app, |app| app.status == 404).await;
         let user = json!({ "username": "eve" });

@@ -295,7 +295,8 @@ async fn act(
 pub async fn logs(call: Call) -> Result<Reply, Problem> {
     let owned = owned(&call).await?;
     let wanted: LogsWanted = call.query()?;
-    let limit = within("limit", wanted.limit.or(wanted.tail), 50, 1, 1_000)?;
+    let tail = within("tail", wanted.tail, 50, 1, 1_000)?;
+    let limit = within("limit", wanted.limit, tail, 1, 1_000)?;
     let app = row(&call, owned.id()).await?;
     let found = call.app.views.app_logs(&app.id, limit).await.map_err(unavailable)?;
     Reply::json(&Logs { app_id: app.id, logs: found.items, total: found.total })
