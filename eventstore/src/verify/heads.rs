@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::heads::{Head, HeadsDir, Survey, lines};
 use crate::hex;
 use crate::seal::Link;
-use crate::signed::Trusted;
+use crate::signed::{Signed, Trusted};
 use crate::store::Store;
 use crate::task::blocking;
 
@@ -220,6 +220,10 @@ async fn check_file(
                 let detail = format!("{name} holds a head that no trusted key signed");
                 let from = (seen.same + 1).min(stated.position);
                 report.fault(FaultKind::ForgedHead, from, stated.position, detail);
+            } else if seen.is_too_late(&head, there, trusted, report) {
+                let detail = format!("{name} holds a head of a key that was destroyed before it");
+                let from = (seen.same + 1).min(stated.position);
+                report.fault(FaultKind::ForgedHead, from, stated.position, detail);
             } else {
                 broken |= seen.note(stated, there, !broken, report);
             }
@@ -228,6 +232,22 @@ async fn check_file(
 }
 
 impl Seen {
+    /// Whether a head that the chain does not have is of a key that could sign no such one any more:
+    /// behind its destruction, or for a block that the chain has not come to, though it has come there.
+    fn is_too_late(
+        &self,
+        head: &Signed<Head>,
+        there: bool,
+        trusted: &Trusted,
+        report: &VerifyReport,
+    ) -> bool {
+        let position = head.statement.position;
+        let is_of_this_log = self.kept.is_none_or(|kept| position <= kept.to);
+        trusted.destroyed(&head.key_id).flatten().is_some_and(|at| {
+            is_of_this_log && (position >= at || (!there && report.sealed_to >= at))
+        })
+    }
+
     /// A trusted head that is not in the chain; whether it is a break. `there`: whether the chain has
     /// another block of its number. Those behind the first one of a file, `is_new`, say nothing new.
     fn note(&mut self, head: &Head, there: bool, is_new: bool, report: &mut VerifyReport) -> bool {

@@ -1,6 +1,7 @@
 //! How the lives of a log hang together: each after the first has to be explained by a signed restore,
 //! and the log has to be the one that the restore was signed for.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use uuid::Uuid;
@@ -34,7 +35,9 @@ impl Path {
         let (mut steps, mut seen, mut next) = (Vec::new(), HashSet::new(), Some(from));
         while let Some(incarnation) = next.filter(|life| seen.insert(*life)) {
             let said = known.iter().filter(|life| life.incarnation == incarnation);
-            let statement = said.max_by_key(|life| (life.proof.is_some(), life.began_at)).cloned();
+            // The first that was said of it: a later one would change what it began with.
+            let statement =
+                said.max_by_key(|life| (life.proof.is_some(), Reverse(life.began_at))).cloned();
             next = statement.as_ref().map(|life| life.from);
             steps.push((incarnation, statement));
         }

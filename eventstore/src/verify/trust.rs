@@ -1,6 +1,9 @@
 //! Which statements beside the heads count.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+
+use uuid::Uuid;
 
 use crate::error::Error;
 use crate::heads::{HeadsDir, Life, Read};
@@ -16,6 +19,11 @@ pub(crate) fn statements(
     unreadable.extend(lives.unreadable);
     let mut known = lives.found;
     known.retain(|life| life.is_trusted(&trusted));
+    // Beside what a living key says of a life, one that was destroyed has nothing to say of it.
+    let is_alive = |life: &Signed<Life>| trusted.destroyed(&life.key_id).is_none();
+    let settled: HashSet<Uuid> =
+        known.iter().filter(|life| is_alive(life)).map(|life| life.statement.incarnation).collect();
+    known.retain(|life| is_alive(life) || !settled.contains(&life.statement.incarnation));
     let mut counted = Vec::new();
     for life in &known {
         if counts(dir, &trusted, &known, life)? {

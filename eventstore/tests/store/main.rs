@@ -15,4 +15,5 @@ mod schema;
 mod sealing;
 mod search;
 mod stock;
+mod stolen;
 mod support;
