@@ -1,7 +1,9 @@
 //! Opens what is kept: the log and the read models, on the store that the settings name.
 
+use std::path::PathBuf;
+
 use proximity_commands::Secret;
-use proximity_eventstore::{Error as StoreError, MigrationReport, Options, Store};
+use proximity_eventstore::{Error as StoreError, MigrationReport, Options, Store, sqlite_file};
 use proximity_projections::{Location, Views};
 
 use crate::config::Config;
@@ -16,6 +18,17 @@ pub enum Error {
     Log(String),
     #[error("the read models cannot be opened: {0}")]
     Views(String),
+    /// A command that only goes on with what there is would make an empty log.
+    #[error(
+        "there is no event log in {}: name the directory with --data, or the database with DATABASE_URL",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    #[error(
+        "{0} says that this directory belongs to an installation on PostgreSQL: set DATABASE_URL, or \
+         remove the file if that is over"
+    )]
+    Elsewhere(String),
 }
 
 /// How the log is opened.
@@ -37,9 +50,61 @@ pub fn location(config: &Config) -> Location {
     }
 }
 
+/// In the data directory of a server on PostgreSQL: whoever forgets to name the database must not be shown
+/// an empty log in its place, and believe that no secret is under its master key.
+const ELSEWHERE: &str = "on-postgresql";
+
+/// Refuses the embedded store where another one is used.
+pub fn at_home(config: &Config) -> Result<(), Error> {
+    let mark = config.data.join(ELSEWHERE);
+    if config.database_url.is_none() && mark.exists() {
+        return Err(Error::Elsewhere(mark.display().to_string()));
+    }
+    Ok(())
+}
+
+/// Notes that the data directory, if there is one, goes with a database elsewhere.
+fn mark_elsewhere(config: &Config) {
+    let mark = config.data.join(ELSEWHERE);
+    if config.database_url.is_none() || !config.data.is_dir() || mark.exists() {
+        return;
+    }
+    let text = "The event log of this installation is in PostgreSQL; see DATABASE_URL.\n";
+    if let Err(error) = std::fs::write(&mark, text) {
+        tracing::warn!(%error, file = %mark.display(), "the data directory cannot be marked");
+    }
+}
+
+/// Opens a log for writing that has to be there.
+pub async fn open_existing(config: &Config) -> Result<Store, Error> {
+    exists(config)?;
+    open(config).await
+}
+
+/// Opens it as it is: an older schema is left alone.
+pub async fn open_unchanged(config: &Config) -> Result<Store, Error> {
+    exists(config)?;
+    Store::open(options(config)).await.map_err(log)
+}
+
+fn exists(config: &Config) -> Result<(), Error> {
+    at_home(config)?;
+    if config.database_url.is_none() && !sqlite_file(&config.data).exists() {
+        return Err(Error::Missing(config.data.clone()));
+    }
+    Ok(())
+}
+
 /// Opens the log for writing. A schema that is behind is brought up to date when the settings
 /// allow it; a role that may not says that `proximity migrate` has to be run.
 pub async fn open(config: &Config) -> Result<Store, Error> {
+    at_home(config)?;
+    let store = open_or_mend(config).await?;
+    mark_elsewhere(config);
+    Ok(store)
+}
+
+async fn open_or_mend(config: &Config) -> Result<Store, Error> {
     match Store::open(options(config)).await {
         Err(old @ StoreError::OlderSchema { .. }) if config.migrate => {
             let migrated = migrate(config).await;
@@ -57,11 +122,13 @@ pub async fn open(config: &Config) -> Result<Store, Error> {
 
 /// Opens the log for reading, beside a running server or alone.
 pub async fn open_read_only(config: &Config) -> Result<Store, Error> {
+    exists(config)?;
     Store::open_read_only(options(config)).await.map_err(log)
 }
 
 /// Brings the schema up to date.
 pub async fn migrate(config: &Config) -> Result<MigrationReport, Error> {
+    at_home(config)?;
     Store::migrate(options(config)).await.map_err(log)
 }
 

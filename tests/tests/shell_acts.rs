@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
 use proximity_tests::lab::Lab;
+use proximity_tests::process::Site;
 use serde_json::{Value, json};
 
 /// Runs a command; its exit code, and all that it said.
@@ -53,6 +54,72 @@ async fn what_the_shell_does_is_in_the_log_beside_a_server_and_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_goes_on_with_what_there_is_makes_no_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(Kind::Sqlite, &folder.path().join("data")).await;
+    let file = folder.path().join("x");
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["backup", "create", file][..],
+        &["backup", "confirm"],
+        &["keys", "rotate"],
+        &["keys", "destroy", "00000000"],
+        &["keys", "export-recovery", file],
+        &["audit", "restored", "--note", "x"],
+        &["projections", "rebuild", "hosts"],
+    ] {
+        let output = site.command(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!([Some(1), Some(4)].contains(&output.status.code()), "{arguments:?}: {said}");
+        let made: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert!(made.is_empty(), "{arguments:?}: {made:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_forgets_to_name_the_database_is_shown_no_other_log() {
+    let lab = Lab::new(Kind::Postgres, 1).await;
+    let (server, _) = lab.start().await;
+    server.terminate();
+    let key = std::fs::read(lab.site.data.join("master.key")).unwrap();
+    let generation: Value =
+        serde_json::from_str(&lab.site.run(&["keys", "status", "-o", "json"])).unwrap();
+    let generation = generation[0]["generation"].as_str().unwrap();
+    for arguments in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["user", "add", "eve"],
+        &["keys", "rotate"],
+        &["keys", "destroy", generation],
+        &["migrate"],
+        &["doctor"],
+        &["audit", "log"],
+    ] {
+        let mut command = lab.site.command(arguments);
+        let output = command.env_remove("DATABASE_URL").output().unwrap();
+        let said =
+            [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+        assert!(
+            !output.status.success() && said.contains("set DATABASE_URL"),
+            "{arguments:?}: {said}"
+        );
+        assert!(!lab.site.data.join("events.db").exists(), "{arguments:?}");
+        assert_eq!(std::fs::read(lab.site.data.join("master.key")).unwrap(), key, "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demonstration_is_not_made_of_an_installation() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let (server, _) = lab.start().await;
+    server.terminate();
+    let before = lab.events().await.len();
+    let (code, said) = tried(&lab, &["demo", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no demonstration"), "{said}");
+    assert_eq!(lab.events().await.len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_of_one_directory_ends_with_the_code_of_a_store_that_is_held() {
     let lab = Lab::new(Kind::Sqlite, 1).await;
     let (server, _) = lab.start().await;
@@ -78,6 +145,11 @@ async fn a_question_that_no_log_can_answer_is_refused() {
     ] {
         let (found, said) = tried(&lab, &arguments);
         assert_eq!(found, code, "{arguments:?}: {said}");
+    }
+    let times = ["--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"];
+    for bounds in [["--after", "10", "--until", "3"].as_slice(), &times, &["--request", ""]] {
+        let (found, said) = tried(&lab, &[&["audit", "log"], bounds].concat());
+        assert_eq!(found, 2, "{bounds:?}: {said}");
     }
     let diff = ["audit", "diff", "--app", "nginx-0a1b2c3d", "--from", "99999999"];
     let (code, said) = tried(&lab, &diff);

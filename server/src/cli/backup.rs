@@ -97,6 +97,8 @@ impl Sink for Replaying {
 
 async fn create(config: &Settings, path: PathBuf, format: Format) -> Result<(), Failure> {
     let started = Instant::now();
+    // Whether there is something to back up, before a file says so.
+    stores::open_read_only(config).await.map_err(unavailable)?.close().await;
     let file = BackupFile::create(&path).map_err(anyhow::Error::from)?;
     // First, so that the backup itself says that it was made.
     note(config, Act::CreateBackup, &path.display().to_string()).await?;
@@ -156,6 +158,7 @@ async fn put_back(
     format: Format,
 ) -> Result<(), Failure> {
     let started = Instant::now();
+    stores::at_home(config).map_err(unavailable)?;
     config.ensure_data()?;
     let checked = path.clone();
     let (header, trailer) = blocking(move || read(&checked)).await?;
@@ -292,7 +295,7 @@ async fn confirm_quietly(config: &Settings) -> Result<(), Failure> {
     if let Some(answer) = control::ask(config, &Request::ConfirmRestore).await? {
         return answer.map(drop).map_err(|problem| Failure::Failed(anyhow::anyhow!(problem)));
     }
-    let store = stores::open(config).await.map_err(unavailable)?;
+    let store = stores::open_existing(config).await.map_err(unavailable)?;
     let shell = Admin::prove(&Actor::system("cli")).map_err(anyhow::Error::from)?;
     let confirmed = Restoration::new(store.clone()).confirm(&shell).await;
     close_sealed(config, store).await;

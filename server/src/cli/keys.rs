@@ -221,8 +221,7 @@ fn read_code() -> Result<Secret, Failure> {
 
 /// Opens the store for writing; on SQLite no server runs then, or it would have answered.
 async fn direct(config: &Settings) -> Result<(Store, Secrets), Failure> {
-    config.ensure_data()?;
-    let store = stores::open(config).await.map_err(unavailable)?;
+    let store = stores::open_existing(config).await.map_err(unavailable)?;
     let keys = app::open_keys(config, &store).await?;
     let secrets = Secrets::new(store.clone(), keys).await.map_err(failed)?;
     Ok((store, secrets))

@@ -52,7 +52,7 @@ async fn try_note(config: &Settings, act: Act, to: &str) -> anyhow::Result<()> {
         return answer.map(drop).map_err(anyhow::Error::msg);
     }
     // Not brought up to date on the way: a backup is made before that.
-    let store = Store::open(stores::options(config)).await?;
+    let store = stores::open_unchanged(config).await?;
     let noted = act.store(&store, to).await;
     store.close().await;
     Ok(noted?)

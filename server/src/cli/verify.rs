@@ -90,7 +90,8 @@ pub async fn restored(
         return Err(Failure::Failed(anyhow::anyhow!("say in --note what was restored, and why")));
     }
     let keys = SigningKeys::derive(&keys(config)?);
-    let store = stores::open(config).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
+    let store =
+        stores::open_existing(config).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
     let life = sign_restore(&keys, &store, config, note, accept).await;
     store.close().await;
     let life = life?;

@@ -16,6 +16,7 @@ use proximity_simulator::{
 use crate::app::App;
 use crate::config::Config;
 use crate::http::{Listening, serve};
+use crate::stores;
 
 pub use seed::{Login, generated_password};
 
@@ -31,8 +32,14 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Starts everything. Without `keep` the data is in a temporary folder.
+    /// Starts everything. Without `keep` the data is in a temporary folder. What an installation on this
+    /// machine has set is not touched: neither its database nor its master key nor its heads.
     pub async fn start(mut config: Config, keep: bool) -> anyhow::Result<Self> {
+        config.master_key_file = None;
+        config.heads_dir = None;
+        if !keep {
+            config.database_url = None;
+        }
         let temporary = if keep {
             config.ensure_data()?;
             None
@@ -42,6 +49,12 @@ impl Demo {
             Some(folder)
         };
         let data = config.data.clone();
+        if !data.join(seed::LOGIN_FILE).exists() && is_used(&config).await? {
+            anyhow::bail!(
+                "there is an installation already that is no demonstration: name another --data, and \
+                 no database"
+            );
+        }
         let simulator = Simulator::start(simulator_config(simulated_address(&data)))
             .await
             .context("the simulator cannot be started")?;
@@ -68,6 +81,14 @@ impl Demo {
         self.app.stop(self.listening).await;
         self.simulator.shutdown().await;
     }
+}
+
+/// Whether anything was ever stored.
+async fn is_used(config: &Config) -> anyhow::Result<bool> {
+    let store = stores::open(config).await?;
+    let head = store.head().await;
+    store.close().await;
+    Ok(head? > 0)
 }
 
 /// A kept demonstration asks for the address that its host was registered with.

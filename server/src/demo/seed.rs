@@ -19,7 +19,7 @@ use crate::app::App;
 /// Remembers where the simulator listened, so that a kept host finds it again.
 pub const ADDRESS_FILE: &str = "demo-simulator";
 /// Remembers the login of a kept demonstration; readable by its owner only.
-const LOGIN_FILE: &str = "demo-login.json";
+pub const LOGIN_FILE: &str = "demo-login.json";
 /// The name of the host.
 const HOST: &str = "demo";
 
