@@ -25,6 +25,7 @@ pub use act::Action;
 pub use adopt::{AdoptRequest, Adopting};
 pub(crate) use backup::give_up as give_up_backup;
 pub use backup::{BackupAccepted, BackupWish};
+pub(crate) use capture::bytes;
 pub use clone::CloneRequest;
 pub use deploy::DeployRequest;
 pub use discover::Discovered;

@@ -110,16 +110,25 @@ impl Hosts {
     ) -> Result<HostDone, Error> {
         let old = self.registered(host).await?;
         let (mut connection, secret) = change.apply(&old.connection)?;
-        if !connection.verify_ssl && connection.fingerprint.is_none() {
-            self.pin(&mut connection).await?;
-        }
-        if secret.is_none() && !same_place(&old.connection, &connection) {
-            return Err(Error::invalid(
+        let is_for = |connection: &Connection| {
+            if secret.is_some() || same_place(&old.connection, connection) {
+                return Ok(());
+            }
+            Err(Error::invalid(
                 "password",
                 "host.credential_required",
                 "the stored credential was entered for another address, port, user or certificate; \
                  send it again",
-            ));
+            ))
+        };
+        if connection.verify_ssl || connection.fingerprint.is_some() {
+            is_for(&connection)?;
+        } else {
+            // Nobody is asked for a certificate where the rest differs already.
+            let fingerprint = old.connection.fingerprint;
+            is_for(&Connection { fingerprint, ..connection.clone() })?;
+            self.pin(&mut connection).await?;
+            is_for(&connection)?;
         }
         let is_active = change.is_active.unwrap_or(old.is_active);
         let shown = match &secret {
@@ -191,7 +200,7 @@ impl Hosts {
         Ok(HostDone { host, position })
     }
 
-    /// Refused while applications are on it.
+    /// Refused while applications are on it, or operations on what is left of others.
     pub async fn delete(&self, admin: &Admin, host: HostId) -> Result<HostDone, Error> {
         let mut retries = Retries::default();
         loop {
@@ -352,7 +361,8 @@ fn same_place(a: &Connection, b: &Connection) -> bool {
 }
 
 fn in_use() -> Error {
-    Error::conflict("host.in_use", "there are applications on this host")
+    let detail = "there are applications on this host, or operations on it that have not ended";
+    Error::conflict("host.in_use", detail)
 }
 
 /// Names differ by more than case.

@@ -7,16 +7,16 @@ use proximity_domain::lease::{self, Holder, Lease};
 use proximity_domain::operation::{Command as Op, Operation, Progress};
 use proximity_domain::plan::{GuestRef, Holdings, Plan, RestorePlan};
 use proximity_domain::{LeaseKey, OperationId, UserId};
-use proximity_eventstore::{Guard, SideWrite, Store, tables};
+use proximity_eventstore::Store;
 use std::sync::Arc;
 
 use crate::actor::Actor;
 use crate::clock::{Clock, Micros};
 use crate::dispatch::{Refused, Retries, Tried, Unit};
 use crate::error::Error;
+use crate::host_usage;
 use crate::once::Done;
 use crate::policy::{Admin, Owned};
-use crate::rows::text;
 use crate::saga;
 use crate::secrets::Secrets;
 
@@ -137,6 +137,7 @@ impl Operations {
     ) -> Result<(), Error> {
         let application = progress.application.as_str();
         let problem = format!("given up by an operator: {note}");
+        host_usage::end(unit, operation, &progress.plan);
         crate::applications::give_up_backup(unit, operation, &progress.plan, &problem).await?;
         if !progress.plan.is_detached() {
             let abandon = App::Abandon { operation, problem };
@@ -195,11 +196,7 @@ impl Operations {
         guest: &GuestRef,
         holdings: Option<&Holdings>,
     ) -> Result<(), Error> {
-        unit.write(SideWrite::Delete {
-            table: &tables::HOST_USAGE,
-            filter: vec![("application", text(&progress.application))],
-            guard: Guard::None,
-        });
+        unit.write(host_usage::let_go(&progress.application));
         unit.write(Secrets::forget_all(&progress.application));
         release(unit, guest.vmid_lease(), self.quarantined(progress)).await?;
         let holder = Holder::Application(progress.application.clone());

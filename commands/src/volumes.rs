@@ -1,8 +1,11 @@
-//! The data volumes of a container, and which of them a backup does not hold.
+//! What goes with a container when it is destroyed, its data volumes and its snapshots, what of that a
+//! backup does not hold, and what of a backup only root restores.
 
 use std::fmt;
 
-use crate::ports::{ArchivedConfig, GuestConfig};
+use proximity_domain::{NodeName, Vmid};
+
+use crate::ports::{ArchivedConfig, GuestConfig, Hypervisor, HypervisorError};
 
 /// A volume that goes with its container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +24,75 @@ impl fmt::Display for DataVolume {
             None => write!(f, "{} ({})", self.key, self.volume),
         }
     }
+}
+
+/// What is destroyed with a container beside its root disk.
+#[derive(Debug, Default)]
+pub(crate) struct Belongings {
+    volumes: Vec<DataVolume>,
+    /// Names of its snapshots, without those that nobody has to miss.
+    snapshots: Vec<String>,
+}
+
+impl Belongings {
+    /// Asks for what the configuration alone does not say: a mount point that is taken away from a
+    /// container that runs is left out of it at once, and its volume is there all the same.
+    pub(crate) async fn of(
+        hypervisor: &dyn Hypervisor,
+        node: &NodeName,
+        vmid: Vmid,
+        config: &GuestConfig,
+    ) -> Result<Self, HypervisorError> {
+        let current = hypervisor.current_config(node, vmid).await?;
+        let mut snapshots = hypervisor.snapshots(node, vmid).await?;
+        snapshots.retain(|name| !is_passing(name));
+        Ok(Self { volumes: with_current(config, current.as_ref()), snapshots })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && self.snapshots.is_empty()
+    }
+
+    /// What a restore of the archive does not bring back, for a sentence: volumes that were not marked
+    /// for backups when it was made, that came later or are mounted nowhere, and every snapshot.
+    pub(crate) fn not_held(mut self, archived: &ArchivedConfig) -> Option<String> {
+        self.volumes.retain(|volume| !volume.path.as_ref().is_some_and(|p| archived.holds(p)));
+        let volumes = self.volumes.iter().map(DataVolume::to_string);
+        let snapshots = self.snapshots.iter().map(|name| format!("snapshot {name}"));
+        let lost: Vec<String> = volumes.chain(snapshots).collect();
+        (!lost.is_empty()).then(|| lost.join(", "))
+    }
+}
+
+/// Whether a snapshot is one that goes by itself: `px` and an operation's number is what a copy of ours
+/// is made from, and `vzdump` is what Proxmox makes a backup from.
+fn is_passing(name: &str) -> bool {
+    let operation = name.strip_prefix("px").unwrap_or_default();
+    name == "vzdump" || operation.len() == 32 && operation.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Why nobody but `root@pam` himself can restore this, if so.
+pub(crate) fn needs_root(archived: &ArchivedConfig) -> Option<String> {
+    let mounts = archived.of_the_node.iter().map(|(key, path)| format!("{key} ({path})"));
+    let mounts = mounts.collect::<Vec<_>>().join(", ");
+    (!mounts.is_empty()).then(|| {
+        format!(
+            "{mounts} of the container in the backup are directories or devices of the node, which \
+             Proxmox restores for nobody but `root@pam` himself, who logs in with a password"
+        )
+    })
+}
+
+/// The volumes of a configuration, and those that it has only until the next start: they are mounted
+/// nowhere then.
+fn with_current(config: &GuestConfig, current: Option<&GuestConfig>) -> Vec<DataVolume> {
+    let mut volumes = of(config);
+    for leaving in current.map(of).unwrap_or_default() {
+        if !volumes.iter().any(|volume| volume.volume == leaving.volume) {
+            volumes.push(DataVolume { path: None, ..leaving });
+        }
+    }
+    volumes
 }
 
 /// Every volume beside the root disk. Directories and devices of the node are none: they stay.
@@ -47,19 +119,6 @@ pub(crate) fn of(config: &GuestConfig) -> Vec<DataVolume> {
         })
     };
     config.rest.iter().filter_map(volume).collect()
-}
-
-/// Those whose contents a restore of the archive does not bring back: what was not marked for backups
-/// when it was made, what came later, and what is mounted nowhere.
-pub(crate) fn not_held(config: &GuestConfig, archived: &ArchivedConfig) -> Vec<DataVolume> {
-    let mut volumes = of(config);
-    volumes.retain(|volume| !volume.path.as_ref().is_some_and(|path| archived.holds(path)));
-    volumes
-}
-
-/// Their names in a sentence.
-pub(crate) fn listed(volumes: &[DataVolume]) -> String {
-    volumes.iter().map(DataVolume::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn is_numbered(key: &str, word: &str) -> bool {
@@ -96,11 +155,47 @@ mod tests {
             ("mptcp", "local:1"),
         ]);
         let held = ArchivedConfig { held: ["/kept".to_owned()].into(), ..Default::default() };
+        let belongings = Belongings { volumes: of(&config), snapshots: vec!["before".to_owned()] };
         assert_eq!(
-            listed(&not_held(&config, &held)),
+            belongings.not_held(&held).unwrap(),
             "mp0 (local:104/vm-104-disk-1.raw at /data), \
-             mp4 (local:104/vm-104-disk-3.raw at /later), unused0 (local:104/vm-104-disk-4.raw)"
+             mp4 (local:104/vm-104-disk-3.raw at /later), unused0 (local:104/vm-104-disk-4.raw), \
+             snapshot before"
         );
         assert_eq!(of(&config).len(), 4);
+        assert!(
+            Belongings::default().is_empty() && Belongings::default().not_held(&held).is_none()
+        );
+    }
+
+    /// Its mount point is left out of the one answer, and its path was in the backup: it will be mounted
+    /// nowhere, and somebody wants to keep it.
+    #[test]
+    fn a_volume_whose_mount_point_is_being_taken_away_is_not_held() {
+        let later = config(&[("mp1", "local:104/vm-104-disk-2.raw,mp=/kept")]);
+        let now = config(&[
+            ("mp0", "local:104/vm-104-disk-1.raw,mp=/held,backup=1"),
+            ("mp1", "local:104/vm-104-disk-2.raw,mp=/kept"),
+        ]);
+        let held = ArchivedConfig {
+            held: ["/held".to_owned(), "/kept".to_owned()].into(),
+            ..Default::default()
+        };
+        let volumes = with_current(&later, Some(&now));
+        let belongings = Belongings { volumes, snapshots: Vec::new() };
+        assert_eq!(belongings.not_held(&held).unwrap(), "mp0 (local:104/vm-104-disk-1.raw)");
+    }
+
+    #[test]
+    fn a_snapshot_that_a_copy_or_a_backup_left_is_nobodys() {
+        for (name, passes) in [
+            ("px0198f2a17c4b7d3e8a90b1c2d3e4f506", true),
+            ("vzdump", true),
+            ("px0198f2a17c4b7d3e8a90b1c2d3e4f50", false),
+            ("px0198f2a17c4b7d3e8a90b1c2d3e4fxyz", false),
+            ("before", false),
+        ] {
+            assert_eq!(is_passing(name), passes, "{name}");
+        }
     }
 }

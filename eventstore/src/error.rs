@@ -40,6 +40,20 @@ pub enum Error {
         wal.display()
     )]
     UnmergedLog { wal: PathBuf },
+    /// What was read as a file that nobody changes was changed: what was read of it says nothing.
+    #[error(
+        "{} was changed while it was read: a server has started meanwhile; run it again",
+        path.display()
+    )]
+    ChangedMeanwhile { path: PathBuf },
+    /// Heads that this server has published are gone, most likely with all others: nothing is written in
+    /// their place until they are back, or somebody has signed that they are lost.
+    #[error(
+        "the heads directory is not what it was, {} is gone: is it mounted? What is sealed meanwhile is \
+         published when it is back; if it is lost, see \"When heads are lost\" in OPERATING.md",
+        path.display()
+    )]
+    HeadsGone { path: PathBuf },
     /// Stored data is not what this program writes.
     #[error("stored data is malformed: {what}")]
     Malformed { what: String },

@@ -5,6 +5,7 @@
 //! be append-only, a mount of another host, or be copied elsewhere.
 
 mod read;
+mod writer;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -20,11 +21,9 @@ use crate::signed::{Signed, Statement, Vouched};
 use crate::verify::Fault;
 use crate::{hex, signed};
 
+use read::{HEADS, list, read_all};
 pub(crate) use read::{Read, Survey, lines};
-use read::{list, read_all};
-
-/// After this long a server goes on in a new file.
-const FILE_SPAN: i64 = 24 * 3_600 * 1_000_000;
+pub(crate) use writer::HeadWriter;
 
 /// The head of the chain as published: enough to notice that the log was cut or written anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,10 +128,12 @@ impl HeadsDir {
         Ok(lives.collect())
     }
 
-    /// The files with the heads of a life, oldest first.
+    /// The files with the heads of a life, oldest first. Something else in the place of their directory
+    /// is given as a file that [`lines`] finds unreadable.
     pub(crate) fn files(&self, incarnation: Uuid) -> Result<Vec<PathBuf>, Error> {
-        let mut files = list(&self.dir.join(incarnation.to_string()))?;
-        files.retain(|path| path.extension().is_some_and(|ending| ending == "heads"));
+        let folder = self.dir.join(incarnation.to_string());
+        let Ok(mut files) = list(&folder) else { return Ok(vec![folder]) };
+        files.retain(|path| path.extension().is_some_and(|ending| ending == HEADS));
         Ok(files)
     }
 
@@ -199,72 +200,6 @@ impl HeadsDir {
                 add_file(&self.dir.join("keys"), &name, &vouched)?;
             }
         }
-        Ok(())
-    }
-}
-
-/// Where one server adds its heads.
-#[derive(Debug)]
-pub(crate) struct HeadWriter {
-    dir: HeadsDir,
-    server: String,
-    /// The file in use and when it was begun.
-    file: Option<(PathBuf, i64)>,
-}
-
-impl HeadWriter {
-    pub fn new(dir: HeadsDir, server: String) -> Self {
-        Self { dir, server, file: None }
-    }
-
-    pub fn server(&self) -> &str {
-        &self.server
-    }
-
-    pub fn dir(&self) -> &HeadsDir {
-        &self.dir
-    }
-
-    /// Adds a line for each head, on the disk when it returns.
-    ///
-    /// A line that is cut short by a crash or a full disk is the last one of its file: the next head
-    /// goes to a new one.
-    pub fn add(&mut self, heads: &[Signed<Head>]) -> Result<(), Error> {
-        let Some(first) = heads.first() else { return Ok(()) };
-        let mut text = Vec::new();
-        for head in heads {
-            serde_json::to_writer(&mut text, head)
-                .map_err(|error| Error::malformed(error.to_string()))?;
-            text.push(b'\n');
-        }
-        let Head { incarnation, sealed_at, .. } = first.statement;
-        let folder = self.dir.path().join(incarnation.to_string());
-        let usable = self.file.take().filter(|(path, begun)| {
-            sealed_at - begun < FILE_SPAN && path.starts_with(&folder) && path.exists()
-        });
-        let (path, begun, is_new) = match usable {
-            Some((path, begun)) => (path, begun, false),
-            None => {
-                std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-                let mut path = folder.join(format!("{sealed_at:020}-{}.heads", self.server));
-                if path.exists() {
-                    // It was begun for this very head, and not finished.
-                    let another = Uuid::new_v4().simple();
-                    path = folder.join(format!("{sealed_at:020}-{another}-{}.heads", self.server));
-                }
-                (path, sealed_at, true)
-            }
-        };
-        let mut open = File::options();
-        let open = if is_new { open.create_new(true) } else { &mut open };
-        let mut file = open.append(true).open(&path).map_err(Error::io(&path))?;
-        file.write_all(&text).and_then(|()| file.sync_data()).map_err(Error::io(&path))?;
-        if is_new {
-            for dir in [folder.as_path(), self.dir.path()] {
-                sync(dir)?;
-            }
-        }
-        self.file = Some((path, begun));
         Ok(())
     }
 }

@@ -3,19 +3,19 @@
 mod publish;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use crate::append::Position;
 use crate::error::Error;
 use crate::heads::{HeadWriter, HeadsDir};
 use crate::seal::{BLOCK, Seal};
 use crate::store::Store;
-use crate::task::blocking;
 
 pub(crate) use publish::Published;
 use publish::Publisher;
@@ -31,6 +31,8 @@ pub struct Sealing {
     pub key: SigningKey,
     /// Keys that signed before, for which `key` speaks.
     pub earlier: Vec<VerifyingKey>,
+    /// Those of them that were destroyed: no head of theirs says how far the chain has to go.
+    pub destroyed: Vec<VerifyingKey>,
     /// Asked before each round, and for each block once its events are read: no block has an event
     /// that says that its key was destroyed, or stands behind one.
     pub renewed: Option<Renewed>,
@@ -52,21 +54,44 @@ impl Sealing {
 pub struct SealState {
     /// The last position that this server knows to be sealed.
     pub sealed_to: Position,
-    /// Why the last round failed.
+    /// Why the last round failed, or for how long the present one has been stuck.
     pub trouble: Option<String>,
 }
+
+/// A round that comes no further for this long is stuck: every step of one is short.
+const STUCK: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub(crate) struct Sealer {
     every: Duration,
     /// Held while sealing.
     work: Arc<Mutex<Work>>,
-    state: Arc<SyncMutex<SealState>>,
+    going: Arc<SyncMutex<Going>>,
+}
+
+#[derive(Default)]
+struct Going {
+    state: SealState,
+    /// When the present round made its last step.
+    step: Option<Instant>,
+}
+
+impl Going {
+    fn state(&self, now: Instant) -> SealState {
+        let mut state = self.state.clone();
+        let stuck = self.step.map(|step| now.saturating_duration_since(step));
+        if let Some(stuck) = stuck.filter(|stuck| *stuck > STUCK) {
+            let stuck = stuck.as_secs();
+            state.trouble.get_or_insert_with(|| format!("sealing has been stuck for {stuck} s"));
+        }
+        state
+    }
 }
 
 struct Work {
     key: SigningKey,
     earlier: Vec<VerifyingKey>,
+    destroyed: Vec<VerifyingKey>,
     renewed: Option<Renewed>,
     /// Where heads are to be published, before the first round.
     heads: Option<HeadWriter>,
@@ -78,15 +103,32 @@ struct Work {
 
 impl Sealer {
     pub fn new(sealing: Sealing) -> Self {
-        let Sealing { key, earlier, renewed, heads, server, every } = sealing;
+        let Sealing { key, earlier, destroyed, renewed, heads, server, every } = sealing;
         let heads = heads.map(|dir| HeadWriter::new(HeadsDir::new(dir), server));
-        let work =
-            Work { key, earlier, renewed, heads, publisher: None, vouched: false, ended: false };
-        Self { every, work: Arc::new(Mutex::new(work)), state: Arc::default() }
+        let work = Work {
+            key,
+            earlier,
+            destroyed,
+            renewed,
+            heads,
+            publisher: None,
+            vouched: false,
+            ended: false,
+        };
+        Self { every, work: Arc::new(Mutex::new(work)), going: Arc::default() }
     }
 
     pub fn state(&self) -> SealState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.going().state(Instant::now())
+    }
+
+    fn going(&self) -> MutexGuard<'_, Going> {
+        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the present round comes on.
+    fn step(&self) {
+        self.going().step = Some(Instant::now());
     }
 
     /// Seals until the store is gone. `store` answers `None` then.
@@ -117,35 +159,43 @@ impl Sealer {
     }
 
     async fn round(&self, store: &Store, work: &mut Work) -> Result<Position, Error> {
-        let result = self.seal(store, work).await;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &result {
-            Ok(position) => *state = SealState { sealed_to: *position, trouble: None },
-            Err(error) => {
-                let why = match std::error::Error::source(error) {
-                    Some(cause) => format!("{error}: {cause}"),
-                    None => error.to_string(),
-                };
-                if state.trouble.is_none() {
-                    tracing::error!(error = why, "the log cannot be sealed");
-                }
-                state.trouble = Some(why);
+        self.step();
+        let (sealed_to, result) = match self.seal(store, work).await {
+            Ok(sealed) => {
+                let position = sealed.last.as_ref().map_or(0, |seal| seal.last);
+                (Some(position), self.publish(store, work, sealed).await.map(|()| position))
+            }
+            Err(error) => (None, Err(error)),
+        };
+        let mut going = self.going();
+        going.step = None;
+        let state = &mut going.state;
+        state.sealed_to = sealed_to.unwrap_or(state.sealed_to);
+        let trouble = result.as_ref().err().map(|error| match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        });
+        if let (Some(why), None) = (&trouble, &state.trouble) {
+            match sealed_to {
+                Some(_) => tracing::error!(error = why, "the log's heads cannot be published"),
+                None => tracing::error!(error = why, "the log cannot be sealed"),
             }
         }
+        state.trouble = trouble;
         result
     }
 
-    /// Seals everything that is stored; returns the last sealed position.
+    /// Seals everything that is stored.
     ///
     /// Refuses when the chain in the database is not the one that was published: extending it would
     /// cover up that somebody cut or rewrote it.
-    async fn seal(&self, store: &Store, work: &mut Work) -> Result<Position, Error> {
+    async fn seal(&self, store: &Store, work: &mut Work) -> Result<Sealed, Error> {
         let incarnation = store.incarnation();
         work.renew().await?;
         if let Some(writer) = work.heads.take() {
             let keys = work.earlier.iter().copied().chain([work.key.verifying_key()]).collect();
             let (dir, server) = (writer.dir().clone(), writer.server().to_owned());
-            match Publisher::begin(store, writer, keys).await {
+            match Publisher::begin(store, writer, keys, work.destroyed.clone()).await {
                 Ok(publisher) => work.publisher = Some(publisher),
                 Err(error) => {
                     work.heads = Some(HeadWriter::new(dir, server));
@@ -153,7 +203,10 @@ impl Sealer {
                 }
             }
         }
-        work.vouch().await?;
+        // Whoever may write there must not stop the sealing: where it fails, publishing fails and says so.
+        if let Err(error) = work.vouch(incarnation).await {
+            tracing::debug!(%error, "no key can be vouched for");
+        }
         let mut previous = store.last_seal().await?;
         if let Some(head) = work.publisher.as_ref().and_then(Publisher::newest) {
             let known = store.links(head.block.saturating_sub(1), 1).await?;
@@ -172,6 +225,7 @@ impl Sealer {
                 break;
             }
             work.renew().await?;
+            self.step();
             let next = Seal::over(&events, previous.as_ref(), incarnation, &work.key, now_micros());
             let next = next.ok_or(Error::Unsealable { after })?;
             previous = match store.insert_seal(next.clone()).await? {
@@ -186,25 +240,37 @@ impl Sealer {
                 }
             };
         }
-        work.vouch().await?;
-        let Some(seal) = previous else { return Ok(0) };
-        let last_time = work.ended;
-        if let Some(publisher) = &mut work.publisher {
-            publisher.publish(store, &work.key, before, &seal).await?;
-            publisher.note(store, last_time).await?;
-        }
-        Ok(seal.last)
+        Ok(Sealed { before, last: previous })
     }
+
+    /// Publishes what is sealed.
+    async fn publish(&self, store: &Store, work: &mut Work, sealed: Sealed) -> Result<(), Error> {
+        work.vouch(store.incarnation()).await?;
+        let last_time = work.ended;
+        if let (Some(publisher), Some(seal)) = (&mut work.publisher, &sealed.last) {
+            let step = || self.step();
+            let published = publisher.publish(store, &work.key, sealed.before, seal, step).await;
+            // Also of one that comes no further: what was published before is not published again.
+            publisher.note(store, last_time).await.and(published)?;
+        }
+        Ok(())
+    }
+}
+
+/// How far a round has sealed.
+struct Sealed {
+    /// The last block before it.
+    before: u64,
+    last: Option<Seal>,
 }
 
 impl Work {
     /// Says where heads are published that the key speaks for those before it.
-    async fn vouch(&mut self) -> Result<(), Error> {
-        let Some(publisher) = self.publisher.as_ref().filter(|_| !self.vouched) else {
+    async fn vouch(&mut self, incarnation: Uuid) -> Result<(), Error> {
+        let Some(publisher) = self.publisher.as_mut().filter(|_| !self.vouched) else {
             return Ok(());
         };
-        let (dir, key, earlier) = (publisher.dir().clone(), self.key.clone(), self.earlier.clone());
-        blocking(move || dir.vouch(&key, &earlier)).await?;
+        publisher.vouch(incarnation, self.key.clone(), self.earlier.clone()).await?;
         self.vouched = true;
         Ok(())
     }
@@ -223,4 +289,21 @@ impl Work {
 pub(crate) fn now_micros() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_comes_no_further_is_trouble() {
+        let now = Instant::now();
+        let state = SealState { sealed_to: 7, trouble: None };
+        let mut going = Going { state: state.clone(), step: Some(now) };
+        assert_eq!(going.state(now + STUCK), state, "it may still be at work");
+        let stuck = going.state(now + STUCK + Duration::from_secs(2));
+        assert_eq!(stuck.trouble.as_deref(), Some("sealing has been stuck for 12 s"));
+        going.step = None;
+        assert_eq!(going.state(now + 9 * STUCK), state, "there was nothing to do");
+    }
 }

@@ -102,6 +102,14 @@ impl Trusted {
         self
     }
 
+    /// Those that can still sign.
+    #[must_use]
+    pub(crate) fn without(mut self, keys: &[VerifyingKey]) -> Self {
+        let gone: Vec<String> = keys.iter().map(key_id).collect();
+        self.keys.retain(|id, _| !gone.contains(id));
+        self
+    }
+
     /// When a key was destroyed: `None` when it was not, `Some(None)` when this log does not say.
     pub(crate) fn destroyed(&self, id: &str) -> Option<Option<Position>> {
         self.destroyed.get(id).copied()

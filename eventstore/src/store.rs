@@ -175,7 +175,7 @@ impl Store {
         id: &str,
     ) -> Result<Vec<SerializedEvent>, Error> {
         match &self.inner.backend {
-            Backend::Sqlite(sqlite) => Ok(sqlite.repository.get_events::<A>(id).await?),
+            Backend::Sqlite(sqlite) => sqlite.load::<A>(id).await,
             Backend::Postgres(pg) => Ok(pg.repository.get_events::<A>(id).await?),
         }
     }

@@ -159,7 +159,8 @@ pub static HOST_CONNECTIONS: Table = Table {
     ],
 };
 
-/// Which applications are on which host: a host that is in use cannot be deleted.
+/// Which applications are on which host: a host that is in use cannot be deleted. An operation on what an
+/// application left there that holds nothing any more stands here by its own id, until it has ended.
 pub static HOST_USAGE: Table = Table {
     name: "host_usage",
     key: &["application"],

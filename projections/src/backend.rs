@@ -15,7 +15,7 @@ use crate::error::Error;
 
 pub(crate) use damage::{discard, is_damage};
 pub use damage::{discard_damaged, sqlite_file};
-pub(crate) use marks::{Mark, Slot};
+pub(crate) use marks::{Mark, Slot, WHOLE_AT, position};
 pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::Sqlite;
 

@@ -16,6 +16,12 @@ pub enum Error {
     /// The log gave fewer events than it has: its reader was cut off.
     #[error("the log ended at {reached} before its head {head}")]
     Short { reached: Position, head: Position },
+    /// The log lost its end, or is another one than the rows were made of.
+    #[error(
+        "the rows of projection {name} go up to {position}, the log to {head}: \
+         `proximity projections rebuild {name}` builds them from this log"
+    )]
+    Ahead { name: String, position: Position, head: Position },
     /// The log is dense, so a gap means that events were lost on the way.
     #[error("the log gave position {found} after {after}")]
     Gap { after: Position, found: Position },

@@ -7,6 +7,8 @@ use proximity_eventstore::Position;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::backend::{Mark, Slot};
+
 /// What a projection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -34,8 +36,11 @@ pub struct Status {
     pub lag: Position,
     /// What it does.
     pub state: State,
-    /// Why it stopped, or what is being built and how far it is.
+    /// Why it stopped, what is being built and how far it is, or why its rows are not those of this log.
     pub problem: Option<String>,
+    /// Its rows are neither beyond the end of the log nor still being filled after they were begun anew.
+    #[serde(skip)]
+    pub is_whole: bool,
     /// What was live before the last switch, and can be switched back to.
     pub previous: Option<Previous>,
 }
@@ -47,6 +52,92 @@ pub struct Previous {
     pub version: i32,
     /// The last event that its rows hold.
     pub position: Position,
+}
+
+/// After this long without a sign, in µs, a build is said to be silent: its last transaction can be long.
+const SILENT: i64 = 30_000_000;
+
+/// All that is known of how the projections stand, by the database and by this process.
+pub(crate) struct Stand {
+    pub marks: Vec<Mark>,
+    /// Up to where rows that were begun anew have to go.
+    pub whole_at: Position,
+    /// µs since 1970 by the database's clock, when a build is marked.
+    pub now: i64,
+    pub head: Position,
+    pub incarnation: String,
+    pub progress: Progress,
+}
+
+impl Stand {
+    /// How the projection of this name and version stands; `None` when it has no rows.
+    pub fn of(&self, name: &str, version: i32) -> Option<Status> {
+        let find = |slot| self.marks.iter().find(|mark| mark.slot == slot && mark.name == name);
+        let live = find(Slot::Live)?;
+        let mut is_whole = true;
+        let (state, problem) = if live.version > version {
+            (State::Superseded, None)
+        } else if let Some(next) = find(Slot::Next) {
+            (State::Building, Some(self.building(next)))
+        } else if live.version < version || live.incarnation != self.incarnation {
+            (State::Building, None)
+        } else if let Some(problem) = self.not_whole(live) {
+            is_whole = false;
+            (State::Running, Some(problem))
+        } else if let Some(problem) = &live.problem {
+            (State::Stopped, Some(problem.clone()))
+        } else {
+            let known = self.progress.projections.get(name);
+            (State::Running, known.and_then(|_| self.progress.trouble.clone()))
+        };
+        Some(Status {
+            name: live.name.clone(),
+            version: live.version,
+            position: live.position,
+            lag: self.head.saturating_sub(live.position),
+            state,
+            problem,
+            is_whole,
+            previous: find(Slot::Previous)
+                .map(|mark| Previous { version: mark.version, position: mark.position }),
+        })
+    }
+
+    /// How far a build is, and who can go on with one that nobody seems to carry on.
+    fn building(&self, next: &Mark) -> String {
+        let Mark { name, version, position, .. } = next;
+        let text = format!(
+            "version {version} is being built, {position} of {} events are kept",
+            self.head
+        );
+        let silent = self.now - next.updated_at;
+        if silent < SILENT {
+            return text;
+        }
+        let seconds = silent / 1_000_000;
+        format!(
+            "{text}; no sign of life for {seconds} s: if nobody carries it on, `proximity projections \
+             rebuild {name}` does"
+        )
+    }
+
+    /// What is wrong with rows that follow the log.
+    fn not_whole(&self, live: &Mark) -> Option<String> {
+        let Mark { name, position, problem, .. } = live;
+        let (head, whole_at) = (self.head, self.whole_at);
+        if *position > head {
+            return Some(format!(
+                "its rows are ahead of the log: they go up to {position}, the log to {head}; a server \
+                 that starts builds them anew, and so does `proximity projections rebuild {name}`"
+            ));
+        }
+        // One that has stopped gets no further, and says why.
+        (problem.is_none() && *position < whole_at).then(|| {
+            format!(
+                "it is being filled, {position} of {whole_at} events: a server that runs does so"
+            )
+        })
+    }
 }
 
 /// What the runner of this process knows of one projection.

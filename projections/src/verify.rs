@@ -116,7 +116,7 @@ impl Folding<'_> {
     async fn to(&mut self, position: Position) -> Result<(), Error> {
         let head = self.inner.feed.head().await?;
         if position > head {
-            return Err(Error::Short { reached: head, head: position });
+            return Err(Error::Ahead { name: self.name.to_owned(), position, head });
         }
         while self.reached < position {
             let page = Arc::new(self.pages.next(self.reached, position).await?);

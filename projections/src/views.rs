@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use crate::applications::Applications;
 use crate::back::{drop_previous, switch_back};
-use crate::backend::{Backend, Location, Mark, Postgres, Rows, Slot, Sqlite, discard, is_damage};
+use crate::backend::{
+    Backend, Location, Mark, Postgres, Rows, Slot, Sqlite, WHOLE_AT, discard, is_damage, position,
+};
 use crate::backup_schedules::BackupSchedules;
 use crate::backups::Backups;
 use crate::build::{Cause, OnProgress, Rebuild, Rebuilt, build};
@@ -24,7 +26,7 @@ use crate::leases::Leases;
 use crate::operations::Operations;
 use crate::projection::{AnyProjection, boxed};
 use crate::runner::Runner;
-use crate::status::{Previous, Progress, State, Status};
+use crate::status::{Progress, Stand, State, Status};
 use crate::verify::{Verdict, verify};
 
 /// A page of a list, and how many there are in all.
@@ -203,45 +205,25 @@ impl Views {
 
     /// How each projection stands, as the database says; with what this process knows beside it.
     pub async fn status(&self) -> Result<Vec<Status>, Error> {
-        let head = self.inner.feed.head().await?;
         let (sql, kinds) = Mark::select();
         let marks = Mark::read(self.select(&sql, Vec::new(), kinds).await?);
-        let progress = self.inner.progress.borrow().clone();
         let incarnation = self.inner.feed.incarnation();
-        let status = |projection: &dyn AnyProjection| {
-            let find = |slot| {
-                marks.iter().find(|mark| mark.slot == slot && mark.name == projection.name())
-            };
-            let live = find(Slot::Live)?;
-            let known = progress.projections.get(&live.name);
-            let (state, problem) = if live.version > projection.version() {
-                (State::Superseded, None)
-            } else if let Some(next) = find(Slot::Next) {
-                let version = next.version;
-                let text = format!(
-                    "version {version} is being built, {} of {head} events are kept",
-                    next.position
-                );
-                (State::Building, Some(text))
-            } else if live.version < projection.version() || live.incarnation != incarnation {
-                (State::Building, None)
-            } else if let Some(problem) = &live.problem {
-                (State::Stopped, Some(problem.clone()))
-            } else {
-                (State::Running, known.and_then(|_| progress.trouble.clone()))
-            };
-            Some(Status {
-                name: live.name.clone(),
-                version: live.version,
-                position: live.position,
-                lag: head.saturating_sub(live.position),
-                state,
-                problem,
-                previous: find(Slot::Previous)
-                    .map(|mark| Previous { version: mark.version, position: mark.position }),
-            })
-        };
-        Ok(self.inner.projections.iter().filter_map(|one| status(one.as_ref())).collect())
+        let (sql, cells) = (WHOLE_AT, vec![incarnation.as_str().into()]);
+        // What was made by an earlier program has no such table, and nobody who only looks makes it.
+        let found = self.select(sql, cells, &[Kind::Integer]).await.unwrap_or_default();
+        let whole_at = position(&found);
+        let mut now = 0;
+        if marks.iter().any(|mark| mark.slot == Slot::Next) {
+            let mut session = self.inner.backend.snapshot().await?;
+            now = session.now().await?;
+            session.rollback().await?;
+        }
+        // Asked last: what was written meanwhile lies beyond the rows, and none of them beyond the log.
+        let head = self.inner.feed.head().await?;
+        let progress = self.inner.progress.borrow().clone();
+        let stand = Stand { marks, whole_at, now, head, incarnation, progress };
+        let projections = self.inner.projections.iter();
+        Ok(projections.filter_map(|one| stand.of(one.name(), one.version())).collect())
     }
 
     /// Builds projections anew beside the live ones and switches when they have caught up; an

@@ -32,8 +32,8 @@ pub(crate) fn read(data: &Value) -> Result<ArchivedConfig, HypervisorError> {
             command = Some(value.to_owned());
         } else if let Some(value) = line.strip_prefix("entrypoint:") {
             config.process.entrypoint = Some(value.trim().to_owned());
-        } else if let Some(path) = held(line) {
-            config.held.insert(path);
+        } else {
+            disk(line, &mut config);
         }
     }
     config.process.entrypoint = config.process.entrypoint.or(command);
@@ -41,19 +41,30 @@ pub(crate) fn read(data: &Value) -> Result<ArchivedConfig, HypervisorError> {
     Ok(config)
 }
 
-/// The path of a mount point whose contents were stored: a volume that was marked for it. Directories
-/// and devices of the node never are, whatever their mark says.
-fn held(line: &str) -> Option<String> {
-    let (key, value) = line.split_once(':')?;
-    key.strip_prefix("mp")?.parse::<u16>().ok()?;
-    let members = || value.trim().split(',');
-    let on = ["backup=1", "backup=on", "backup=yes", "backup=true"];
-    let of_the_node = |part: &str| part.trim_start_matches("volume=").starts_with('/');
-    if members().any(of_the_node) || !members().any(|part| on.contains(&part)) {
-        return None;
+/// The root disk or a mount point: what a restore makes of it, and whether its contents were stored. That
+/// is so of volumes that were marked for it; directories and devices of the node never are, whatever
+/// their mark says.
+fn disk(line: &str, config: &mut ArchivedConfig) {
+    let Some((key, value)) = line.split_once(':') else { return };
+    let is_mount_point = key.strip_prefix("mp").is_some_and(|n| n.parse::<u16>().is_ok());
+    if !is_mount_point && key != "rootfs" {
+        return;
     }
-    let path = members().find_map(|part| part.strip_prefix("mp="))?;
-    Some(path.trim_end_matches('/').to_owned())
+    let members = || value.trim().split(',');
+    let member = |name: &str| {
+        members().find_map(|part| part.split_once('=').filter(|(key, _)| *key == name)).map(|m| m.1)
+    };
+    // The volume stands first, without a name or with its own.
+    let unnamed = members().find(|part| !part.contains('='));
+    if let Some(path) = unnamed.or(member("volume")).filter(|volume| volume.starts_with('/')) {
+        config.of_the_node.insert(key.to_owned(), path.to_owned());
+        return;
+    }
+    config.sizes.insert(key.to_owned(), member("size").unwrap_or_default().to_owned());
+    let is_marked = member("backup").is_some_and(|on| ["1", "on", "yes", "true"].contains(&on));
+    if let Some(path) = member("mp").filter(|_| is_mount_point && is_marked) {
+        config.held.insert(path.trim_end_matches('/').to_owned());
+    }
 }
 
 /// The value of a raw line of this name.
@@ -124,6 +135,20 @@ mod tests {
         let read = read(&json!(text)).unwrap();
         assert_eq!(read.held, ["/kept".to_owned()].into());
         assert!(read.holds("/kept") && read.holds("/kept/") && !read.holds("/data"));
+    }
+
+    #[test]
+    fn the_disks_that_a_restore_makes_and_what_it_mounts_of_the_node_are_read() {
+        let text = "#rootfs: local:1,size=9T\nrootfs: local:101/vm-101-disk-0.raw,size=8G\n\
+                    mp0: volume=local:101/vm-101-disk-1.raw,mp=/data,size=1G\nmp1: local:2,mp=/x\n\
+                    mp2: /srv/share,mp=/srv,size=1T\nmp3: volume=/dev/sdb1,mp=/device\n\
+                    unused0: local:101/vm-101-disk-4.raw\n[old]\nmp4: /old,mp=/old\n";
+        let read = read(&json!(text)).unwrap();
+        let pairs = |of: &[(&str, &str)]| {
+            of.iter().map(|(k, v)| pair(k, v)).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        assert_eq!(read.sizes, pairs(&[("rootfs", "8G"), ("mp0", "1G"), ("mp1", "")]));
+        assert_eq!(read.of_the_node, pairs(&[("mp2", "/srv/share"), ("mp3", "/dev/sdb1")]));
     }
 
     #[test]

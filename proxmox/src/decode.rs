@@ -84,6 +84,7 @@ pub(crate) fn storages(data: &Value) -> Result<Vec<Storage>> {
                 .collect(),
             // `enabled` is absent when the list was asked for enabled ones only.
             active: row.flag("active")? && row.opt_flag("enabled")?.unwrap_or(true),
+            shared: row.opt_flag("shared")?.unwrap_or(false),
             available: row.opt_u64("avail")?,
             total: row.opt_u64("total")?,
             used: row.opt_u64("used")?,
@@ -222,7 +223,7 @@ pub(crate) fn tasks(data: &Value) -> Result<Vec<TaskSummary>> {
             None if row.value("endtime").is_none() => TaskState::Running,
             exit => ended(exit),
         };
-        Ok(TaskSummary { upid, node, kind, user, own: false, started, state })
+        Ok(TaskSummary { upid, node, kind, user, own: false, in_turn: false, started, state })
     };
     rows(call::TASKS, data)?.into_iter().map(task).collect()
 }

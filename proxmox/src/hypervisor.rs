@@ -150,6 +150,15 @@ impl Hypervisor for PveClient {
         data.map(|data| decode::config(&data)).transpose()
     }
 
+    async fn current_config(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+    ) -> Result<Option<GuestConfig>, HypervisorError> {
+        let data = if_there(self.read(&request::current_config(node, vmid)).await)?;
+        data.map(|data| decode::config(&data)).transpose()
+    }
+
     async fn status(
         &self,
         node: &NodeName,

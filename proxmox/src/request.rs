@@ -184,6 +184,11 @@ pub(crate) fn config(node: &NodeName, vmid: Vmid) -> Request {
     guest(call::CONFIG, node, vmid)
 }
 
+/// Without what waits for the next start, which is left out or shown as made otherwise.
+pub(crate) fn current_config(node: &NodeName, vmid: Vmid) -> Request {
+    config(node, vmid).with_flag("current", true)
+}
+
 pub(crate) fn status(node: &NodeName, vmid: Vmid) -> Request {
     guest(call::STATUS, node, vmid)
 }

@@ -1,14 +1,17 @@
 //! The tasks about one number on all nodes of a cluster, but for those that the cluster has lost.
 
 use proximity_commands::ports::*;
-use proximity_domain::Vmid;
+use proximity_domain::{NodeName, Vmid};
 
 use crate::client::PveClient;
 use crate::hypervisor::forgotten;
+use crate::request::{Request, call};
 use crate::{decode, request, upid};
 
 /// How many ended tasks of a number are looked at on each node; the newest come first.
 const TASKS: u64 = 500;
+/// The kind of a backup's task.
+const JOB: &str = "vzdump";
 
 impl PveClient {
     /// Lists are of each node's own tasks, so every node is asked. ADR 0024 says which one may be
@@ -57,13 +60,55 @@ impl PveClient {
         let id = vmid.to_string();
         found.retain(|task| upid::parse(&task.upid).is_some_and(|parts| parts.id == id));
         for task in found.iter_mut().filter(|task| task.state == TaskState::Running) {
-            let request = request::task(&node.name, &task.upid);
-            task.state = match self.send_upto(&request, attempts).await {
-                Ok(answer) => decode::task(&answer.data)?,
-                Err(error) if forgotten(&error) => TaskState::Unknown,
-                Err(error) => return Err(error),
-            };
+            task.state = self.state_now(&node.name, &task.upid, attempts).await?;
         }
+        found.extend(self.jobs_at(node, vmid, attempts).await?);
         Ok(found)
+    }
+
+    /// The backup jobs over several guests of a node that have come to this one. Such a job names no
+    /// guest, and locks them in turn; which of several holds the lock is not told, and one does.
+    async fn jobs_at(
+        &self,
+        node: &Node,
+        vmid: Vmid,
+        attempts: u32,
+    ) -> Result<Vec<TaskSummary>, HypervisorError> {
+        let request = Request::new(call::TASKS, &[node.name.as_str()])
+            .with("typefilter", JOB)
+            .with("source", "active")
+            .with("limit", TASKS);
+        let answer = self.send_upto(&request, attempts).await?;
+        let mut jobs = decode::tasks(&answer.data)?;
+        jobs.retain(|task| {
+            upid::parse(&task.upid).is_some_and(|parts| parts.kind == JOB && parts.id.is_empty())
+        });
+        let mut running = Vec::new();
+        for mut job in jobs {
+            job.state = self.state_now(&node.name, &job.upid, attempts).await?;
+            if job.state == TaskState::Running {
+                running.push(TaskSummary { in_turn: true, ..job });
+            }
+        }
+        if running.is_empty() {
+            return Ok(running);
+        }
+        let config = self.config(&node.name, vmid).await?;
+        let is_locked = config.is_some_and(|config| config.lock.as_deref() == Some("backup"));
+        Ok(if is_locked { running } else { Vec::new() })
+    }
+
+    /// What a task says itself.
+    async fn state_now(
+        &self,
+        node: &NodeName,
+        task: &Upid,
+        attempts: u32,
+    ) -> Result<TaskState, HypervisorError> {
+        match self.send_upto(&request::task(node, task), attempts).await {
+            Ok(answer) => decode::task(&answer.data),
+            Err(error) if forgotten(&error) => Ok(TaskState::Unknown),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -420,11 +420,24 @@ pub fn open_catalog(config: &Config) -> anyhow::Result<Arc<Library>> {
 
 /// The master keys; a first one is only made for a database that holds nothing sealed yet.
 pub async fn open_keys(config: &Config, store: &Store) -> anyhow::Result<Keyring> {
-    let sealed = !store.rows(&tables::KEY_SENTINEL, Vec::new(), 1).await?.is_empty();
+    let sealed = is_sealed(store).await?;
     let file = key_file(config);
     let opening = file.clone();
     let opened = tokio::task::spawn_blocking(move || opening.open(sealed)).await??;
     Ok(Keyring::new(file, opened, config.database_url.is_some()))
+}
+
+/// The same for whoever only looks, and makes none: `None` when there is no key yet.
+pub async fn existing_keys(config: &Config, store: &Store) -> anyhow::Result<Option<Keyring>> {
+    let sealed = is_sealed(store).await?;
+    let file = key_file(config);
+    let opening = file.clone();
+    let opened = tokio::task::spawn_blocking(move || opening.open_existing(sealed)).await??;
+    Ok(opened.map(|keys| Keyring::new(file, keys, config.database_url.is_some())))
+}
+
+async fn is_sealed(store: &Store) -> anyhow::Result<bool> {
+    Ok(!store.rows(&tables::KEY_SENTINEL, Vec::new(), 1).await?.is_empty())
 }
 
 /// Where the settings and the environment say that the master keys are.

@@ -2,6 +2,7 @@
 //! finds nothing looks like a log in which nothing was done.
 
 use proximity_domain::known;
+use proximity_eventstore::Position;
 
 /// An actor as events name it: `user/7`, `schedule/3`, `system/<part>` or `anonymous`.
 pub fn actor(text: &str) -> Result<String, String> {
@@ -42,6 +43,29 @@ pub fn event_type(text: &str) -> Result<String, String> {
     }
 }
 
+/// A request's id.
+pub fn request(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("a request has an id".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Whether events can lie within the positions: `after` may be `until`, where a page can have ended.
+pub fn positions(after: Position, until: Option<Position>) -> Result<(), String> {
+    match until {
+        Some(until) if until < after => {
+            Err(format!("no event is after position {after} and up to {until}"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether events can lie within the moments, the first of which is in it and the second is not.
+pub fn moments(from: Option<i64>, to: Option<i64>) -> Result<(), String> {
+    match (from, to) {
+        (Some(from), Some(to)) if to <= from => Err("to is not later than from".to_owned()),
+        _ => Ok(()),
+    }
+}
+
 /// Without leading zeros: they are compared as texts.
 fn is_number(text: &str) -> bool {
     text.parse::<i64>().is_ok_and(|number| number > 0 && number.to_string() == text)
@@ -52,7 +76,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bounds_between_which_nothing_can_lie_are_refused() {
+        for (after, until) in [(0, None), (0, Some(1)), (3, Some(3)), (7, None)] {
+            assert_eq!(positions(after, until), Ok(()));
+        }
+        assert!(positions(10, Some(3)).is_err());
+        for (from, to) in [(None, None), (Some(5), None), (None, Some(5)), (Some(5), Some(6))] {
+            assert_eq!(moments(from, to), Ok(()));
+        }
+        assert!(moments(Some(6), Some(5)).is_err() && moments(Some(5), Some(5)).is_err());
+    }
+
+    #[test]
     fn what_no_event_can_have_is_refused() {
+        assert!(request("").is_err() && request("r").is_ok());
         for good in ["user/7", "schedule/12", "system/shell", "system/node-watch", "anonymous"] {
             assert_eq!(actor(good).as_deref(), Ok(good));
         }

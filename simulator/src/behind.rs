@@ -10,7 +10,7 @@ use crate::auth::Auth;
 use crate::error::Error;
 use crate::handle::SimulatorHandle;
 use crate::sim::Sim;
-use crate::world::container::Container;
+use crate::world::container::{Container, Snapshot};
 use crate::world::retention::Retention;
 use crate::world::storage::{Archive, Volume, print_size, split_volid};
 
@@ -97,10 +97,50 @@ impl SimulatorHandle {
         let store = node.stores.values_mut().find(|store| store.takes("rootdir"));
         let store = store.ok_or_else(unknown)?;
         let volid = store.free_disk(vmid);
-        store.volumes.insert(volid.clone(), Volume::disk(vmid, bytes, now));
+        store.volumes.insert(volid.clone(), store.disk(vmid, bytes, now));
         drop(world);
         let value = format!("{volid},{members},size={}", print_size(bytes));
         self.edit_container(vmid, key, Some(&value))
+    }
+
+    /// Takes a mount point away, as `pct set --delete` does: from a container that runs at its next start.
+    ///
+    /// # Errors
+    /// `Unknown` if the container is not there.
+    pub fn unmount(&self, vmid: u32, key: &str) -> Result<(), Error> {
+        let mut world = self.sim.world();
+        let container = world.containers.get_mut(&vmid);
+        let unknown = || Error::Unknown { kind: "container", name: vmid.to_string() };
+        crate::api::config::delete(container.ok_or_else(unknown)?, key);
+        Ok(())
+    }
+
+    /// Gives a container a snapshot, whatever its storage can.
+    ///
+    /// # Errors
+    /// `Unknown` if the container is not there.
+    pub fn plant_snapshot(&self, vmid: u32, name: &str) -> Result<(), Error> {
+        let taken = self.sim.now();
+        let mut world = self.sim.world();
+        let container = world.containers.get_mut(&vmid);
+        let unknown = || Error::Unknown { kind: "container", name: vmid.to_string() };
+        let container = container.ok_or_else(unknown)?;
+        let (config, parent) = (container.config.clone(), container.parent.replace(name.into()));
+        let (name, description) = (name.to_owned(), String::new());
+        container.snapshots.push(Snapshot { name, description, taken, parent, config });
+        Ok(())
+    }
+
+    /// Calls a storage shared on all nodes that have it, and puts what is on it anywhere onto it
+    /// everywhere; what comes later is only where it was made.
+    pub fn share_storage(&self, name: &str) {
+        let mut world = self.sim.world();
+        let stores = || world.nodes.values().filter_map(|node| node.stores.get(name));
+        let all: Vec<_> = stores().flat_map(|store| store.volumes.clone()).collect();
+        for store in world.nodes.values_mut().filter_map(|node| node.stores.get_mut(name)) {
+            store.shared = true;
+            store.volumes.extend(all.clone());
+        }
     }
 
     /// Puts a container into a resource pool, which is made when there is none of that name.
@@ -271,7 +311,7 @@ pub(crate) async fn plant(sim: &Arc<Sim>, foreign: Foreign) -> Result<u32, Error
         let volid = world.nodes.get_mut(&node).and_then(|entry| {
             let store = entry.stores.values_mut().find(|store| store.takes("rootdir"))?;
             let volid = store.free_disk(vmid);
-            store.volumes.insert(volid.clone(), Volume::disk(vmid, size, now));
+            store.volumes.insert(volid.clone(), store.disk(vmid, size, now));
             Some(volid)
         });
         let mut put = |key: &str, value: String| {

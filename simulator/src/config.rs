@@ -149,6 +149,8 @@ pub enum StorageKind {
     Btrfs,
     /// A ZFS pool: snapshots, linked clones.
     ZfsPool,
+    /// LVM without a thin pool: neither, and a disk takes all of its size at once.
+    Lvm,
 }
 
 impl StorageKind {
@@ -159,6 +161,7 @@ impl StorageKind {
             Self::Dir => "dir",
             Self::Btrfs => "btrfs",
             Self::ZfsPool => "zfspool",
+            Self::Lvm => "lvm",
         }
     }
 

@@ -2,12 +2,15 @@
 //! a database file that no read of it shows.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
 use proximity_tests::http::Client;
 use proximity_tests::lab::Lab;
+use proximity_tests::process::Site;
 use serde_json::{Value, json};
 
 const USER: &str = "proximity@pve";
@@ -134,4 +137,71 @@ async fn the_doctor_finds_a_row_that_an_index_lacks() {
     rusqlite::Connection::open(&file).unwrap().execute_batch("reindex").unwrap();
     let (found, well) = wrong(&lab);
     assert!(well, "as the guide for operators says: {found:#?}");
+}
+
+/// All files below a folder, but those that SQLite itself needs to read a log.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let all = entries.flat_map(|path| if path.is_dir() { files(&path) } else { [path].into() });
+    let is_sqlites = |end: &std::ffi::OsStr| end == "db-wal" || end == "db-shm";
+    let is_ours = |path: &PathBuf| !path.extension().is_some_and(is_sqlites);
+    all.filter(is_ours).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_makes_no_key_and_no_folder() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let site = Site::new(kind, &data).await;
+        site.run(&["migrate"]);
+        if kind == Kind::Postgres {
+            std::fs::remove_dir_all(&data).unwrap();
+        }
+        let before = files(folder.path());
+        // The role of the tests may change what is stored, which is a finding.
+        let output = site.command(&["doctor", "-o", "json"]).output().unwrap();
+        let said: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let keys: Vec<&Value> = said.iter().filter(|said| said["check"] == "master key").collect();
+        assert!(keys.len() == 1 && keys[0]["well"] == true, "{said:#?}");
+        assert_eq!(keys[0]["found"], "there is no key yet: a server makes one");
+        assert_eq!(files(folder.path()), before);
+        assert_eq!(data.exists(), kind == Kind::Sqlite);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_rows_that_are_ahead_of_the_log_or_not_whole() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let (server, _) = lab.start().await;
+    server.terminate();
+    let (found, well) = wrong(&lab);
+    assert!(well, "{found:#?}");
+    let change = |sql: &str| {
+        let views = rusqlite::Connection::open(lab.site.data.join("views.db")).unwrap();
+        views.execute_batch(sql).unwrap();
+    };
+    change("update filling set whole_at = whole_at + 1000");
+    let (found, well) = wrong(&lab);
+    assert!(!well && !found.is_empty(), "{found:#?}");
+    assert!(found.iter().all(|one| one.contains("it is being filled")), "{found:#?}");
+
+    change("update checkpoints set position = position + 2000 where name = 'hosts'");
+    change("update filling set whole_at = 0");
+    let (found, well) = wrong(&lab);
+    assert!(!well && found.len() == 1, "{found:#?}");
+    assert!(found[0].contains("hosts is 0 events behind: its rows are ahead of the log"));
+    let verified = lab.site.command(&["projections", "verify", "hosts"]).output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert_eq!(verified.status.code(), Some(6), "{said}");
+    assert!(said.contains("`proximity projections rebuild hosts`"), "{said}");
+    let listed = lab.site.run(&["projections", "list"]);
+    assert!(listed.contains("ahead of the log"), "{listed}");
+
+    let server = lab.site.serve().await;
+    let client = Client::login(&lab.site.url(), &lab.admin, &lab.password).await;
+    lab.settle(&client, Duration::from_secs(20)).await;
+    server.terminate();
+    let (found, well) = wrong(&lab);
+    assert!(well, "a server that starts mends it: {found:#?}");
 }

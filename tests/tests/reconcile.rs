@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proximity_commands::Actor;
+use proximity_commands::operations::Operations;
+use proximity_commands::policy::Admin;
 use proximity_commands::reconcile::Reconciler;
 use proximity_commands::saga::SagaConfig;
 use proximity_domain::host::DiscrepancyKind;
 use proximity_domain::lease::Lease;
-use proximity_domain::plan::Kind as OperationKind;
+use proximity_domain::plan::{Kind as OperationKind, RestoreWay};
 use proximity_simulator::{Fault, FaultRule, Foreign, Times, When};
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
@@ -230,6 +232,86 @@ async fn what_turns_up_under_a_number_that_was_seen_free_is_reported_and_stays()
     let found = reconciler.reconcile(HOST, &Actor::system("test")).await.unwrap();
     assert_eq!((found.discrepancies, stranger), (vec![], 100), "it is gone from the report");
     runner.stop().await;
+}
+
+/// What somebody has decided to keep is no leftover, whatever else becomes of its application.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_container_of_an_operation_that_was_given_up_is_reported_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    rig.register().await;
+    let reconciler = Reconciler::new(
+        rig.store.clone(),
+        rig.env.hypervisors.clone(),
+        rig.env.markers.clone(),
+        rig.env.clock.clone(),
+        SOON,
+    );
+    let operations = Operations {
+        store: rig.store.clone(),
+        clock: rig.env.clock.clone(),
+        quarantine: Duration::from_secs(900),
+    };
+    let admin = Admin::prove(&Actor::system("test")).unwrap();
+    let refused = Fault::Status { status: 403, reason: None, after_effect: false };
+    let always = FaultRule::forever("container.destroy", refused);
+    let orphans = async |numbers: &[u32]| {
+        let found = reconciler.reconcile(HOST, &Actor::system("test")).await.unwrap();
+        assert_eq!(found.removals, []);
+        let seen = found.discrepancies.iter().map(|orphan| {
+            assert_eq!(orphan.kind, DiscrepancyKind::Orphan);
+            orphan.vmid.get()
+        });
+        assert_eq!(seen.collect::<Vec<_>>(), numbers);
+    };
+
+    // A deletion.
+    let (mail, operation) = rig.deploy("mail", 120, 8120).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    rig.simulator.faults().add(always.clone()).unwrap();
+    let deletion = rig.begin(&mail, OperationKind::Delete).await;
+    assert_eq!(rig.ended(deletion, SOON).await, "stuck");
+    operations.abandon(&admin, deletion, "it is kept".to_owned()).await.unwrap();
+    rig.simulator.clear_faults();
+    orphans(&[120]).await;
+
+    // A restore whose old container was kept; later the application is deleted.
+    let (web, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    assert_eq!(rig.ended(rig.back_up(&web).await, SOON).await, "done");
+    rig.simulator.faults().add(always).unwrap();
+    let restore = rig.restore(&web, RestoreWay::Swap, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "stuck");
+    operations.abandon(&admin, restore, "its data are kept".to_owned()).await.unwrap();
+    rig.simulator.clear_faults();
+    orphans(&[104, 120]).await;
+    assert_eq!(rig.ended(rig.begin(&web, OperationKind::Delete).await, SOON).await, "done");
+    orphans(&[104, 120]).await;
+    for kept in [104, 120] {
+        assert!(rig.simulator.ledger().container(kept).is_some());
+    }
+    runner.stop().await;
+}
+
+/// A deployment makes nothing but a root disk: volumes of a leftover were given to it by somebody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leftover_with_volumes_that_its_application_never_had_stays_until_they_are_gone() {
+    let field = Field::new(Kind::Sqlite, &["web"]).await;
+    let (hand, web) = (&field.lab.simulator, field.vmid("web"));
+    let marker = field.description(web);
+    field.delete("web").await;
+    let leftover = Foreign { vmid: Some(web), description: Some(marker), ..Foreign::default() };
+    hand.plant_container(leftover).await.unwrap();
+    hand.add_volume(web, "mp0", "mp=/data", 1 << 30).unwrap();
+    let answer = field.reconcile().await;
+    assert_eq!(answer["removals"], json!([]), "{answer}");
+    assert_eq!(kinds(&answer), [(web.into(), "orphan".to_owned())]);
+    hand.edit_container(web, "mp0", None).unwrap();
+    field.reconcile().await;
+    field.lab.settle(&field.client, SOON).await;
+    assert!(!field.there(web));
+    field.server.terminate();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

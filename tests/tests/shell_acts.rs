@@ -342,3 +342,15 @@ async fn a_copy_that_cannot_be_written_is_read_all_the_same() {
     }
     lock(folder.path(), false);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_heads_would_go_nowhere_does_not_start() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    for dir in ["/proc/heads", "/dev/null/heads"] {
+        let setting = format!("audit.heads_dir={dir}");
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--set", &setting];
+        let (code, said) = tried(&lab, &serve);
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("audit.heads_dir") && said.contains(dir), "{said}");
+    }
+}

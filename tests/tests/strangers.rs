@@ -11,12 +11,13 @@ use proximity_commands::policy::Admin;
 use proximity_commands::reconcile::Reconciler;
 use proximity_commands::saga::SagaConfig;
 use proximity_domain::application::Application;
-use proximity_domain::operation::{Command as Op, Operation};
+use proximity_domain::operation::{Command as Op, Operation, Phase};
 use proximity_domain::plan::Kind;
-use proximity_domain::{ApplicationId, OperationId, UserId};
+use proximity_domain::{ApplicationId, BackupId, OperationId, UserId};
 use proximity_eventstore::Recorded;
 use proximity_simulator::{Fault, FaultRule};
 use proximity_tests::rig::{HOST, Rig, quick};
+use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -128,6 +129,87 @@ async fn an_operation_that_waits_for_anothers_task_can_be_cancelled() {
     assert_eq!(rig.ended(restart, SOON).await, "undone");
     assert_eq!(aborts(&rig), 0);
     assert_eq!(rig.simulator.ledger().container(104).unwrap().status, "running");
+    runner.stop().await;
+}
+
+/// Backs every container of the node up, as an administrator's nightly job does; the job's id.
+async fn back_up_all(rig: &Rig) -> String {
+    // It installs what every other client needs, too.
+    drop(proximity_tests::http::plain());
+    let host = reqwest::Client::builder().danger_accept_invalid_certs(true).build().unwrap();
+    let at = format!("https://{}/api2/json", rig.simulator.address());
+    let password = rig.simulator.root_password();
+    let login = host
+        .post(format!("{at}/access/ticket"))
+        .form(&[("username", "root@pam"), ("password", password)]);
+    let session: Value = login.send().await.unwrap().json().await.unwrap();
+    let said = |name: &str| session["data"][name].as_str().unwrap().to_owned();
+    let job = host
+        .post(format!("{at}/nodes/pve1/vzdump"))
+        .header("Cookie", format!("PVEAuthCookie={}", said("ticket")))
+        .header("CSRFPreventionToken", said("CSRFPreventionToken"))
+        .form(&[("all", "1"), ("storage", "local")]);
+    let started: Value = job.send().await.unwrap().json().await.unwrap();
+    let upid = started["data"].as_str().unwrap().to_owned();
+    assert!(upid.contains(":vzdump::root@pam:"), "it names no guest: {upid}");
+    let locked = || rig.simulator.ledger().container(104).unwrap().config.contains_key("lock");
+    while !locked() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    upid
+}
+
+/// The job hangs while it has the container, whose number its task does not name.
+async fn hanging_job(rig: &Rig) -> String {
+    let hangs = Fault::TaskNeverEnds { after_effect: false };
+    rig.simulator.faults().add(FaultRule::once("backup.create", hangs)).unwrap();
+    back_up_all(rig).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_over_several_guests_is_waited_for_while_it_has_the_container() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), patient()).await;
+    let runner = rig.run(None);
+    let app = running(&rig).await;
+    for kind in [Kind::Backup, Kind::Delete] {
+        hanging_job(&rig).await;
+        let operation = match kind {
+            Kind::Backup => rig.back_up_as(&app, BackupId(1)).await,
+            kind => rig.begin(&app, kind).await,
+        };
+        event(&rig, "operation.step_failed", &["lock", "retryable"]).await;
+        // Time enough for all tries, were it not waited for.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (state, _) = load::<Operation>(&rig.store, &operation.to_string()).await.unwrap();
+        assert!(
+            state.progress().is_some_and(|now| now.phase == Phase::Forward),
+            "{kind:?}: {state:?}"
+        );
+        rig.simulator.clear_faults();
+        assert_eq!(rig.ended(operation, SOON).await, "done", "{kind:?}");
+    }
+    assert_eq!(aborts(&rig), 0);
+    runner.stop().await;
+}
+
+/// Nothing of it was begun, so there is nothing to take back, whatever stands under another's lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_never_began_is_undone_under_anothers_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let app = running(&rig).await;
+    let job = hanging_job(&rig).await;
+    let backup = rig.back_up_as(&app, BackupId(1)).await;
+    assert_eq!(rig.ended(backup, SOON).await, "undone");
+    event(&rig, "operation.step_failed", &["a task of root@pam still runs", &job]).await;
+    assert!(rig.simulator.stop_task(&job).await, "it was still running");
+    // A lock that nobody works under is left over, and not by this one.
+    rig.simulator.edit_container(104, "lock", Some("backup")).unwrap();
+    let backup = rig.back_up_as(&app, BackupId(2)).await;
+    assert_eq!(rig.ended(backup, SOON).await, "undone");
+    assert_eq!(aborts(&rig), 0);
     runner.stop().await;
 }
 

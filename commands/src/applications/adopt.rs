@@ -329,6 +329,10 @@ fn parse(owner: UserId, request: &AdoptRequest) -> Result<Wanted, Error> {
 fn on<'a>(clusters: &'a Arc<Vec<ClusterView>>, wanted: &Wanted) -> Result<&'a ClusterView, Error> {
     let asked: Vec<_> =
         clusters.iter().filter(|view| wanted.host.is_none_or(|host| view.host == host)).collect();
+    if let (Some(host), true) = (wanted.host, asked.is_empty()) {
+        let detail = format!("there is no active host with the id {host}");
+        return Err(Error::invalid("host_id", "host.unknown", detail));
+    }
     let having: Vec<_> = asked
         .iter()
         .filter(|view| view.nodes.iter().any(|node| node.name == wanted.node))

@@ -4,15 +4,18 @@ use proximity_domain::application::{Application, Command as App, Live};
 use proximity_domain::backup::{
     Backup, Command, Compression, Error as Refusal, Kept, Mode, Outcome, Requested, Scheduled,
 };
+use proximity_domain::host::Host;
+use proximity_domain::lease::{Holder, Lease};
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{BackupDeletePlan, BackupPlan, GuestRef, Kind, Plan};
-use proximity_domain::{ApplicationId, BackupId, OperationId, UserId};
+use proximity_domain::{ApplicationId, BackupId, HostId, LeaseKey, OperationId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Applications;
 use crate::dispatch::{Refused, Tried, Unit};
 use crate::error::Error;
+use crate::host_usage;
 use crate::numbers;
 use crate::once::{self, Done, OnceKey};
 use crate::policy::{Owned, give};
@@ -164,7 +167,14 @@ impl Applications {
         unit.apply::<Backup>(&number.to_string(), begin)
             .await
             .map_err(|refused| refused.or_else(Error::from))?;
-        let plan = Plan::BackupDelete(deletion(number, kept, parent.live(), detached));
+        let mut deletion = deletion(number, kept, parent.live(), detached);
+        if parent.live().is_none() && !deletion.nothing {
+            // Nothing else keeps the host of what an application has left.
+            let host = host_of(unit, &deletion.guest).await?;
+            deletion.guest.host = host;
+            host_usage::begin(unit, operation, host);
+        }
+        let plan = Plan::BackupDelete(deletion);
         self.plan(unit, &application, operation, owner, plan).await?;
         Ok(BackupAccepted { backup: number, application, operation })
     }
@@ -221,6 +231,28 @@ impl Applications {
                 Error::conflict("backup.no_storage", detail)
             })
     }
+}
+
+/// The host by which the cluster of a guest is reached: the guest's own or, when that was removed, the
+/// one that was registered for the same cluster since.
+async fn host_of(unit: &mut Unit<'_>, guest: &GuestRef) -> Result<HostId, Error> {
+    let own = unit.load::<Host>(&guest.host.to_string()).await?;
+    if own.registration().is_some() {
+        return Ok(guest.host);
+    }
+    let cluster = unit.load::<Lease>(&LeaseKey::Cluster(guest.cluster.clone()).to_string()).await?;
+    if let Some(Holder::Host(host)) = cluster.holder() {
+        let other = unit.load::<Host>(&host.to_string()).await?;
+        if other.registration().is_some_and(|host| host.is_active && host.suspended.is_none()) {
+            return Ok(*host);
+        }
+    }
+    let detail = format!(
+        "the host that holds the archive was removed, and no active host is registered for its cluster \
+         {}; register it again",
+        guest.cluster
+    );
+    Err(Error::conflict("host.gone", detail))
 }
 
 /// Reserves the application: one operation at a time.

@@ -112,7 +112,7 @@ fn resources(config: &GuestConfig, listed: Option<&Guest>) -> Result<Resources, 
 }
 
 /// `8G`, `512M`, `1.5T`, or plain bytes.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = match text.as_bytes().last()? {
         b'K' => (&text[..text.len() - 1], 1 << 10),
         b'M' => (&text[..text.len() - 1], MEBIBYTE),

@@ -2,7 +2,7 @@
 
 use proximity_domain::host::Host;
 use proximity_domain::lease::Lease;
-use proximity_domain::{HostId, LeaseKey, NodeName, Vmid};
+use proximity_domain::{HostId, LeaseKey, NodeName, OperationId, Vmid};
 use proximity_eventstore::tables;
 
 use super::Applications;
@@ -13,6 +13,8 @@ use crate::rows::{Columns, text, unreadable};
 
 /// Registered hosts that are asked, at most.
 const MAX_HOSTS: usize = 1_000;
+/// What is looked at of one that lists nothing, to tell applications from operations.
+const MANY: usize = 1_000;
 
 /// A container that can be adopted.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +38,14 @@ impl Applications {
     /// Whether this host has containers of ours.
     async fn has_applications(&self, host: HostId) -> Result<bool, Error> {
         let filter = vec![("host_id", text(host))];
-        let used = self.store.rows(&tables::HOST_USAGE, filter, 1).await.map_err(unreadable)?;
-        Ok(!used.is_empty())
+        let rows = self.store.rows(&tables::HOST_USAGE, filter, MANY).await.map_err(unreadable)?;
+        for row in rows.into_iter().map(Columns) {
+            // An operation stands there, too, until it has ended.
+            if row.text("application")?.parse::<OperationId>().is_err() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// All of one host, or of all active ones. A host that does not answer, or whose list is not

@@ -9,10 +9,9 @@ use proximity_domain::host::Host;
 use proximity_domain::lease::Holder;
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{GuestRef, Kind, Plan, RestorePlan, RestoreWay};
-use proximity_domain::{BackupId, OperationId};
+use proximity_domain::{BackupId, NodeName, OperationId};
 use uuid::Uuid;
 
-use super::capture::bytes;
 use super::clone::host_gone;
 use super::deploy::{Losses, Lost, judged, lost, take};
 use super::{Applications, BackupAccepted};
@@ -20,18 +19,17 @@ use crate::dispatch::{Unit, load};
 use crate::error::Error;
 use crate::once::{self, Done, OnceKey};
 use crate::policy::{Owned, give};
-use crate::ports::{ClusterView, GuestConfig, Hypervisor};
+use crate::ports::{ArchivedConfig, ClusterView, GuestConfig, Hypervisor, Storage, Volume};
+use crate::room;
 use crate::saga;
-use crate::volumes;
-
-const GIBIBYTE: u64 = 1 << 30;
+use crate::volumes::{self, Belongings};
 
 /// How a backup is to be restored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RestoreWish {
     /// Overwrite the container that is there instead of putting another one in its place.
     pub in_place: bool,
-    /// Destroy volumes of the container whose contents the backup does not hold.
+    /// Destroy volumes of the container whose contents the backup does not hold, and its snapshots.
     pub lose_volumes: bool,
 }
 
@@ -185,10 +183,14 @@ impl Applications {
                 "its container is gone, so there is nothing to restore in place; leave `in_place` out",
             ));
         }
-        // Another container is made where the archive was stored, since a storage may be a node's own.
-        let at = if wish.in_place { original } else { &kept.requested.guest };
-        let at = GuestRef { vmid: original.vmid, ..at.clone() };
+        let storage = &kept.requested.storage;
         let clusters = self.clusters.seen().await?;
+        let at = if wish.in_place {
+            original.clone()
+        } else {
+            let stored = GuestRef { vmid: original.vmid, ..kept.requested.guest.clone() };
+            reaching(view(&clusters, &stored)?, stored, storage, &original.node)
+        };
         if !view(&clusters, &at)?.nodes.iter().any(|node| node.name == at.node && node.online) {
             return Err(Error::Unavailable {
                 code: "nodes.none_online",
@@ -197,27 +199,42 @@ impl Applications {
             });
         }
         let hypervisor = self.hypervisors.of(at.host).await?;
-        let storage = &kept.requested.storage;
         let listed = hypervisor.volumes(&at.node, storage, "backup").await?;
-        if !listed.iter().any(|volume| volume.id == archive.volume) {
+        let Some(volume) = listed.into_iter().find(|volume| volume.id == archive.volume) else {
             return Err(Error::conflict(
                 "backup.archive_missing",
                 format!("the archive is not on storage {storage} of node {}", at.node),
             ));
-        }
-        let config = hypervisor.config(&original.node, original.vmid).await?;
-        if config.is_none() && live.lost.is_none() {
-            return Err(Error::conflict(
-                "application.container_missing",
-                format!("its container {} is not on node {}", original.vmid, original.node),
-            ));
-        }
-        let config = config.filter(|_| live.lost.is_none());
+        };
+        let config = match live.lost {
+            Some(_) => None,
+            None => {
+                Some(hypervisor.config(&original.node, original.vmid).await?.ok_or_else(|| {
+                    Error::conflict(
+                        "application.container_missing",
+                        format!("its container {} is not on node {}", original.vmid, original.node),
+                    )
+                })?)
+            }
+        };
+        let archived = hypervisor.archived(&at.node, &archive.volume).await?;
+        self.may_mount(&at, &archived).await?;
         if let Some(config) = config.as_ref().filter(|_| !wish.lose_volumes) {
-            keeps_volumes(hypervisor.as_ref(), &at, archive, config).await?;
+            loses_nothing(hypervisor.as_ref(), original, &archived, config).await?;
         }
-        let disk_storage = disk_storage(hypervisor.as_ref(), &at, live, config).await?;
+        let storages = hypervisor.storages(&at.node).await?;
+        let disk_storage = disk_storage(storages, &at, config.as_ref(), &archived, &volume)?;
         Ok(Site { at, disk_storage })
+    }
+
+    /// Refuses what Proxmox restores for nobody but `root@pam` himself.
+    async fn may_mount(&self, at: &GuestRef, archived: &ArchivedConfig) -> Result<(), Error> {
+        let Some(why) = volumes::needs_root(archived) else { return Ok(()) };
+        let (host, _) = load::<Host>(&self.store, &at.host.to_string()).await?;
+        if host.registration().is_none_or(|host| host.connection.is_root()) {
+            return Ok(());
+        }
+        Err(Error::conflict("restore.needs_root", why))
     }
 }
 
@@ -225,46 +242,62 @@ fn view<'a>(clusters: &'a [ClusterView], at: &GuestRef) -> Result<&'a ClusterVie
     clusters.iter().find(|view| view.host == at.host).ok_or_else(host_gone)
 }
 
-/// Refuses when the container has volumes whose contents the archive does not hold: the restored one
-/// would have them anew and empty, or not at all.
-async fn keeps_volumes(
+/// Where another container is made: where the archive was stored, since a storage may be a node's own.
+/// When that node is not online and others list the storage as a shared one, it is the application's
+/// present node or any of them.
+fn reaching(
+    cluster: &ClusterView,
+    stored: GuestRef,
+    storage: &str,
+    present: &NodeName,
+) -> GuestRef {
+    let online = || cluster.nodes.iter().filter(|node| node.online);
+    if online().any(|node| node.name == stored.node) {
+        return stored;
+    }
+    let has = |one: &Storage| one.shared && one.active && one.name == storage;
+    let reach = || online().filter(|node| node.storages.iter().any(has)).map(|node| &node.name);
+    match reach().find(|name| *name == present).or_else(|| reach().next()) {
+        Some(node) => GuestRef { node: node.clone(), ..stored },
+        None => stored,
+    }
+}
+
+/// Refuses when the container has what the archive does not hold: volumes that the restored one would
+/// have anew and empty, or not at all, and snapshots.
+async fn loses_nothing(
     hypervisor: &dyn Hypervisor,
-    at: &GuestRef,
-    archive: &Archive,
+    original: &GuestRef,
+    archived: &ArchivedConfig,
     config: &GuestConfig,
 ) -> Result<(), Error> {
-    if volumes::of(config).is_empty() {
-        return Ok(());
+    let belongings = Belongings::of(hypervisor, &original.node, original.vmid, config).await?;
+    match belongings.not_held(archived) {
+        None => Ok(()),
+        Some(lost) => Err(Error::conflict(
+            "restore.would_lose_volumes",
+            format!(
+                "the restore destroys what the backup does not hold of container {}: {lost}; send \
+                 `lose_volumes: true` if that may go",
+                original.vmid
+            ),
+        )),
     }
-    let archived = hypervisor.archived(&at.node, &archive.volume).await?;
-    let lost = volumes::not_held(config, &archived);
-    if lost.is_empty() {
-        return Ok(());
-    }
-    Err(Error::conflict(
-        "restore.would_lose_volumes",
-        format!(
-            "the backup does not hold what is on these volumes of container {}, which the restore \
-             destroys: {}; send `lose_volumes: true` if they may go",
-            at.vmid,
-            volumes::listed(&lost)
-        ),
-    ))
 }
 
 /// The storage that has the disks now or, where it is not there, the one with the most room. What is
-/// restored needs as much room again, also in place: Proxmox makes the new disks before it destroys
-/// the old ones.
-async fn disk_storage(
-    hypervisor: &dyn Hypervisor,
+/// restored needs its room beside what is there, also in place: Proxmox makes the new disks before it
+/// destroys the old ones.
+fn disk_storage(
+    mut storages: Vec<Storage>,
     at: &GuestRef,
-    live: &Live,
-    config: Option<GuestConfig>,
+    config: Option<&GuestConfig>,
+    archived: &ArchivedConfig,
+    archive: &Volume,
 ) -> Result<String, Error> {
-    let mut storages = hypervisor.storages(&at.node).await?;
     storages
         .retain(|storage| storage.active && storage.content.iter().any(|kind| kind == "rootdir"));
-    let own = config.as_ref().and_then(|config| config.rest.get("rootfs")?.split_once(':'));
+    let own = config.and_then(|config| config.rest.get("rootfs")?.split_once(':'));
     let chosen = own
         .and_then(|(name, _)| storages.iter().find(|storage| storage.name == name))
         .or_else(|| {
@@ -274,58 +307,69 @@ async fn disk_storage(
             let detail = format!("no storage of node {} takes containers", at.node);
             Error::conflict("restore.no_storage", detail)
         })?;
-    let least = u64::from(live.requested.resources.disk.get()) * GIBIBYTE;
-    let needed = config.as_ref().map_or(least, |config| sizes(config).max(least));
-    match chosen.available {
-        Some(available) if available < needed => Err(Error::conflict(
-            "restore.no_space",
-            format!(
-                "storage {} of node {} has {} GiB free, and the restored disks need {} GiB beside \
-                 those that are there",
-                chosen.name,
-                at.node,
-                available / GIBIBYTE,
-                needed.div_ceil(GIBIBYTE)
-            ),
-        )),
-        _ => Ok(chosen.name.clone()),
+    match room::missing(chosen, archived, archive.size) {
+        Some(detail) => Err(Error::conflict("restore.no_space", detail)),
+        None => Ok(chosen.name.clone()),
     }
-}
-
-/// Bytes of all disks that a restore makes: the root disk, and every volume that is mounted. What a
-/// backup does not hold is made all the same, and stays empty.
-fn sizes(config: &GuestConfig) -> u64 {
-    let made = config.rest.iter().filter(|(key, value)| {
-        *key == "rootfs" || key.starts_with("mp") && !value.starts_with('/')
-    });
-    made.filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("size=")))
-        .filter_map(bytes)
-        .fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
 mod tests {
+    use proximity_domain::HostId;
+
     use super::*;
+    use crate::ports::NodeView;
+
+    fn storage(shared: bool) -> Storage {
+        Storage {
+            name: "nas".to_owned(),
+            kind: "nfs".to_owned(),
+            content: vec!["backup".to_owned()],
+            active: true,
+            shared,
+            available: None,
+            total: None,
+            used: None,
+        }
+    }
+
+    fn node(name: &str, online: bool, storage: Storage) -> NodeView {
+        let name = name.parse().unwrap();
+        NodeView { name, online, memory_free: None, storages: vec![storage] }
+    }
+
+    fn chosen(nodes: Vec<NodeView>) -> String {
+        let cluster = ClusterView {
+            host: HostId(1),
+            cluster: "lab".parse().unwrap(),
+            is_default: true,
+            version: None,
+            nodes,
+            guests: Default::default(),
+        };
+        let stored = GuestRef {
+            host: HostId(1),
+            cluster: "lab".parse().unwrap(),
+            node: "pve2".parse().unwrap(),
+            vmid: "104".parse().unwrap(),
+        };
+        reaching(&cluster, stored, "nas", &"pve3".parse().unwrap()).node.to_string()
+    }
 
     #[test]
-    fn the_disks_that_a_restore_makes_are_counted_and_no_others() {
-        let rest = [
-            ("rootfs", "local-zfs:subvol-104-disk-0,size=8G"),
-            ("mp0", "local-zfs:subvol-104-disk-1,mp=/data,backup=1,size=512M"),
-            ("mp1", "local-zfs:subvol-104-disk-2,mp=/cache,size=100G"),
-            ("mp2", "/srv,mp=/srv,backup=1,size=1T"),
-            ("unused0", "local-zfs:subvol-104-disk-3"),
-            ("net0", "name=eth0,size=1T,backup=1"),
-        ];
-        let config = GuestConfig {
-            digest: String::new(),
-            description: None,
-            hostname: None,
-            lock: None,
-            protection: true,
-            unprivileged: true,
-            rest: rest.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-        };
-        assert_eq!(sizes(&config), 108 * GIBIBYTE + GIBIBYTE / 2);
+    fn an_archive_is_restored_where_it_was_made_as_long_as_that_node_is_there() {
+        let all = |online| ["pve1", "pve2", "pve3"].map(|name| node(name, online, storage(true)));
+        assert_eq!(chosen(all(true).into()), "pve2");
+        assert_eq!(chosen(all(false).into()), "pve2", "which is refused then");
+    }
+
+    #[test]
+    fn one_on_a_shared_storage_is_restored_where_the_application_is_when_its_node_is_gone() {
+        let gone = || node("pve2", false, storage(true));
+        let there = |name| node(name, true, storage(true));
+        assert_eq!(chosen(vec![there("pve1"), gone(), there("pve3")]), "pve3");
+        assert_eq!(chosen(vec![there("pve1"), gone()]), "pve1");
+        assert_eq!(chosen(vec![there("pve1")]), "pve1", "it is no node of the cluster any more");
+        assert_eq!(chosen(vec![node("pve1", true, storage(false)), gone()]), "pve2");
     }
 }

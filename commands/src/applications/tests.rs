@@ -68,6 +68,7 @@ fn cluster() -> ClusterView {
         kind: "dir".to_owned(),
         content: vec!["vztmpl".to_owned(), "rootdir".to_owned()],
         active: true,
+        shared: false,
         available: Some(1 << 40),
         total: None,
         used: None,

@@ -175,7 +175,7 @@ async fn a_stored_credential_is_only_sent_where_it_was_entered_for() {
         );
     }
     let calls = room.racks.calls().split_off(before);
-    assert!(calls.iter().all(|call| call.starts_with("probe")), "{calls:?}");
+    assert!(calls.is_empty(), "it was looked at before the credential was there: {calls:?}");
     let rename = HostChange { name: Some("renamed".into()), ..HostChange::default() };
     room.hosts.change(&admin(), host, rename).await.unwrap();
     room.hosts.test(&admin(), host).await.unwrap();

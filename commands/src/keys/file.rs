@@ -44,14 +44,22 @@ impl KeyFile {
     ///
     /// Blocks on the file system: call it before the server starts.
     pub fn open(&self, sealed: bool) -> Result<MasterKeys, KeyError> {
-        let path = self.path();
-        if matches!(self, Self::Own(_)) && !path.exists() {
-            if sealed {
-                return Err(KeyError::Missing { path: path.to_owned() });
-            }
-            create(path, &MasterKeys::generate()?)?;
+        if let Some(keys) = self.open_existing(sealed)? {
+            return Ok(keys);
         }
+        create(self.path(), &MasterKeys::generate()?)?;
         self.read()
+    }
+
+    /// The same for whoever only looks: `None` where [`open`] would make the first key.
+    ///
+    /// [`open`]: Self::open
+    pub fn open_existing(&self, sealed: bool) -> Result<Option<MasterKeys>, KeyError> {
+        let path = self.path();
+        if matches!(self, Self::Credential(_)) || path.exists() {
+            return self.read().map(Some);
+        }
+        if sealed { Err(KeyError::Missing { path: path.to_owned() }) } else { Ok(None) }
     }
 
     /// Writes other keys in the file's place; a crash leaves the old file or the new one whole.

@@ -52,6 +52,18 @@ fn a_missing_key_is_never_replaced_when_the_database_is_sealed() {
 }
 
 #[test]
+fn whoever_only_looks_makes_no_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = KeyFile::locate(directory.path(), |_| None);
+    assert!(file.open_existing(false).unwrap().is_none());
+    assert!(matches!(file.open_existing(true).unwrap_err(), KeyError::Missing { .. }));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    let made = file.open(false).unwrap();
+    let found = file.open_existing(true).unwrap().unwrap();
+    assert_eq!(made.current_id(), found.current_id());
+}
+
+#[test]
 fn the_environment_names_the_file_and_systemd_comes_second() {
     let data = tempfile::tempdir().unwrap();
     let credentials = tempfile::tempdir().unwrap();

@@ -18,6 +18,7 @@ fn storage(name: &str, content: &[&str], available: u64) -> Storage {
         kind: "dir".to_owned(),
         content: content.iter().map(|&kind| kind.to_owned()).collect(),
         active: true,
+        shared: false,
         available: Some(available),
         total: None,
         used: None,

@@ -44,8 +44,16 @@ pub trait Hypervisor: Send + Sync {
         storage: &str,
     ) -> Result<Option<String>, HypervisorError>;
 
-    /// A container's configuration; `None` when this node has none under the number.
+    /// A container's configuration, as it is once every change of it that waits for the next start is
+    /// made; `None` when this node has none under the number.
     async fn config(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+    ) -> Result<Option<GuestConfig>, HypervisorError>;
+    /// The same as it is until then: a mount point that is taken away from a container that runs is
+    /// still in it.
+    async fn current_config(
         &self,
         node: &NodeName,
         vmid: Vmid,

@@ -36,6 +36,12 @@ pub struct ArchivedConfig {
     /// Where the volumes were mounted whose contents it has beside the root disk's; without a `/` at
     /// the end.
     pub held: BTreeSet<String>,
+    /// The disks that a restore makes, by key (`rootfs`, `mp0`): their sizes as the file says them, such
+    /// as `8G`; empty where it does not.
+    pub sizes: BTreeMap<String, String>,
+    /// Directories and devices of the node that were mounted, by key. Proxmox lets nobody but
+    /// `root@pam` himself restore them.
+    pub of_the_node: BTreeMap<String, String>,
 }
 
 impl ArchivedConfig {

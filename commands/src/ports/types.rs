@@ -163,6 +163,8 @@ pub struct Storage {
     /// Content kinds: `rootdir`, `vztmpl`, `backup`, …
     pub content: Vec<String>,
     pub active: bool,
+    /// Every node that lists it has the same contents.
+    pub shared: bool,
     /// Bytes.
     pub available: Option<u64>,
     /// Bytes.
@@ -283,6 +285,8 @@ pub struct TaskSummary {
     /// The API token that asks has started it. With a password this is never said: the same user may
     /// be a person at the web interface.
     pub own: bool,
+    /// A backup job over several guests, which names none of them; this one carries its lock now.
+    pub in_turn: bool,
     /// Seconds since 1970, the node's clock.
     pub started: i64,
     /// A list may be some seconds behind, so one that is listed as running was asked itself.

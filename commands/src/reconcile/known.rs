@@ -1,12 +1,13 @@
 //! What the log says of applications and of numbers, as far as it has been read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cqrs_es::Aggregate as _;
 use proximity_domain::application::{Application, Event, Origin};
 use proximity_domain::host::Host;
 use proximity_domain::lease::{Event as LeaseEvent, Holder, Lease};
-use proximity_domain::{ApplicationId, ClusterName, HostId, LeaseKey, UserId, Vmid};
+use proximity_domain::operation::Operation;
+use proximity_domain::{ApplicationId, ClusterName, HostId, LeaseKey, OperationId, UserId, Vmid};
 use proximity_eventstore::{Position, Recorded, Store};
 use serde::de::DeserializeOwned;
 
@@ -21,6 +22,8 @@ pub(super) struct Known {
     pub(super) applications: BTreeMap<ApplicationId, KnownApplication>,
     pub(super) numbers: BTreeMap<(ClusterName, Vmid), Number>,
     pub(super) hosts: BTreeMap<HostId, Host>,
+    /// Operations that a person gave up: what they left is his to decide about.
+    abandoned: BTreeSet<OperationId>,
     cursor: Position,
 }
 
@@ -32,6 +35,8 @@ pub(super) struct KnownApplication {
     pub(super) owner: UserId,
     /// Its container was someone's before it was ours.
     pub(super) adopted: bool,
+    /// The deployment that made it, whose container has no volume but its root disk.
+    pub(super) deployed_by: Option<OperationId>,
 }
 
 /// A number of a cluster.
@@ -41,6 +46,8 @@ pub(super) struct Number {
     pub(super) sequence: u64,
     /// The application that had it last.
     pub(super) last: Option<ApplicationId>,
+    /// The operation that gave it back.
+    pub(super) given_back_by: Option<OperationId>,
 }
 
 impl Known {
@@ -56,6 +63,9 @@ impl Known {
                     Application::TYPE => self.application(event)?,
                     Lease::TYPE => self.number(event)?,
                     Host::TYPE => self.host(event)?,
+                    Operation::TYPE if event.event_type == "operation.abandoned" => {
+                        self.abandoned.extend(event.aggregate_id.parse::<OperationId>());
+                    }
                     _ => {}
                 }
                 self.cursor = event.position;
@@ -64,6 +74,11 @@ impl Known {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether a person gave this operation up.
+    pub(super) fn was_abandoned(&self, operation: OperationId) -> bool {
+        self.abandoned.contains(&operation)
     }
 
     fn application(&mut self, recorded: &Recorded) -> Result<(), Error> {
@@ -75,6 +90,7 @@ impl Known {
                 sequence: 0,
                 owner: requested.owner,
                 adopted: requested.origin == Origin::Adopted,
+                deployed_by: (requested.origin == Origin::Deployed).then_some(requested.operation),
             };
             self.applications.insert(id.clone(), known);
         }
@@ -101,10 +117,19 @@ impl Known {
         if let LeaseEvent::Acquired { holder: Holder::Application(id) } = &event {
             number.last = Some(id.clone());
         }
+        if let LeaseEvent::Quarantined { .. } = &event {
+            number.given_back_by = operation_of(recorded);
+        }
         number.lease.apply(event);
         number.sequence = recorded.sequence;
         Ok(())
     }
+}
+
+/// The operation that an event belongs to.
+fn operation_of(recorded: &Recorded) -> Option<OperationId> {
+    let metadata: serde_json::Value = serde_json::from_str(&recorded.metadata).ok()?;
+    metadata.get("correlation")?.as_str()?.parse().ok()
 }
 
 fn stored<E: DeserializeOwned>(recorded: &Recorded) -> Result<E, Error> {

@@ -2,11 +2,11 @@
 //! they are leftovers, else reported.
 
 use proximity_domain::application::Application;
-use proximity_domain::host::{Discrepancy, DiscrepancyKind};
+use proximity_domain::host::{Discrepancy, DiscrepancyKind, Host};
 use proximity_domain::lease::{Command as LeaseCommand, Lease};
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{DeletePlan, GuestRef, Plan};
-use proximity_domain::{ApplicationId, LeaseKey, OperationId};
+use proximity_domain::{ApplicationId, LeaseKey, OperationId, Vmid};
 use uuid::Uuid;
 
 use super::known::{Known, KnownApplication, Number};
@@ -16,10 +16,11 @@ use crate::actor::Actor;
 use crate::clock::Micros;
 use crate::dispatch::{Refused, Unit};
 use crate::error::Error;
-use crate::marker::Belongs;
+use crate::marker::{Belongs, Marker};
 use crate::policy::give;
-use crate::ports::Guest;
-use crate::saga;
+use crate::ports::{Guest, GuestConfig, HypervisorError};
+use crate::volumes::Belongings;
+use crate::{host_usage, saga};
 
 /// Names removals, so that two looks at one leftover plan one operation.
 const REMOVAL: Uuid = Uuid::from_u128(0x8f1d_41c7_9a3e_4b52_9d06_27f2_5c90_e4ab);
@@ -114,14 +115,25 @@ impl Reconciler {
         if application.is_some_and(|known| known.state.current().is_some()) {
             return Ok(());
         }
-        match application {
-            Some(known)
-                if !look.only
-                    && is_leftover(known, number, &marker.application, self.clock.now()) =>
-            {
+        let now = self.clock.now();
+        let leftover = application.filter(|owner| {
+            !look.only
+                && is_leftover(owner, number, &marker.application, now)
+                && !was_left(known, look, number, guest.vmid)
+        });
+        let as_made = match leftover {
+            Some(owner) => is_as_made(owner, &marker, look, guest, &config).await,
+            None => Ok(false),
+        };
+        match (leftover, as_made) {
+            (Some(known), Ok(true)) => {
                 let application = &marker.application;
                 let leftover = Leftover { application, known, number, guest };
                 self.remove(leftover, look, actor, findings).await
+            }
+            (_, Err(error)) => {
+                tracing::info!(vmid = %guest.vmid, %error, "a leftover was not looked at");
+                Ok(())
             }
             _ => {
                 findings.discrepancies.push(Discrepancy {
@@ -150,9 +162,9 @@ impl Reconciler {
             node: guest.node.clone(),
             vmid: guest.vmid,
         };
-        let key = guest.vmid_lease().to_string();
-        let name = format!("{key}@{}", number.sequence);
-        let operation = OperationId(Uuid::new_v5(&REMOVAL, name.as_bytes()));
+        let key = guest.vmid_lease();
+        let operation = removal(&key, number);
+        let key = key.to_string();
         let meta = actor.metadata("reconcile.remove").correlated(operation);
         let mut unit = Unit::new(&self.store, meta);
         unit.owned_by(known.owner);
@@ -161,7 +173,8 @@ impl Reconciler {
         unit.load::<Lease>(&key).await?;
         let unmoved = unit.sequence::<Application>(application.as_str()) == Some(known.sequence)
             && unit.sequence::<Lease>(&key) == Some(number.sequence);
-        if !unmoved {
+        let host = unit.load::<Host>(&look.host.to_string()).await?;
+        if !unmoved || host.registration().is_none() {
             return Ok(());
         }
         let plan = Plan::Delete(DeletePlan {
@@ -187,6 +200,7 @@ impl Reconciler {
             Err(Refused::Failed(error)) => return Err(error),
         }
         unit.write(give(&operation, known.owner));
+        host_usage::begin(&mut unit, operation, look.host);
         if self.store(unit, findings).await? {
             findings.removals.push(operation);
         }
@@ -221,6 +235,36 @@ struct Leftover<'a> {
     known: &'a KnownApplication,
     number: &'a Number,
     guest: &'a Guest,
+}
+
+/// The operation that removes what is left under a number: the same for every look at the same history.
+fn removal(key: &LeaseKey, number: &Number) -> OperationId {
+    let name = format!("{key}@{}", number.sequence);
+    OperationId(Uuid::new_v5(&REMOVAL, name.as_bytes()))
+}
+
+/// Whether a person decided to leave what is there: by giving up the operation that gave the number
+/// back, or the removal itself.
+fn was_left(known: &Known, look: &Look<'_>, number: &Number, vmid: Vmid) -> bool {
+    let key = LeaseKey::Vmid(look.cluster.clone(), vmid);
+    number.given_back_by.is_some_and(|by| known.was_abandoned(by))
+        || known.was_abandoned(removal(&key, number))
+}
+
+/// Whether a container that a deployment made has nothing but its root disk, as it had then: volumes and
+/// snapshots are a person's. What a copy or a restore made has those of its source.
+async fn is_as_made(
+    owner: &KnownApplication,
+    marker: &Marker,
+    look: &Look<'_>,
+    guest: &Guest,
+    config: &GuestConfig,
+) -> Result<bool, HypervisorError> {
+    if owner.deployed_by != Some(marker.operation) {
+        return Ok(true);
+    }
+    let (hypervisor, node) = (look.hypervisor, &guest.node);
+    Belongings::of(hypervisor, node, guest.vmid, config).await.map(|has| has.is_empty())
 }
 
 /// Whether the log says that this container was undone or deleted: its application is gone and was made

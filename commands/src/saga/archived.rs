@@ -1,15 +1,18 @@
-//! The archive that a restore is made from: that it is the recorded one, what its notes say,
-//! and that it holds what is destroyed for it.
+//! The archive that a restore is made from: that it is the recorded one, what its notes say, that it can be
+//! restored where it is to be, and that it holds what is destroyed for it.
 
+use proximity_domain::NodeName;
 use proximity_domain::backup::Backup;
+use proximity_domain::host::Host;
 use proximity_domain::plan::{GuestRef, RestorePlan};
 
 use super::step::StepError;
 use super::work::Work;
 use crate::dispatch::load;
 use crate::marker::Belongs;
-use crate::ports::GuestConfig;
-use crate::volumes;
+use crate::ports::{ArchivedConfig, GuestConfig, Volume};
+use crate::room;
+use crate::volumes::{self, Belongings};
 
 impl Work<'_> {
     /// Sees that the recorded archive is there, and is of the container that was stored.
@@ -17,9 +20,9 @@ impl Work<'_> {
         &self,
         plan: &RestorePlan,
         stored: &GuestRef,
-    ) -> Result<(), StepError> {
+    ) -> Result<Volume, StepError> {
         let listed = self.hypervisor.volumes(&plan.guest.node, &plan.storage, "backup").await?;
-        match listed.iter().find(|volume| volume.id == plan.archive) {
+        match listed.into_iter().find(|volume| volume.id == plan.archive) {
             None => Err(StepError::permanent(format!(
                 "the archive {} is not on its storage",
                 plan.archive
@@ -30,7 +33,7 @@ impl Work<'_> {
                     plan.archive, stored.vmid
                 )))
             }
-            Some(_) => Ok(()),
+            Some(volume) => Ok(volume),
         }
     }
 
@@ -56,27 +59,70 @@ impl Work<'_> {
         })
     }
 
+    /// Fails where Proxmox restores the archive for nobody but `root@pam`, and the host's credential is
+    /// not his: it may have been changed since the restore was asked for.
+    pub(super) async fn may_mount(
+        &self,
+        plan: &RestorePlan,
+        archived: &ArchivedConfig,
+    ) -> Result<(), StepError> {
+        let Some(why) = volumes::needs_root(archived) else { return Ok(()) };
+        let loaded = load::<Host>(&self.env.store, &plan.guest.host.to_string()).await;
+        let (host, _) = loaded.map_err(StepError::Store)?;
+        if host.registration().is_none_or(|host| host.connection.is_root()) {
+            return Ok(());
+        }
+        Err(StepError::permanent(why))
+    }
+
+    /// Fails where there is no room for the disks any more; a storage that is not listed concludes nothing.
+    pub(super) async fn ensure_room(
+        &self,
+        plan: &RestorePlan,
+        archived: &ArchivedConfig,
+        archive: &Volume,
+    ) -> Result<(), StepError> {
+        let storages = self.hypervisor.storages(&plan.guest.node).await?;
+        let takes = storages.iter().find(|storage| storage.name == plan.disk_storage);
+        match takes.and_then(|storage| room::missing(storage, archived, archive.size)) {
+            Some(missing) => Err(StepError::permanent(missing)),
+            None => Ok(()),
+        }
+    }
+
     /// Fails before a container is destroyed that has volumes whose contents the archive does not have,
-    /// unless somebody agreed to that: it may have got them since the restore was asked for.
+    /// or snapshots, unless somebody agreed to that: it may have got them since the restore was asked for.
     pub(super) async fn loses_nothing(
         &self,
         plan: &RestorePlan,
+        node: &NodeName,
         config: &GuestConfig,
     ) -> Result<(), StepError> {
-        if plan.lose_volumes || volumes::of(config).is_empty() {
+        if plan.lose_volumes {
+            return Ok(());
+        }
+        let vmid = plan.original.vmid;
+        let belongings = Belongings::of(self.hypervisor.as_ref(), node, vmid, config).await?;
+        if belongings.is_empty() {
             return Ok(());
         }
         let archived = self.hypervisor.archived(&plan.guest.node, &plan.archive).await?;
-        let lost = volumes::not_held(config, &archived);
-        if lost.is_empty() {
-            return Ok(());
-        }
+        let Some(lost) = belongings.not_held(&archived) else { return Ok(()) };
         Err(StepError::permanent(format!(
-            "container {vmid} has volumes whose contents the backup does not hold, and is not \
-             destroyed: {}; move them to another container (`pct move-volume {vmid} <key> \
-             --target-vmid <number>`) or remove them, then resume this operation",
-            volumes::listed(&lost),
-            vmid = plan.original.vmid,
+            "container {vmid} has what the backup does not hold, and is not destroyed: {lost}; move \
+             volumes to another container (`pct move-volume {vmid} <key> --target-vmid <number>`) or \
+             remove them, remove snapshots (`pct delsnapshot {vmid} <name>`), then resume this operation"
         )))
     }
+}
+
+/// Fails where a container that is to be overwritten is on another node than the one that is asked to.
+pub(super) fn not_moved(plan: &RestorePlan, node: &NodeName) -> Result<(), StepError> {
+    if *node == plan.guest.node {
+        return Ok(());
+    }
+    Err(StepError::permanent(format!(
+        "the container has moved to node {node}, and the restore was planned on {}",
+        plan.guest.node
+    )))
 }

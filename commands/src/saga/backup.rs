@@ -4,14 +4,15 @@
 use async_trait::async_trait;
 use proximity_domain::OperationId;
 use proximity_domain::backup::{Archive, Mode};
-use proximity_domain::operation::{Finding, Progress};
+use proximity_domain::operation::{Direction, Event, FailureClass, Finding, Progress};
 use proximity_domain::plan::{BackupDeletePlan, BackupPlan, Plan};
 
 use super::guest::{Found, not_ours};
 use super::step::{Step, StepError};
 use super::tasks::Ended;
 use super::work::Work;
-use crate::ports::{NewBackup, Upid, Volume};
+use crate::error::Error;
+use crate::ports::{HypervisorError, NewBackup, Upid, Volume};
 
 /// Lines of a task's log that are read for the cause of a failure and the archive's name.
 const LOG_LINES: u32 = 500;
@@ -71,7 +72,12 @@ impl Step for CreateBackup {
                 notes: format!("proximity backup={} {}", plan.backup, mark(operation)),
             };
             work.before_effect().await?;
-            let upid = work.hypervisor.back_up(&node, &wanted).await?;
+            let asked = work.hypervisor.back_up(&node, &wanted).await;
+            let upid = asked.map_err(|error| match error {
+                // An answer that nobody understands is none.
+                HypervisorError::Malformed { .. } => StepError::unknown(error.to_string()),
+                clear => clear.into(),
+            })?;
             work.note_task(&upid).await?;
             let ended = work.wait(&upid).await?;
             // A request that was carried out twice has a second job behind this one.
@@ -98,6 +104,10 @@ impl Step for CreateBackup {
     /// Leaves no archive, half or whole, and the container as it was.
     async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
         let plan = work.backup()?;
+        if !work.may_have_begun().await? {
+            // Whatever lock the container carries is another's, and so is what works under it.
+            return Ok(());
+        }
         work.settle(plan.guest.vmid).await?;
         for volume in work.stored(plan, work.hold.operation).await? {
             work.ensure_no_volume(&plan.guest.node, &plan.storage, &volume.id).await?;
@@ -251,6 +261,32 @@ impl Work<'_> {
         }
     }
 
+    /// Whether a job of this operation may be there, or have been: one was noted, or a try ended
+    /// without its outcome being known. What was refused has begun nothing.
+    async fn may_have_begun(&self) -> Result<bool, StepError> {
+        let unread = "a stream cannot be read";
+        let operation = self.hold.operation.to_string();
+        let stream = self.env.store.load_stream("operation", &operation).await;
+        let stream = stream.map_err(|error| StepError::Store(Error::internal(unread, error)))?;
+        let mut open = false;
+        for recorded in &stream {
+            let event: Event = serde_json::from_str(&recorded.payload)
+                .map_err(|error| StepError::Store(Error::internal(unread, error)))?;
+            match event {
+                Event::StepIntended { direction: Direction::Act, .. } if open => return Ok(true),
+                Event::StepIntended { direction: Direction::Act, .. } => open = true,
+                Event::StepFailed { direction: Direction::Act, failure, .. }
+                    if failure.class != FailureClass::Unknown =>
+                {
+                    open = false;
+                }
+                Event::TaskStarted { .. } | Event::StepSucceeded { .. } => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(open)
+    }
+
     /// A lock without a task that works under it is only an operator's to take off.
     fn not_left_locked(&self, lock: Option<&str>) -> Result<(), StepError> {
         match lock {
@@ -336,6 +372,7 @@ pub(super) fn classed(text: String) -> StepError {
         "unable to find",
         "cannot remove protected",
         "No space left",
+        "is only possible for root",
     ];
     if hopeless.iter().any(|words| text.contains(words)) {
         StepError::permanent(text)

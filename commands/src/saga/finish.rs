@@ -8,7 +8,6 @@ use proximity_domain::operation::{
 };
 use proximity_domain::plan::{ClonePlan, GuestRef, Holdings, Plan, RestorePlan, RestoreWay};
 use proximity_domain::{ApplicationId, BackupId, LeaseKey, Vmid};
-use proximity_eventstore::{Guard, SideWrite, tables};
 use rand::Rng as _;
 
 use super::guest::rest_of_destruction;
@@ -17,8 +16,8 @@ use super::work::{Env, Hold, follows, metadata};
 use crate::clock::Micros;
 use crate::dispatch::{Refused, Retries, Unit, load};
 use crate::error::Error;
+use crate::host_usage;
 use crate::ports::Hypervisor;
-use crate::rows::text;
 use crate::secrets::Secrets;
 
 /// How far from the old number a new one is looked for.
@@ -465,12 +464,11 @@ async fn store(
         follows(&mut unit, &id);
         if ends_holding(decisions) {
             // From here on the host may be removed.
-            unit.write(SideWrite::Delete {
-                table: &tables::HOST_USAGE,
-                filter: vec![("application", text(&progress.application))],
-                guard: Guard::None,
-            });
+            unit.write(host_usage::let_go(&progress.application));
             unit.write(Secrets::forget_all(&progress.application));
+        }
+        if matches!(decisions.last(), Some(Decision::Operation(Op::Complete | Op::FinishUndo))) {
+            host_usage::end(&mut unit, hold.operation, &progress.plan);
         }
         match unit.commit().await {
             Ok(_) => return Ok(()),

@@ -2,9 +2,11 @@
 //! once it has been seen healthy, or over the old one when asked to.
 
 use async_trait::async_trait;
+use proximity_domain::NodeName;
 use proximity_domain::operation::{FailureClass, Finding};
 use proximity_domain::plan::{GuestRef, Plan, RestorePlan};
 
+use super::archived::not_moved;
 use super::backup::classed;
 use super::finish;
 use super::guest::{Found, not_ours, said};
@@ -14,7 +16,8 @@ use super::work::Work;
 use crate::marker::{Belongs, Marker};
 use crate::ports::{GuestConfig, NewRestored};
 
-/// `check_archive`: it is listed and can be read, before anything is overwritten for it.
+/// `check_archive`: it is listed, can be read, and can be restored over the container as far as that can
+/// be told, before anything is overwritten for it.
 pub(super) struct CheckArchive;
 
 #[async_trait]
@@ -25,9 +28,12 @@ impl Step for CheckArchive {
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
         let plan = work.restoring()?;
-        work.ensure_listed(plan, &work.stored_guest(plan).await?).await?;
+        let archive = work.ensure_listed(plan, &work.stored_guest(plan).await?).await?;
         // One whose configuration cannot be read can be restored by nobody.
-        work.hypervisor.archived(&plan.guest.node, &plan.archive).await?;
+        let archived = work.hypervisor.archived(&plan.guest.node, &plan.archive).await?;
+        work.may_mount(plan, &archived).await?;
+        work.ensure_room(plan, &archived, &archive).await?;
+        not_moved(plan, &work.ours(&plan.guest).await?)?;
         Ok(None)
     }
 
@@ -96,7 +102,7 @@ impl Step for StopOriginal {
         match work.find(original).await? {
             Found::Ours { node, config } => {
                 // It can still be taken back here.
-                work.loses_nothing(plan, &config).await?;
+                work.loses_nothing(plan, &node, &config).await?;
                 work.ensure_stopped(&node, original.vmid, false).await?;
             }
             // Removed by hand meanwhile: nothing of it runs.
@@ -187,8 +193,8 @@ impl Step for DestroyOriginal {
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
         let plan = work.restoring()?;
-        if let Found::Ours { config, .. } = work.find(&plan.original).await? {
-            work.loses_nothing(plan, &config).await?;
+        if let Found::Ours { node, config } = work.find(&plan.original).await? {
+            work.loses_nothing(plan, &node, &config).await?;
         }
         work.ensure_gone(&plan.original).await.map(|()| None)
     }
@@ -209,9 +215,11 @@ impl Step for UnprotectOriginal {
     }
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
-        let original = &work.restoring()?.original;
+        let plan = work.restoring()?;
+        let original = &plan.original;
         match work.find(original).await? {
             Found::Ours { node, config } => {
+                not_moved(plan, &node)?;
                 work.ensure_unprotected(&node, original.vmid, &config).await?;
                 Ok(None)
             }
@@ -257,9 +265,9 @@ impl Step for Overwrite {
             Standing::Overwritten => {
                 return work.ensure_restored_process(plan).await.map(|()| None);
             }
-            Standing::Before(config) => {
-                work.loses_nothing(plan, &config).await?;
-                let node = work.ours(&plan.guest).await?;
+            Standing::Before(node, config) => {
+                not_moved(plan, &node)?;
+                work.loses_nothing(plan, &node, &config).await?;
                 // Started or protected by hand since the steps before, or by a try that failed.
                 work.ensure_stopped(&node, plan.guest.vmid, false).await?;
                 work.ensure_unprotected(&node, plan.guest.vmid, &config).await?;
@@ -289,8 +297,8 @@ impl Step for Overwrite {
 
 /// What stands under the number of a container that is restored in place.
 enum Standing {
-    /// The container as it was before.
-    Before(GuestConfig),
+    /// The container as it was before, and its node.
+    Before(NodeName, GuestConfig),
     /// This operation has overwritten it.
     Overwritten,
     /// Nothing: a restore that failed has destroyed it.
@@ -383,7 +391,7 @@ impl Work<'_> {
     async fn standing(&self, plan: &RestorePlan) -> Result<Standing, StepError> {
         let GuestRef { cluster, vmid, .. } = &plan.guest;
         match self.find(&plan.guest).await? {
-            Found::Ours { config, .. } => {
+            Found::Ours { node, config } => {
                 if let Some(lock) = &config.lock {
                     return Err(StepError::retryable(format!(
                         "the container carries the lock `{lock}`, and no task works on it"
@@ -391,7 +399,7 @@ impl Work<'_> {
                 }
                 let belongs = self.env.markers.judge(config.description.as_deref(), cluster, *vmid);
                 let done = matches!(belongs, Belongs::Ours(marker) if marker.operation == self.hold.operation);
-                Ok(if done { Standing::Overwritten } else { Standing::Before(config) })
+                Ok(if done { Standing::Overwritten } else { Standing::Before(node, config) })
             }
             Found::Creating => Err(StepError::retryable("the container is locked by a creation")),
             Found::Nothing if self.is_absent(*vmid).await? => Ok(Standing::Lost),

@@ -51,18 +51,22 @@ impl Work<'_> {
     /// Waits for a task of ours, and keeps the end of its log. When its operation is cancelled it is
     /// asked to end at once: whatever the step then comes to, it is taken back.
     pub(super) async fn wait(&self, upid: &Upid) -> Result<Ended, StepError> {
-        let ended = self.outwait(upid, None).await?;
+        let ended = self.outwait(upid, || self.hypervisor.task(upid), None).await?;
         self.keep_log(upid, &ended).await;
         Ok(ended)
     }
 
     /// Waits for a task. One of ours that runs past its time is asked to end, and waited for a little
     /// more; another's is never touched, and the step fails for now.
-    async fn outwait(
+    async fn outwait<F>(
         &self,
         upid: &Upid,
+        ask: impl Fn() -> F + Send,
         another: Option<&TaskSummary>,
-    ) -> Result<Ended, StepError> {
+    ) -> Result<Ended, StepError>
+    where
+        F: Future<Output = Result<Option<TaskState>, HypervisorError>> + Send,
+    {
         let config = &self.env.config;
         let patience = self.patience();
         let mut deadline = Instant::now() + patience;
@@ -74,7 +78,7 @@ impl Work<'_> {
         let mut aborted = false;
         let mut deaf = 0;
         loop {
-            match self.hypervisor.task(upid).await {
+            match ask().await {
                 Ok(Some(TaskState::Running)) => deaf = 0,
                 Ok(Some(TaskState::Succeeded { .. })) => return Ok(Ended::Well),
                 Ok(Some(TaskState::Failed(text))) => return Ok(Ended::Badly(text)),
@@ -169,18 +173,37 @@ impl Work<'_> {
             self.wait(upid).await?;
         }
         for task in self.hypervisor.tasks_of(vmid).await? {
-            if task.is_at_work() {
-                let another = (!self.is_own(&task)).then_some(&task);
-                self.outwait(&task.upid, another).await?;
+            if !task.is_at_work() {
+                continue;
+            }
+            let another = (!self.is_own(&task)).then_some(&task);
+            if task.in_turn {
+                // Over for this guest once it goes on to the next one.
+                let here = || self.state_here(&task.upid, vmid);
+                self.outwait(&task.upid, here, another).await?;
+            } else {
+                let itself = || self.hypervisor.task(&task.upid);
+                self.outwait(&task.upid, itself, another).await?;
             }
         }
         Ok(())
     }
 
+    /// How a task is listed for the guest with this number; `None` once it is not.
+    async fn state_here(
+        &self,
+        upid: &Upid,
+        vmid: Vmid,
+    ) -> Result<Option<TaskState>, HypervisorError> {
+        let tasks = self.hypervisor.tasks_of(vmid).await?;
+        Ok(tasks.into_iter().find(|task| task.upid == *upid).map(|task| task.state))
+    }
+
     /// Whether a task is this operation's: its id was noted, or, since the reply that named it may
-    /// have been lost, nobody but this program has the token that started it.
+    /// have been lost, nobody but this program has the token that started it. A job over several
+    /// guests is never ours: we ask for one at a time.
     fn is_own(&self, task: &TaskSummary) -> bool {
-        task.own || self.noted().is_some_and(|noted| noted == task.upid.0)
+        (task.own && !task.in_turn) || self.noted().is_some_and(|noted| noted == task.upid.0)
     }
 
     /// The id of the last task that this step is known to have started, in this direction.

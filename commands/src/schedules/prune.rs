@@ -11,7 +11,7 @@ use proximity_domain::backup_schedule::retention::{Candidate, excess};
 use proximity_domain::backup_schedule::{Outcome, RunResult};
 use proximity_domain::{ApplicationId, BackupId};
 
-use super::run::{Found, Step, found, judge};
+use super::run::{Found, Step, found, is_scheduled, judge};
 use super::{Schedules, calendar};
 use crate::dispatch::{Tried, Unit, load};
 use crate::error::Error;
@@ -32,6 +32,9 @@ impl Schedules {
             _ => &[],
         };
         let mut unit = self.unit(run, open, "backup.prune").await?;
+        if !is_scheduled(&mut unit, run).await? {
+            return self.close_pruned(run, open, application, None).await;
+        }
         let candidates = self.candidates(&mut unit, run, open, application, &made).await?;
         let keep = open.planned.settings.keep;
         let next = excess(keep, &candidates).into_iter().find(|backup| !asked.contains(backup));

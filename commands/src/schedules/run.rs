@@ -90,9 +90,12 @@ impl Schedules {
         let mut unit = self.unit(run, open, "backup_schedule.end_run").await?;
         unit.correlate(run);
         judge(&mut unit, run, Command::End).await?;
-        let end = ScheduleCommand::EndRun { due: run.due, outcomes: open.outcomes() };
-        let judged = unit.apply::<BackupSchedule>(&run.schedule.to_string(), end).await;
-        judged.map_err(|refused| refused.or_else(Error::from))?;
+        // One that was deleted meanwhile is not told.
+        if is_scheduled(&mut unit, run).await? {
+            let end = ScheduleCommand::EndRun { due: run.due, outcomes: open.outcomes() };
+            let judged = unit.apply::<BackupSchedule>(&run.schedule.to_string(), end).await;
+            judged.map_err(|refused| refused.or_else(Error::from))?;
+        }
         unit.commit().await?;
         Ok(())
     }
@@ -113,6 +116,10 @@ impl Schedules {
             problem: Some(problem),
             pruned: Vec::new(),
         };
+        if !is_scheduled(&mut unit, run).await? {
+            let outcome = skip("the schedule was deleted".to_owned());
+            return self.close(run, open, outcome).await;
+        }
         let owner = unit.load::<User>(&open.planned.owner.to_string()).await?;
         if owner.account().is_none_or(|account| account.disabled) {
             let outcome = skip("the owner's account is disabled".to_owned());
@@ -265,6 +272,12 @@ enum Made {
     NotYet,
     Well,
     Failed(String),
+}
+
+/// Whether the schedule of a run is there: for one that was deleted nothing more is begun.
+pub(super) async fn is_scheduled(unit: &mut Unit<'_>, run: RunId) -> Result<bool, Error> {
+    let schedule = unit.load::<BackupSchedule>(&run.schedule.to_string()).await?;
+    Ok(schedule.live().is_some())
 }
 
 /// Looks at an application before something is begun on it.

@@ -61,11 +61,9 @@ impl Seen {
         self.orphans.iter().copied().collect()
     }
 
-    /// Runs that are open, of schedules that are there.
+    /// Runs that are open, also of schedules that were deleted meanwhile: those are to be ended.
     pub fn runs(&self) -> Vec<(RunId, BackupRun)> {
-        let is_there = |id: &RunId| self.schedules.contains_key(&id.schedule);
-        let open = self.runs.iter().filter(|(id, _)| is_there(id));
-        open.map(|(id, run)| (*id, run.clone())).collect()
+        self.runs.iter().map(|(id, run)| (*id, run.clone())).collect()
     }
 
     /// The backups of an application that a schedule asked for.
@@ -99,7 +97,6 @@ impl Seen {
             self.schedules.insert(id, state);
         } else {
             self.orphans.remove(&id);
-            self.runs.retain(|run, _| run.schedule != id);
         }
         Ok(())
     }

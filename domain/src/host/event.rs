@@ -55,6 +55,13 @@ pub struct Connection {
     pub ssh_port: Port,
 }
 
+impl Connection {
+    /// Whether Proxmox takes its calls for those of `root@pam` himself; no token is he, not even his own.
+    pub fn is_root(&self) -> bool {
+        self.user == "root@pam" && self.auth == Auth::Password
+    }
+}
+
 /// Which kind of credential is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

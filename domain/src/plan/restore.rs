@@ -31,7 +31,7 @@ pub struct RestorePlan {
     /// A caller was shown this very number beforehand: the container gets no other one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub agreed: bool,
-    /// Volumes whose contents the archive does not have are destroyed all the same.
+    /// Volumes whose contents the archive does not have, and snapshots, are destroyed all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lose_volumes: bool,
 }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -11,8 +13,12 @@ use super::{Head, HeadsDir};
 use crate::error::Error;
 use crate::signed::{Signed, Trusted};
 
+/// The ending of files with heads.
+pub(super) const HEADS: &str = "heads";
 /// More than any line has.
 const LINE: u64 = 4_096;
+/// More than any statement has.
+const STATEMENT: u64 = 4 << 20;
 
 /// Files of one kind.
 #[derive(Debug)]
@@ -83,22 +89,60 @@ impl Survey {
 pub(crate) type Lines = Box<dyn Iterator<Item = Result<Option<Signed<Head>>, Error>> + Send>;
 
 /// The whole lines of a file of heads; what stands behind the last line's end was never finished.
+///
+/// What cannot be read is one line that is no head: whoever can put something there must not be able to
+/// stop those who read the rest.
 pub(crate) fn lines(path: &Path) -> Result<Lines, Error> {
-    let mut reader = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    let path = path.to_owned();
-    Ok(Box::new(std::iter::from_fn(move || {
-        let mut line = Vec::new();
-        match (&mut reader).take(LINE).read_until(b'\n', &mut line) {
-            Err(error) => Some(Err(Error::io(&path)(error))),
-            Ok(_) if line.last() == Some(&b'\n') => Some(Ok(serde_json::from_slice(&line).ok())),
-            // Longer than any of ours: the next line is read again.
-            Ok(_) if line.len() as u64 == LINE => match reader.skip_until(b'\n') {
-                Ok(_) => Some(Ok(None)),
-                Err(error) => Some(Err(Error::io(&path)(error))),
-            },
-            Ok(_) => None,
+    let is_named_so = path.extension().is_some_and(|ending| ending == HEADS);
+    let reader = match open_regular(path, OFlags::RDONLY) {
+        Ok(file) if is_named_so => Some(BufReader::new(file)),
+        // It was taken away since it was listed.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(Box::new(std::iter::empty()));
         }
+        Err(error) if is_ours(&error) => return Err(Error::io(path)(error)),
+        Ok(_) | Err(_) => None,
+    };
+    let Some(mut reader) = reader else { return Ok(Box::new(std::iter::once(Ok(None)))) };
+    let path = path.to_owned();
+    let mut ended = false;
+    Ok(Box::new(std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let mut line = Vec::new();
+        let read = (&mut reader).take(LINE).read_until(b'\n', &mut line);
+        let whole = match read {
+            Ok(_) if line.last() == Some(&b'\n') => Ok(serde_json::from_slice(&line).ok()),
+            // Longer than any of ours: the next line is read again.
+            Ok(_) if line.len() as u64 == LINE => reader.skip_until(b'\n').map(|_| None),
+            Ok(_) => return None,
+            Err(error) => Err(error),
+        };
+        Some(whole.or_else(|error| {
+            ended = true;
+            if is_ours(&error) { Err(Error::io(&path)(error)) } else { Ok(None) }
+        }))
     })))
+}
+
+/// Opens a regular file that no link stands for. Anything else may keep whoever opens or reads it waiting
+/// for ever.
+pub(super) fn open_regular(path: &Path, how: OFlags) -> Result<File, std::io::Error> {
+    let other = || std::io::Error::new(ErrorKind::InvalidInput, "not a regular file");
+    if !path.symlink_metadata()?.is_file() {
+        return Err(other());
+    }
+    // It may be another thing by now.
+    let how = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, how, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
+}
+
+/// Whether it is this process that cannot read, rather than the file that cannot be read.
+fn is_ours(error: &std::io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
+        .contains(&Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
 
 /// The entries of a directory by name; none when it does not exist.
@@ -116,11 +160,16 @@ pub(super) fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 /// The JSON files of a directory.
 pub(super) fn read_all<T: DeserializeOwned>(dir: &Path) -> Result<Read<T>, Error> {
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
-    for path in list(dir)?.iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
-        let text = std::fs::read(path).map_err(Error::io(path))?;
-        match serde_json::from_slice(&text) {
-            Ok(read) => found.push(read),
-            Err(_) => unreadable.push(path.clone()),
+    let Ok(paths) = list(dir) else { return Ok(Read { found, unreadable: vec![dir.to_owned()] }) };
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
+        let mut text = Vec::new();
+        let read = open_regular(path, OFlags::RDONLY)
+            .and_then(|file| file.take(STATEMENT).read_to_end(&mut text));
+        match read.map(|_| serde_json::from_slice(&text)) {
+            Ok(Ok(read)) => found.push(read),
+            Err(error) if is_ours(&error) => return Err(Error::io(path)(error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Ok(Err(_)) | Err(_) => unreadable.push(path.clone()),
         }
     }
     Ok(Read { found, unreadable })

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::{Head, HeadWriter, HeadsDir};
+use crate::heads::{Head, HeadWriter};
 use crate::seal::Seal;
 use crate::signed::{Signed, Trusted};
 use crate::store::Store;
@@ -35,7 +35,6 @@ pub(crate) struct Published {
 /// Where one server publishes.
 pub(super) struct Publisher {
     writer: Option<HeadWriter>,
-    dir: HeadsDir,
     server: String,
     row: Option<Published>,
     /// The next block to publish; `None` before anything was.
@@ -49,8 +48,9 @@ impl Publisher {
     /// Looks at what was published before, by this server and by others.
     pub async fn begin(
         store: &Store,
-        writer: HeadWriter,
+        mut writer: HeadWriter,
         keys: Vec<VerifyingKey>,
+        destroyed: Vec<VerifyingKey>,
     ) -> Result<Self, Error> {
         let (dir, server) = (writer.dir().clone(), writer.server().to_owned());
         let incarnation = store.incarnation();
@@ -58,7 +58,8 @@ impl Publisher {
         let (newest, earliest, lives, said) = blocking(move || {
             let (trusted, said, _) = statements(&listing, Trusted::new(keys))?;
             // Whoever may add lines there must not stop the sealing with one.
-            let newest = listing.survey(incarnation, &trusted)?.newest.map(|head| head.statement);
+            let alive = trusted.without(&destroyed);
+            let newest = listing.survey(incarnation, &alive)?.newest.map(|head| head.statement);
             let earliest = listing.earliest(incarnation)?.map(|head| head.statement.block);
             Ok((newest, earliest, listing.incarnations()?, said))
         })
@@ -78,6 +79,9 @@ impl Publisher {
         rows.retain(|row| row.incarnation == incarnation);
         let known = rows.iter().max_by_key(|row| row.last_block).cloned();
         let row = rows.into_iter().find(|row| row.server == server);
+        if row.is_some() {
+            writer.has_published(incarnation);
+        }
         let found = newest.as_ref().map(|head| head.block);
         if row.as_ref().is_some_and(|row| found.is_none_or(|found| found < row.last_block)) {
             tracing::error!(
@@ -102,11 +106,35 @@ impl Publisher {
                 last_position: newest.position,
             })
         });
-        Ok(Self { writer: Some(writer), dir, server, row, next, newest, noted: None })
+        Ok(Self { writer: Some(writer), server, row, next, newest, noted: None })
     }
 
-    pub fn dir(&self) -> &HeadsDir {
-        &self.dir
+    /// Says there that `key` speaks for those before it.
+    pub async fn vouch(
+        &mut self,
+        incarnation: Uuid,
+        key: SigningKey,
+        earlier: Vec<VerifyingKey>,
+    ) -> Result<(), Error> {
+        self.with_writer(move |writer| {
+            writer.check(incarnation)?;
+            writer.dir().vouch(&key, &earlier)
+        })
+        .await
+    }
+
+    async fn with_writer(
+        &mut self,
+        work: impl FnOnce(&mut HeadWriter) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let mut writer = self.writer.take().ok_or(Error::Closed)?;
+        let (writer, done) = blocking(move || {
+            let done = work(&mut writer);
+            Ok((writer, done))
+        })
+        .await?;
+        self.writer = Some(writer);
+        done
     }
 
     /// The newest published head, which the chain must have.
@@ -114,13 +142,15 @@ impl Publisher {
         self.newest.as_ref()
     }
 
-    /// Publishes what is sealed up to `last`; `before` is where the chain ended before this round.
+    /// Publishes what is sealed up to `last`; `before` is where the chain ended before this round. Calls
+    /// `step` for each page.
     pub async fn publish(
         &mut self,
         store: &Store,
         key: &SigningKey,
         before: u64,
         last: &Seal,
+        step: impl Fn(),
     ) -> Result<(), Error> {
         let incarnation = store.incarnation();
         let mut next = self.next.unwrap_or_else(|| (before + 1).min(last.block));
@@ -131,14 +161,8 @@ impl Publisher {
             let heads = ours.map(|seal| Signed::new(Head::of(seal), key));
             let heads = heads.collect::<Result<Vec<_>, _>>()?;
             let (first, newest) = (heads.first().cloned(), heads.last().cloned());
-            let mut writer = self.writer.take().ok_or(Error::Closed)?;
-            let (writer, added) = blocking(move || {
-                let added = writer.add(&heads);
-                Ok((writer, added))
-            })
-            .await?;
-            self.writer = Some(writer);
-            added?;
+            self.with_writer(move |writer| writer.add(&heads)).await?;
+            step();
             next = end + 1;
             self.next = Some(next);
             if let (Some(first), Some(Signed { statement: newest, .. })) = (first, newest) {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use cqrs_es::persist::{PersistedEventRepository as _, SerializedEvent};
 use rusqlite::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tokio::runtime::Handle;
@@ -60,7 +61,7 @@ impl Lock {
 /// An opened `events.db`.
 pub(crate) struct Sqlite {
     pub readers: Readers,
-    pub repository: sqlite_es::SqliteEventRepository,
+    repository: sqlite_es::SqliteEventRepository,
     pub incarnation: uuid::Uuid,
     writing: Option<Writing>,
 }
@@ -109,14 +110,16 @@ impl Sqlite {
 
     fn open_readers(path: &Path, options: &Options) -> Result<Self, Error> {
         let readers = Readers::new(path.to_owned(), options.readers);
-        let reading::Reading { connection, is_immutable } = reading::open(path)?;
-        let connection = prepared(connection);
-        schema::check(&connection)?;
-        schema::check_tables(&connection, options.side_tables)?;
-        let incarnation = schema::incarnation(&connection)?;
+        let connection = readers.open()?;
+        let checked = schema::check(&connection)
+            .and_then(|()| schema::check_tables(&connection, options.side_tables))
+            .and_then(|()| schema::incarnation(&connection));
+        let incarnation = readers.judged(checked)?;
         readers.give_back(connection);
-        let connect =
-            SqliteConnectOptions::new().filename(path).read_only(true).immutable(is_immutable);
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .immutable(readers.is_immutable());
         let pool = SqlitePoolOptions::new()
             .max_connections(options.readers)
             .before_acquire(|connection, _| {
@@ -132,6 +135,15 @@ impl Sqlite {
             .connect_lazy_with(connect);
         let repository = sqlite_es::SqliteEventRepository::new(pool);
         Ok(Self { readers, repository, incarnation, writing: None })
+    }
+
+    /// One stream through the stock repository of cqrs-es.
+    pub async fn load<A: cqrs_es::Aggregate>(
+        &self,
+        id: &str,
+    ) -> Result<Vec<SerializedEvent>, Error> {
+        let loaded = self.repository.get_events::<A>(id).await;
+        self.readers.judged(loaded.map_err(Error::from))
     }
 
     pub fn queue(&self) -> Option<&Arc<Queue<Writer>>> {
@@ -191,15 +203,6 @@ fn open_writable(path: &Path) -> Result<Connection, Error> {
     connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
-}
-
-fn open_reader(path: &Path) -> Result<Connection, Error> {
-    Ok(prepared(open_for_reading(path)?))
-}
-
-fn prepared(reader: Connection) -> Connection {
-    reader.set_prepared_statement_cache_capacity(64);
-    reader
 }
 
 /// Path of the log's file, for tools that copy or inspect it.

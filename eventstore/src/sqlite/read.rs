@@ -1,12 +1,13 @@
 //! Reads of `events.db`, each one statement on a blocking thread that nobody can cancel midway.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rusqlite::types::{Type, Value as SqlValue};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params_from_iter};
 use tokio::sync::Semaphore;
 
+use super::reading::{self, Reading, Still};
 use crate::append::{Position, Recorded};
 use crate::claim::KeptAnswer;
 use crate::error::Error;
@@ -28,6 +29,8 @@ pub(crate) struct Readers {
     path: Arc<PathBuf>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    /// What the file was, when it is read as one that nobody changes.
+    still: Arc<OnceLock<Still>>,
 }
 
 impl Readers {
@@ -36,6 +39,31 @@ impl Readers {
             path: Arc::new(path),
             idle: Arc::default(),
             permits: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1).max(1))),
+            still: Arc::default(),
+        }
+    }
+
+    /// Opens another connection.
+    pub fn open(&self) -> Result<Connection, Error> {
+        let Reading { connection, still } = reading::open(&self.path)?;
+        if let Some(still) = still {
+            // Of several, the first one knows whether all of them have read the same.
+            self.still.get_or_init(|| still);
+        }
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    }
+
+    /// Whether the file is read as one that nobody changes.
+    pub fn is_immutable(&self) -> bool {
+        self.still.get().is_some()
+    }
+
+    /// Passes on what a read came to, unless the file has changed that nobody was to change.
+    pub fn judged<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        match self.still.get() {
+            Some(still) => still.judged(result),
+            None => result,
         }
     }
 
@@ -54,15 +82,14 @@ impl Readers {
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let kept = this.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = match kept {
-                Some(connection) => connection,
-                None => super::open_reader(&this.path)?,
-            };
-            let result = read(&connection);
-            if result.is_ok() {
-                this.give_back(connection);
-            }
-            result
+            // Every reading of the log comes by here, with its errors, too.
+            this.judged(kept.map_or_else(|| this.open(), Ok).and_then(|connection| {
+                let result = read(&connection);
+                if result.is_ok() {
+                    this.give_back(connection);
+                }
+                result
+            }))
         });
         match done.await {
             Ok(result) => result,

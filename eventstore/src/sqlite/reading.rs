@@ -1,7 +1,9 @@
 //! Opens a database file for reading only: beside its writer, alone, or where nothing can be written.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,11 +16,66 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Faults of a file that are told at most.
 const FAULTS: u32 = 10;
 
+/// Where a database file counts the changes that were made to it.
+const CHANGE_COUNTER: u64 = 24;
+
 /// An opened file.
 pub(super) struct Reading {
     pub connection: Connection,
-    /// Read as a file that nobody changes.
-    pub is_immutable: bool,
+    /// Set when it is read as a file that nobody changes.
+    pub still: Option<Still>,
+}
+
+/// A file that is read as one that nobody changes, and what it was before the first look at it.
+#[derive(Debug)]
+pub(super) struct Still {
+    path: PathBuf,
+    /// Kept open: to close it would take the locks away that this process may have on it.
+    file: File,
+    seen: Seen,
+}
+
+/// What differs once a server has written: which file it is, its length, time and count of changes.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    file: (u64, u64),
+    length: u64,
+    modified: (i64, i64),
+    changes: [u8; 4],
+}
+
+impl Still {
+    fn of(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        let seen = Seen::of(path, &file).map_err(Error::io(path))?;
+        Ok(Self { path: path.to_owned(), file, seen })
+    }
+
+    /// Passes on what a read came to, unless somebody has written since: then it says nothing.
+    pub fn judged<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        let is_same = Seen::of(&self.path, &self.file).is_ok_and(|seen| seen == self.seen);
+        match has_unmerged(&self.path) {
+            Ok(false) if is_same => result,
+            _ => Err(Error::ChangedMeanwhile { path: self.path.clone() }),
+        }
+    }
+}
+
+impl Seen {
+    fn of(path: &Path, file: &File) -> Result<Self, std::io::Error> {
+        let found = std::fs::metadata(path)?;
+        let mut changes = [0; 4];
+        match file.read_exact_at(&mut changes, CHANGE_COUNTER) {
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(error),
+            _ => {}
+        }
+        Ok(Self {
+            file: (found.dev(), found.ino()),
+            length: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changes,
+        })
+    }
 }
 
 /// Opens a database file of ours for reading, whether or not its directory can be written.
@@ -28,7 +85,15 @@ pub fn open_for_reading(path: &Path) -> Result<Connection, Error> {
 
 /// What SQLite finds wrong with a database file of ours, also with its indexes, when it reads all of it.
 pub fn faults(path: &Path) -> Result<Vec<String>, Error> {
-    let connection = open_for_reading(path)?;
+    let Reading { connection, still } = open(path)?;
+    let found = check_integrity(&connection).map_err(Error::from);
+    match still {
+        Some(still) => still.judged(found),
+        None => found,
+    }
+}
+
+fn check_integrity(connection: &Connection) -> Result<Vec<String>, rusqlite::Error> {
     let mut statement = connection.prepare(&format!("pragma integrity_check({FAULTS})"))?;
     let lines = statement.query_map((), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
@@ -36,25 +101,27 @@ pub fn faults(path: &Path) -> Result<Vec<String>, Error> {
 
 /// SQLite keeps an index of the write-ahead log beside the file, for which it has to write there. Where it
 /// cannot, and everything is in the file itself, the file alone is read: nobody who could change it runs.
+/// That somebody has begun to since is asked after each read, by [`Still::judged`].
 pub(super) fn open(path: &Path) -> Result<Reading, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let refused = match opened(path, flags) {
-        Ok(connection) => return Ok(Reading { connection, is_immutable: false }),
+        Ok(connection) => return Ok(Reading { connection, still: None }),
         Err(error) => error,
     };
     let code = refused.sqlite_error_code();
     if !matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) || !path.is_file() {
         return Err(refused.into());
     }
-    let wal = write_ahead_log(path);
-    match std::fs::metadata(&wal) {
-        Ok(found) if found.len() > 0 => return Err(Error::UnmergedLog { wal }),
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused.into()),
-        _ => {}
+    let still = Still::of(path)?;
+    match has_unmerged(path) {
+        Ok(false) => {}
+        Ok(true) => return Err(Error::UnmergedLog { wal: write_ahead_log(path) }),
+        Err(_) => return Err(refused.into()),
     }
     let uri = immutable(&std::path::absolute(path).map_err(Error::io(path))?);
-    let connection = opened(Path::new(&uri), flags | OpenFlags::SQLITE_OPEN_URI)?;
-    Ok(Reading { connection, is_immutable: true })
+    let connection = opened(Path::new(&uri), flags | OpenFlags::SQLITE_OPEN_URI);
+    let connection = still.judged(connection.map_err(Error::from))?;
+    Ok(Reading { connection, still: Some(still) })
 }
 
 fn opened(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
@@ -69,6 +136,15 @@ fn write_ahead_log(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     wal.into()
+}
+
+/// Whether anything is in the write-ahead log, which may not be in the file yet.
+fn has_unmerged(path: &Path) -> Result<bool, std::io::Error> {
+    match std::fs::metadata(write_ahead_log(path)) {
+        Ok(found) => Ok(found.len() > 0),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The name of an absolute path with which SQLite takes no locks and looks for no write-ahead log.

@@ -94,6 +94,8 @@ fn the_second_process() {
             "stock" => crate::stock::second_clients(&argument).await,
             "crash" => crate::crash::append_until_killed(&argument).await,
             "full-disk" => crate::full_disk::on_a_small_disk(&argument).await,
+            "full-heads" => crate::heads_dir::on_a_full_disk(&argument).await,
+            "begin-to-write" => crate::still::begin_to_write(&argument).await,
             other => panic!("no role {other}"),
         }
     });

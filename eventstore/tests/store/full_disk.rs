@@ -15,22 +15,7 @@ use crate::support::{Home, append, assert_whole, whole_log};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_clearly_and_loses_nothing() {
     let home = Home::sqlite();
-    let mut command = Command::new("unshare");
-    // Root of a user namespace of its own: nobody needs to be root for it.
-    command.args(["--map-root-user", "--mount", "--", "sh", "-c"]);
-    command.arg("mount -t tmpfs -o size=8m proximity-test \"$0\" && exec \"$@\"");
-    command.arg(home.dir()).arg(std::env::current_exe().unwrap());
-    let probe = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "--", "sh", "-c"])
-        .arg("mount -t tmpfs -o size=8m proximity-test \"$0\"")
-        .arg(home.dir())
-        .status()
-        .expect("`unshare` of util-linux is needed to mount a small file system");
-    assert!(
-        probe.success(),
-        "this test mounts a tmpfs of 8 MiB in a user namespace, and this machine does not allow it: \
-         enable unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1), or run as root"
-    );
+    let command = with_small_disk(home.dir());
     let mut second = Second::start_with(command, "full-disk", home.dir().to_str().unwrap());
     second.go();
     let result = second.result();
@@ -39,6 +24,27 @@ async fn a_full_disk_refuses_clearly_and_loses_nothing() {
     assert_eq!(result["integrity_check"], "ok");
     assert!(result["refused_while_full"].as_u64().unwrap() >= 100);
     assert_eq!(result["stored_after_space_was_freed"], 100);
+}
+
+/// Runs this binary where `dir` is a file system of 8 MiB.
+pub fn with_small_disk(dir: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    // Root of a user namespace of its own: nobody needs to be root for it.
+    command.args(["--map-root-user", "--mount", "--", "sh", "-c"]);
+    command.arg("mount -t tmpfs -o size=8m proximity-test \"$0\" && exec \"$@\"");
+    command.arg(dir).arg(std::env::current_exe().unwrap());
+    let probe = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "--", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=8m proximity-test \"$0\"")
+        .arg(dir)
+        .status()
+        .expect("`unshare` of util-linux is needed to mount a small file system");
+    assert!(
+        probe.success(),
+        "this test mounts a tmpfs of 8 MiB in a user namespace, and this machine does not allow it: \
+         enable unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1), or run as root"
+    );
+    command
 }
 
 fn large(n: usize) -> Append {

@@ -150,9 +150,11 @@ on_both_stores! {
                 store.append(one("a", Expected::At(n))).await.unwrap();
                 sealed_to(&store, n + 1).await;
             }
+            let trouble = store.seal_state().unwrap().trouble;
             store.close().await;
+            trouble
         };
-        fill(0).await;
+        assert_eq!(fill(0).await, None);
         let store = home.open().await;
         let folder = outside.path().join(store.incarnation().to_string());
         let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
@@ -183,10 +185,17 @@ on_both_stores! {
         std::fs::write(outside.path().join("keys/x.json"), "{").unwrap();
         wants("a stray file", &[(FaultKind::ForgedHead, 5)]).await;
         std::fs::remove_file(outside.path().join("keys/x.json")).unwrap();
-        // A server that goes on does not make up for it.
+        // A server that goes on does not make up for it: it seals, and publishes nothing where nothing is.
         std::fs::remove_dir_all(&folder).unwrap();
-        fill(4).await;
+        let trouble = fill(4).await.unwrap();
+        assert!(trouble.contains("is it mounted?"), "{trouble}");
+        assert!(!folder.exists());
         wants("all, and gone on", &[(FaultKind::NoHeads, 1)]).await;
+        // Where some of it is back, it goes on there.
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&file, format!("{}\n", lines[3])).unwrap();
+        assert_eq!(fill(8).await, None);
+        wants("the first ones", &[(FaultKind::NoHeads, 1)]).await;
         // Until somebody with the key says that they are lost.
         let store = home.open().await;
         let unsaid = restored(&store, &key, outside.path(), "lost", None, false).await;
@@ -194,6 +203,8 @@ on_both_stores! {
         restored(&store, &key, outside.path(), "the disk of the witness failed", None, true).await.unwrap();
         store.close().await;
         wants("said", &[]).await;
+        assert_eq!(fill(12).await, None, "the new life has heads of its own");
+        wants("said, and gone on", &[]).await;
         // And what the statement saw is missed again.
         std::fs::remove_dir_all(&folder).unwrap();
         wants("lost again", &[(FaultKind::NoHeads, 1)]).await;

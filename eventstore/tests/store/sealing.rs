@@ -22,6 +22,7 @@ pub fn sealing(key: &SigningKey, heads: &Path) -> Sealing {
     Sealing {
         key: key.clone(),
         earlier: vec![],
+        destroyed: vec![],
         renewed: None,
         heads: Some(heads.to_owned()),
         server: "one".to_owned(),

@@ -70,6 +70,27 @@ on_both_stores! {
         store.close().await;
     }
 
+    async fn a_head_of_a_destroyed_key_keeps_nobody_from_sealing(home: &Home) {
+        let (scene, store) = Scene::begun(home).await;
+        let life = store.incarnation();
+        store.close().await;
+        let head = Head { incarnation: life, block: 9, position: 9, hash: "00".repeat(32), sealed_at: 1 };
+        let file = scene.outside.path().join(life.to_string()).join("99999999999999999999-x.heads");
+        put(&file, head, &scene.old);
+        let store = home.open().await;
+        let (earlier, destroyed) = (vec![scene.old.verifying_key()], vec![scene.old.verifying_key()]);
+        let sealing = sealing(&scene.new, scene.outside.path());
+        store.seal_with(Sealing { earlier, destroyed, ..sealing }).unwrap();
+        store.append(one("a", Expected::At(2))).await.unwrap();
+        sealed_to(&store, 3).await;
+        store.close().await;
+        let store = home.open().await;
+        let report = scene.look(&store).await;
+        assert_eq!(kinds(&report), [(FaultKind::ForgedHead, 4)]);
+        assert_eq!(report.lives[0].published_to, 3);
+        store.close().await;
+    }
+
     async fn what_a_living_key_said_of_a_restore_stands(home: &Home) {
         let (scene, store) = Scene::begun(home).await;
         let life = restored(&store, &scene.new, scene.outside.path(), "by us", None, false).await;

@@ -99,6 +99,15 @@ impl Mark {
     }
 }
 
+/// Up to where the rows of this life of the log have to go to be whole.
+pub(crate) const WHOLE_AT: &str = "select whole_at from filling where incarnation = $1";
+
+/// The position that a statement gave; 0 when it gave none.
+pub(crate) fn position(rows: &super::Rows) -> Position {
+    let found = rows.first().and_then(|row| row.first()).and_then(Cell::integer);
+    found.and_then(|position| Position::try_from(position).ok()).unwrap_or_default()
+}
+
 fn number(position: Position) -> Cell {
     Cell::Integer(i64::try_from(position).unwrap_or(i64::MAX))
 }
@@ -126,10 +135,8 @@ impl dyn Session + '_ {
 
     /// Up to where the rows of this life of the log have to go to be whole; 0 when they were always.
     pub async fn whole_at(&mut self, incarnation: &str) -> Result<Position, Error> {
-        let sql = "select whole_at from filling where incarnation = $1";
-        let rows = self.select(sql, vec![incarnation.into()], &[Kind::Integer]).await?;
-        let found = rows.first().and_then(|row| row.first()).and_then(Cell::integer);
-        Ok(found.and_then(|position| Position::try_from(position).ok()).unwrap_or_default())
+        let rows = self.select(WHOLE_AT, vec![incarnation.into()], &[Kind::Integer]).await?;
+        Ok(position(&rows))
     }
 
     /// Keeps that for every process, and for the next start.

@@ -19,8 +19,8 @@ use proximity_domain::lease::{Error as LeaseError, Event as LeaseEvent, Holder, 
 use proximity_domain::log::Log;
 use proximity_domain::operation::Operation;
 use proximity_domain::settings::Settings;
-use proximity_domain::user::{ApiToken, Session, User};
-use proximity_domain::{admin_action, known, refusal, secret_use};
+use proximity_domain::user::{ApiToken, ApiTokenEvent, Session, SessionEvent, User};
+use proximity_domain::{LeaseKey, UserId, admin_action, known, refusal, secret_use};
 use proximity_eventstore::{Position, Recorded};
 use serde::Serialize;
 
@@ -87,7 +87,16 @@ pub(super) struct Judge {
     pub(super) applications: HashMap<String, Application>,
     pub(super) hosts: HashMap<String, Host>,
     pub(super) users: HashMap<String, User>,
+    pub(super) backups: HashMap<String, Backup>,
+    /// What the append that is being read does for users who were not registered so far.
+    unknown: Vec<ForNobody>,
     others: Others,
+}
+
+/// An event for a user whom the same append may register: its streams stand in no order of their own.
+struct ForNobody {
+    event: Recorded,
+    user: UserId,
 }
 
 /// Streams that nothing else rests on, by their numbers.
@@ -95,7 +104,6 @@ pub(super) struct Judge {
 struct Others {
     sessions: HashMap<u64, Session>,
     tokens: HashMap<u64, ApiToken>,
-    backups: HashMap<u64, Backup>,
     schedules: HashMap<u64, BackupSchedule>,
     runs: HashMap<u64, BackupRun>,
     settings: HashMap<u64, Settings>,
@@ -109,6 +117,9 @@ impl Judge {
         if event.position != self.position + 1 {
             let problem = format!("position {} follows {}", event.position, self.position);
             self.findings.note(Some(event.position), "the log", problem);
+        }
+        if self.recorded_at != event.recorded_at {
+            self.end_append();
         }
         self.position = event.position;
         self.recorded_at = event.recorded_at;
@@ -148,11 +159,24 @@ impl Judge {
             "operation" => law::judge(&mut self.operations, id(), event, said)
                 .and_then(|()| said.belongs_to(&event.aggregate_id)),
             "application" => law::judge(&mut self.applications, id(), event, said),
-            "host" => law::judge(&mut self.hosts, id(), event, said),
+            "host" => {
+                let verdict = law::judge(&mut self.hosts, id(), event, said);
+                verdict.and_then(|()| self.host_is_unused(event))
+            }
             "user" => law::judge(&mut self.users, id(), event, said),
-            "session" => law::judge(&mut self.others.sessions, stream, event, said),
-            "api_token" => law::judge(&mut self.others.tokens, stream, event, said),
-            "backup" => law::judge(&mut self.others.backups, stream, event, said),
+            "session" => {
+                if let Ok(SessionEvent::Opened { user, .. }) = read(event) {
+                    self.needs_user(event, user);
+                }
+                law::judge(&mut self.others.sessions, stream, event, said)
+            }
+            "api_token" => {
+                if let Ok(ApiTokenEvent::Issued { user, .. }) = read(event) {
+                    self.needs_user(event, user);
+                }
+                law::judge(&mut self.others.tokens, stream, event, said)
+            }
+            "backup" => law::judge(&mut self.backups, id(), event, said),
             "backup_schedule" => law::judge(&mut self.others.schedules, stream, event, said),
             "backup_run" => law::judge(&mut self.others.runs, stream, event, said),
             "settings" => law::judge(&mut self.others.settings, stream, event, said),
@@ -176,7 +200,7 @@ impl Judge {
     fn lease(&mut self, event: &Recorded) -> Result<(), String> {
         let said: LeaseEvent = read(event)?;
         let lease = self.leases.remove(&event.aggregate_id).unwrap_or_default();
-        let judged = lease.decide(law::of_lease(&said));
+        let judged = lease.decide(law::of_lease(&said, event.recorded_at));
         let verdict = match (judged, &said) {
             (Ok(decided), _) if decided == [said.clone()] => Ok(()),
             (Err(LeaseError::Held { by }), LeaseEvent::Acquired { holder }) => {
@@ -192,7 +216,26 @@ impl Judge {
         if lease != Lease::Free {
             self.leases.insert(event.aggregate_id.clone(), lease);
         }
-        verdict
+        let key: Result<LeaseKey, _> = event.aggregate_id.parse();
+        verdict.and_then(|()| {
+            key.map(drop).map_err(|error| format!("it is no lease key: {}", error.message))
+        })
+    }
+
+    fn needs_user(&mut self, event: &Recorded, user: UserId) {
+        if !self.users.contains_key(&user.to_string()) {
+            self.unknown.push(ForNobody { event: event.clone(), user });
+        }
+    }
+
+    /// The append is complete: whoever was not registered by it never was.
+    pub(super) fn end_append(&mut self) {
+        for ForNobody { event, user } in std::mem::take(&mut self.unknown) {
+            if !self.users.contains_key(&user.to_string()) {
+                let name = &event.event_type;
+                self.wrong(&event, format!("{name} is for user {user}, whom there never was"));
+            }
+        }
     }
 }
 

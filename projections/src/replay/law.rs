@@ -133,16 +133,20 @@ impl Law for Application {
     }
 }
 
-/// The command that a lease's event answers.
-pub fn of_lease(event: &LeaseEvent) -> LeaseCommand {
+/// How far the clocks of a server and of its database may differ, in µs: the one says until when a lease
+/// is kept, and the other when it was cleared.
+const CLOCKS: i64 = 300_000_000;
+
+/// The command that a lease's event answers, which was stored at that moment (µs since 1970).
+pub fn of_lease(event: &LeaseEvent, recorded_at: i64) -> LeaseCommand {
     match event.clone() {
         LeaseEvent::Acquired { holder } => LeaseCommand::Acquire { holder },
         LeaseEvent::Released { holder } => LeaseCommand::Release { holder },
         LeaseEvent::Quarantined { holder, until, reason } => {
             LeaseCommand::Quarantine { holder, until, reason }
         }
-        // When it was looked is not stored; that the time was over is all that matters.
-        LeaseEvent::Cleared => LeaseCommand::Clear { now: i64::MAX },
+        // When it was looked is not stored; it was before that.
+        LeaseEvent::Cleared => LeaseCommand::Clear { now: recorded_at.saturating_add(CLOCKS) },
         LeaseEvent::FoundForeign { reason } => LeaseCommand::FindForeign { reason },
     }
 }

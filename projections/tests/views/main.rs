@@ -3,6 +3,7 @@
 
 mod applications;
 mod backups;
+mod between;
 mod builds;
 mod followers;
 mod generations;
@@ -11,5 +12,6 @@ mod laws;
 mod operations;
 mod replay;
 mod samples;
+mod standing;
 mod support;
 mod verification;

@@ -126,6 +126,7 @@ pub(super) fn all() -> Vec<Sample> {
         samples.extend([
             (request::nextid(vmid), none()),
             (request::config(&node, vmid), at()),
+            (request::current_config(&node, vmid), at()),
             (request::status(&node, vmid), at()),
             (request::interfaces(&node, vmid), at()),
             (usage::request(&node, vmid, Span::Hour), at()),

@@ -435,3 +435,33 @@ async fn every_end_of_a_task_is_told_apart() {
         assert_eq!(server.client().task(&upid).await.unwrap(), Some(expected));
     }
 }
+
+/// A job over several guests names none of them: it is at work on the one that carries its lock.
+#[tokio::test]
+async fn a_backup_job_over_several_guests_counts_for_the_one_that_it_has_locked() {
+    const UPID: &str = "UPID:pve1:00000271:0005EA12:6B049FDA:vzdump::root@pam!proximity:";
+    for (running, lock, counts) in [
+        (true, r#""lock":"backup","#, true),
+        (true, r#""lock":"snapshot","#, false),
+        (true, "", false),
+        (false, r#""lock":"backup","#, false),
+    ] {
+        let server = Server::start(move |_, seen| match seen.param("source").as_deref() {
+            Some("active") if seen.param("typefilter").as_deref() == Some("vzdump") => {
+                assert_eq!(seen.param("vmid"), None);
+                data(&format!(r#"[{{"upid":"{UPID}","status":"RUNNING"}}]"#))
+            }
+            Some(_) => data("[]"),
+            None if seen.call() == "GET /nodes" => data(r#"[{"node":"pve1","status":"online"}]"#),
+            None if seen.call().ends_with("/config") => {
+                data(&format!(r#"{{{lock}"digest":"d","hostname":"web"}}"#))
+            }
+            None if running => data(r#"{"status":"running"}"#),
+            None => data(r#"{"status":"stopped","exitstatus":"OK"}"#),
+        })
+        .await;
+        let tasks = server.client().tasks_of(vmid()).await.unwrap();
+        assert_eq!(tasks.len(), usize::from(counts), "{running} {lock}: {tasks:?}");
+        assert!(tasks.iter().all(|task| task.in_turn && task.is_at_work()));
+    }
+}

@@ -96,7 +96,7 @@ async function send(verb, path, parameters, inputs, body, out) {
     });
     let text = await answer.text();
     try { text = JSON.stringify(JSON.parse(text), null, 2); } catch { /* It is no JSON. */ }
-    const told = ["location", "proximity-position", "retry-after", "x-request-id"]
+    const told = ["etag", "location", "proximity-position", "retry-after", "x-request-id"]
       .filter((name) => answer.headers.get(name))
       .map((name) => `${name}: ${answer.headers.get(name)}`);
     out.textContent = [`${answer.status} ${answer.statusText}`, ...told, "", text].join("\n");

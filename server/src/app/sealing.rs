@@ -43,8 +43,11 @@ impl SigningKeys {
 
     /// All that signed before, destroyed ones included.
     fn before(&self) -> Vec<VerifyingKey> {
-        let gone = self.destroyed.iter().map(|(_, key)| *key);
-        self.earlier.iter().copied().chain(gone).collect()
+        self.earlier.iter().copied().chain(self.gone()).collect()
+    }
+
+    fn gone(&self) -> Vec<VerifyingKey> {
+        self.destroyed.iter().map(|(_, key)| *key).collect()
     }
 
     /// All public halves, the current one first.
@@ -97,6 +100,7 @@ pub fn start(config: &Config, store: &Store, secrets: &Secrets, server: Uuid) ->
     store.seal_with(Sealing {
         key: keys.current.clone(),
         earlier: keys.before(),
+        destroyed: keys.gone(),
         renewed: Some(Arc::new(renewed)),
         heads: Some(dir),
         server: server.simple().to_string(),
@@ -136,6 +140,7 @@ pub async fn seal_once(
     store.seal_with(Sealing {
         key: keys.current.clone(),
         earlier: keys.before(),
+        destroyed: keys.gone(),
         renewed: None,
         heads: Some(heads_dir(config)),
         server: server.simple().to_string(),

@@ -14,15 +14,15 @@ use proximity_domain::HostId;
 use proximity_eventstore::{
     Error as StoreError, HeadsDir, Rights, Store, sqlite_faults, sqlite_file, waiting,
 };
-use proximity_projections::State;
+use proximity_projections::{State, Status, Views};
 use serde::Serialize;
 
 use super::output::{Format, render};
 use super::stdout::print;
 use super::{Failure, Settings, opened};
 use crate::app::commands::Commands;
+use crate::app::existing_keys;
 use crate::app::open_catalog;
-use crate::app::open_keys;
 use crate::app::sealing::heads_dir;
 use crate::http::problem::chain;
 
@@ -40,7 +40,7 @@ struct Finding {
     found: String,
 }
 
-/// Runs all checks, beside a running server or alone; writes nothing.
+/// Runs all checks, beside a running server or alone; changes nothing.
 pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
     let mut findings = Vec::new();
     let mut note = |check, result: Result<String, String>| {
@@ -61,23 +61,20 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                 }
             }
             for status in statuses {
-                let text = format!(
-                    "{} is {} events behind{}",
-                    status.name,
-                    status.lag,
-                    status.problem.as_ref().map(|p| format!(": {p}")).unwrap_or_default()
-                );
-                let well = !matches!(status.state, State::Stopped | State::Superseded);
-                note("read model", if well { Ok(text) } else { Err(text) });
+                note("read model", read_model(&status));
             }
             note("clock", clock(&store).await);
             if let Some(result) = role(&store).await {
                 note("database role", result);
             }
             note("seals", seals(config, &store).await);
-            match open_keys(config, &store).await {
+            match existing_keys(config, &store).await {
                 Err(error) => note("master key", Err(format!("{error:#}"))),
-                Ok(keys) => {
+                // Without a key no credential of a host was sealed, so there is no host to ask.
+                Ok(None) => {
+                    note("master key", Ok("there is no key yet: a server makes one".to_owned()))
+                }
+                Ok(Some(keys)) => {
                     let id = keys.keys().current_id().to_owned();
                     if !Secrets::is_sealed(&store).await.map_err(anyhow::Error::from)? {
                         note("master key", Ok("nothing was sealed yet".to_owned()));
@@ -89,37 +86,10 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                         }
                         Ok(secrets) => {
                             note("master key", Ok(format!("{id} opens what was sealed")));
-                            let catalog = open_catalog(config)?;
-                            // It only asks hosts, and marks no container: no installation is needed.
-                            let commands = Commands::new(
-                                config,
-                                &store,
-                                secrets,
-                                catalog,
-                                "",
-                                SystemClock::shared(),
-                            );
-                            let hosts = match &views {
-                                Some(views) => views.hosts().await.map_err(anyhow::Error::from)?,
-                                None => Vec::new(),
-                            };
-                            if hosts.is_empty() {
-                                note("hosts", Ok("none is registered yet".to_owned()));
-                            }
-                            let network = proximity_commands::settings::network(&store)
-                                .await
-                                .map_err(anyhow::Error::from)?;
-                            for host in hosts {
-                                let named = |text: String| format!("{}: {text}", host.name);
-                                let id = HostId(host.id);
-                                for result in privileges(&commands, id, network.bridge()).await {
-                                    note("privilege", result.map(named).map_err(named));
-                                }
-                                let result = reach(&commands, id).await;
-                                note("host", result.map(named).map_err(named));
-                                for text in retentions(&commands, id).await {
-                                    note("backup storage", Ok(named(text)));
-                                }
+                            for (check, result) in
+                                hosts(config, &store, views.as_ref(), secrets).await?
+                            {
+                                note(check, result);
                             }
                         }
                     }
@@ -143,6 +113,53 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
         0 => Ok(()),
         wrong => Err(Failure::Found(format!("{wrong} of {} checks failed", findings.len()))),
     }
+}
+
+/// How a read model stands. One that is being filled is not what it should be, either: nobody is served
+/// from it.
+fn read_model(status: &Status) -> Result<String, String> {
+    let Status { name, lag, state, problem, .. } = status;
+    let problem = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+    let text = format!("{name} is {lag} events behind{problem}");
+    let is_well = status.is_whole && !matches!(state, State::Stopped | State::Superseded);
+    if is_well { Ok(text) } else { Err(text) }
+}
+
+type Checked = (&'static str, Result<String, String>);
+
+/// Whether each host answers, and what its credential lacks.
+async fn hosts(
+    config: &Settings,
+    store: &Store,
+    views: Option<&Views>,
+    secrets: Secrets,
+) -> Result<Vec<Checked>, Failure> {
+    let catalog = open_catalog(config)?;
+    // It only asks hosts, and marks no container: no installation is needed.
+    let commands = Commands::new(config, store, secrets, catalog, "", SystemClock::shared());
+    let hosts = match views {
+        Some(views) => views.hosts().await.map_err(anyhow::Error::from)?,
+        None => Vec::new(),
+    };
+    let mut found: Vec<Checked> = Vec::new();
+    if hosts.is_empty() {
+        found.push(("hosts", Ok("none is registered yet".to_owned())));
+    }
+    let network =
+        proximity_commands::settings::network(store).await.map_err(anyhow::Error::from)?;
+    for host in hosts {
+        let named = |text: String| format!("{}: {text}", host.name);
+        let id = HostId(host.id);
+        for result in privileges(&commands, id, network.bridge()).await {
+            found.push(("privilege", result.map(named).map_err(named)));
+        }
+        let result = reach(&commands, id).await;
+        found.push(("host", result.map(named).map_err(named)));
+        for text in retentions(&commands, id).await {
+            found.push(("backup storage", Ok(named(text))));
+        }
+    }
+    Ok(found)
 }
 
 /// On PostgreSQL: whether the role of these settings could change what is stored.

@@ -32,7 +32,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use output::Format;
 
-use proximity_eventstore::Store;
+use proximity_eventstore::{Error as StoreError, Store};
 use proximity_projections::Views;
 
 use crate::app::install_tls_provider;
@@ -59,6 +59,9 @@ pub enum Failure {
     /// Exit code 1.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
+    /// Exit code 2.
+    #[error("{0}")]
+    Usage(String),
     /// Exit code 3.
     #[error("{0}")]
     Config(#[from] config::Error),
@@ -81,13 +84,20 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
+            Self::Failed(error) if error.chain().any(is_changed_meanwhile) => 4,
             Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
             Self::Config(_) => 3,
             Self::Unavailable(_) => 4,
             Self::NoSuchThing(_) => 5,
             Self::Found(_) => 6,
         }
     }
+}
+
+/// Whether a server has begun to write what was read as a log that rests: nothing was found out then.
+fn is_changed_meanwhile(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::ChangedMeanwhile { .. }))
 }
 
 /// Deploys applications as LXC containers on Proxmox VE.
@@ -320,3 +330,16 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Settings of a command that has been parsed; used by the commands.
 type Settings = Config;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_changed_while_it_was_read_is_one_that_is_not_available() {
+        let changed = || StoreError::ChangedMeanwhile { path: "events.db".into() };
+        let told = anyhow::Error::from(changed()).context("the log cannot be read");
+        assert_eq!(Failure::from(told).code(), 4);
+        assert_eq!(Failure::from(anyhow::Error::from(StoreError::Closed)).code(), 1);
+    }
+}

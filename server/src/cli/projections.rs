@@ -137,6 +137,7 @@ fn borrowed(names: &[String]) -> Vec<&str> {
 fn failure(error: Error) -> Failure {
     match error {
         none @ Error::NoPrevious { .. } => Failure::NoSuchThing(none.to_string()),
+        ahead @ Error::Ahead { .. } => Failure::Found(ahead.to_string()),
         other => Failure::Failed(other.into()),
     }
 }

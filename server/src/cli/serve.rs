@@ -13,6 +13,7 @@ const END_WITHIN: Duration = Duration::from_secs(29);
 
 /// Serves until SIGTERM or SIGINT; a second signal ends at once.
 pub async fn run(config: Settings) -> Result<(), Failure> {
+    config.ensure_heads()?;
     let mut stop = Stop::listen()?;
     let app =
         App::start(config).await.map_err(|error| match error.downcast::<stores::Error>() {

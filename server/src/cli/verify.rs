@@ -31,7 +31,7 @@ pub struct Wanted {
     keys: Vec<String>,
 }
 
-/// Compares the stored bytes with the sealed chain and the published heads; writes nothing.
+/// Compares the stored bytes with the sealed chain and the published heads; changes nothing.
 pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<(), Failure> {
     let given = wanted.keys.iter().map(|text| public_key(text)).collect::<Result<Vec<_>, _>>()?;
     let own = match given.is_empty() {

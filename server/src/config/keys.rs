@@ -166,7 +166,7 @@ pub static KEYS: &[Key] = &[
         "3",
         "calls to one Proxmox host at once; it has three workers",
         |c, v| {
-            c.proxmox_concurrency = range(&format!("{v}-{v}"), 1, 64)?.first;
+            c.proxmox_concurrency = u32::try_from(number(v, 1, 64)?).map_err(reason)?;
             Ok(())
         }
     ),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use proximity_commands::Secret;
+use rustix::fs::Access;
 
 pub use keys::{KEYS, Key};
 pub use load::{Sources, load};
@@ -120,6 +121,20 @@ impl Config {
             .mode(0o700)
             .create(&self.data)
             .map_err(|source| Error::File { path: self.data.clone(), source })
+    }
+
+    /// Makes the directory of the heads where one is named, and asks whether it takes files: nobody
+    /// names one to find out in an emergency that nothing was ever put there.
+    pub fn ensure_heads(&self) -> Result<(), Error> {
+        let Some(dir) = &self.heads_dir else { return Ok(()) };
+        // Asked, not tried: where nothing can be taken away, a trial would stay.
+        let usable = std::fs::create_dir_all(dir)
+            .and_then(|()| Ok(rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)?));
+        usable.map_err(|error| Error::Value {
+            key: "audit.heads_dir".into(),
+            place: "settings".into(),
+            reason: format!("{} takes no files: {error}", dir.display()),
+        })
     }
 }
 

@@ -56,6 +56,35 @@ fn a_value_that_does_not_parse_names_its_key_and_place() {
 }
 
 #[test]
+fn a_number_that_is_out_of_range_is_told_to_be_a_number() {
+    for wrong in ["0", "65", "1-64", "x"] {
+        let error = load_error("", &[("PROXIMITY_PROXMOX__CONCURRENCY", wrong)]);
+        let told = "proxmox.concurrency: it is a whole number between 1 and 64";
+        assert!(error.ends_with(told), "{wrong}: {error}");
+    }
+    let (_folder, sources) = sources("", &[], &[("proxmox.concurrency", "64")]);
+    assert_eq!(load(&sources).unwrap().proxmox_concurrency, 64);
+}
+
+#[test]
+fn a_directory_of_heads_that_is_named_takes_files_or_is_refused_by_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let with = |dir: PathBuf| Config { heads_dir: Some(dir), ..Config::default() };
+    for dir in [file.clone(), file.join("heads"), PathBuf::from("/proc/heads")] {
+        let error = with(dir.clone()).ensure_heads().unwrap_err().to_string();
+        assert!(error.contains("audit.heads_dir"), "{error}");
+        assert!(error.contains(&*dir.to_string_lossy()), "{error}");
+    }
+    let dir = folder.path().join("a/b");
+    with(dir.clone()).ensure_heads().unwrap();
+    with(dir.clone()).ensure_heads().unwrap();
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "something was left behind");
+    Config::default().ensure_heads().unwrap();
+}
+
+#[test]
 fn a_port_is_of_one_range() {
     let error = load_error("", &[("PROXIMITY_PORTS__INTERNAL", "8999-9100")]);
     assert!(error.contains("ports.internal") && error.contains("overlap"), "{error}");

@@ -14,6 +14,7 @@ use super::peer::Peer;
 use super::problem::Problem;
 use super::query;
 use super::reply::Reply;
+use super::route::CHANGED;
 use super::tags;
 use super::wording::{NO_WORD, Wrong};
 use crate::app::{App, unavailable};
@@ -116,7 +117,7 @@ impl Call {
             self.actor.seen.set(head);
             Ok(())
         } else {
-            Err(Problem::new("precondition.failed", "it has changed since it was read"))
+            Err(Problem::new(CHANGED, "it has changed since it was read"))
         }
     }
 
@@ -138,6 +139,11 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         let place = format!("line {}, column {}", error.line(), error.column());
         Problem::new("body.malformed", format!("the body is not valid JSON ({place})"))
     };
+    if let Err(error) = std::str::from_utf8(body) {
+        // Where nobody reads a text, the parser would not look at its bytes.
+        let detail = format!("the body is not UTF-8 (byte {})", error.valid_up_to() + 1);
+        return Err(Problem::new("body.malformed", detail));
+    }
     // First all of it as JSON: a value that does not fit may stand before a text that is none.
     let mut parser = serde_json::Deserializer::from_slice(body);
     serde::de::IgnoredAny::deserialize(&mut parser)
@@ -249,6 +255,17 @@ mod tests {
             let problem = parse::<Sample>(body.as_bytes()).unwrap_err();
             let field = &problem.errors[0];
             assert_eq!((&*field.pointer, &*field.detail), (pointer, detail), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_utf_8_is_no_json_wherever_that_is() {
+        for broken in
+            [&b"{\"x\":\"\xff\"}"[..], b"{\"\xc3\":1}", b"{\"outer\":[],\"x\":[\"\xed\xa0\x80\"]}"]
+        {
+            let problem = parse::<Sample>(broken).unwrap_err();
+            assert_eq!((problem.status.as_u16(), problem.code), (400, "body.malformed"));
+            assert!(problem.detail.contains("UTF-8"), "{}", problem.detail);
         }
     }
 

@@ -26,6 +26,8 @@ use crate::app::App;
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a body that nobody has to sign in for.
 const PUBLIC_BODY_LIMIT: usize = 16 * 1024;
+/// Seconds after which a client may look whether somebody has restarted the server.
+const UNTIL_RESTARTED: u64 = 30;
 /// Characters of an `Idempotency-Key`.
 const KEY_LIMIT: usize = 255;
 
@@ -114,6 +116,8 @@ async fn answer(
         .inspect_err(|problem| note_refusal(app, route, &who, request.path(), problem))?;
     let minimum = position::wanted(request)?;
     let if_none_match = headers::list(request.headers(), &header::IF_NONE_MATCH)?;
+    // What changed something says so, whatever the client has kept of it.
+    let if_none_match = if_none_match.filter(|_| route.verb.is_safe());
     let (mut reply, position) = run(route, call, minimum).await?;
     if request.method() == Method::HEAD {
         reply.drop_live();
@@ -154,7 +158,9 @@ async fn admit(
     }
     if route.needs_views() && app.views.is_damaged() {
         let detail = "the read models are damaged; a restart of the server builds them anew";
-        return Err(Problem::new("store.unavailable", detail));
+        let mut problem = Problem::new("store.unavailable", detail);
+        problem.retry_after = Some(UNTIL_RESTARTED);
+        return Err(problem);
     }
     accept::check(request)?;
     let unsafe_call = !route.verb.is_safe();

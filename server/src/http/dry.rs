@@ -146,10 +146,28 @@ fn agreed(route: &Route, call: &Call) -> Result<Option<Agreed>, Problem> {
     })))
 }
 
+/// What a request may name that was there when its plan was made: that it is gone is no slip of the
+/// caller's.
+const GONE: &[&str] = &[
+    "backup_schedule.application_unknown",
+    "catalog.install_unsupported",
+    "catalog.needs_newer_proxmox",
+    "catalog.unknown",
+    "container.unknown",
+    "host.unknown",
+    "node.ambiguous",
+    "node.offline",
+    "node.unknown",
+];
+
 /// Of a plan that stands no more, whatever now stands in its way says just that; what the caller may not
 /// see or do, or asks for in the wrong way, is refused as ever.
 fn overtaken(problem: Problem) -> Problem {
-    if problem.status != StatusCode::CONFLICT || problem.code.starts_with("idempotency_key.") {
+    let in_its_way = match problem.status {
+        StatusCode::CONFLICT => !problem.code.starts_with("idempotency_key."),
+        _ => GONE.contains(&problem.code),
+    };
+    if !in_its_way {
         return problem;
     }
     let mut changed = Problem::from(agreed::changed());
@@ -180,7 +198,7 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
     call.actor.agreed = held.clone();
     let preview = Arc::new(Preview::default());
     call.actor.preview = Some(preview.clone());
-    let outcome = (route.handler)(call.clone()).await;
+    let outcome = route.answer(call.clone()).await;
     let outcome =
         outcome.map_err(|problem| if held.is_some() { overtaken(problem) } else { problem });
     match preview.taken() {

@@ -100,7 +100,7 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
 }
 
 async fn carried_out(route: &'static Route, call: Call) -> Result<Reply, Problem> {
-    let reply = (route.handler)(call.clone()).await?;
+    let reply = route.answer(call.clone()).await?;
     note_action(route, &call, &reply).await;
     Ok(reply)
 }

@@ -1,5 +1,7 @@
 //! The OpenAPI document: made from the handlers, completed from the route table.
 
+mod headers;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -12,7 +14,7 @@ use super::handlers::{
     hosts, operations, past, reconcile, restore, settings, trace, usage, users, verification,
 };
 use super::problem::{Body, Field, PROBLEM_JSON, Problem, chain};
-use super::route::{Policy, Route};
+use super::route::{CHANGED, Policy, Route};
 use super::routes::ROUTES;
 
 /// Codes that any call may answer with.
@@ -22,6 +24,8 @@ const SHARED: &[&str] = &[
     "body.too_large",
     "body.unsupported",
     "internal",
+    "position.unknown",
+    "query.malformed",
     "request.malformed",
     "request.timeout",
     "server.busy",
@@ -90,6 +94,7 @@ pub fn render() -> Result<String, serde_json::Error> {
             "description": "What a login sets. Unsafe calls then need the header `X-CSRFToken`."
         },
     });
+    document["components"]["headers"] = headers::components();
     let all: Vec<&str> = {
         let mut all: Vec<&str> = codes::all().map(|code| code.code).collect();
         all.sort_unstable();
@@ -127,16 +132,9 @@ fn complete(operation: &mut Map<String, Value>, route: &Route) {
     let description = if old.is_empty() { note.to_owned() } else { format!("{old}\n\n{note}") };
     operation.insert("description".into(), json!(description));
 
-    if !route.verb.is_safe() {
-        let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
-        if let Value::Array(parameters) = parameters {
-            parameters.push(json!({
-                "name": "Idempotency-Key", "in": "header", "required": false,
-                "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
-                "description": "Makes this the one effect of the key: the same request again gets \
-                    the first answer again, for a day at least.",
-            }));
-        }
+    let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
+    if let Value::Array(parameters) = parameters {
+        parameters.extend(headers::parameters(route));
     }
 
     if let Some(body) = operation.get_mut("requestBody") {
@@ -166,6 +164,7 @@ fn complete(operation: &mut Map<String, Value>, route: &Route) {
                 })
             });
         }
+        headers::complete(responses, route);
     }
 }
 
@@ -218,9 +217,7 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
     if route.path.contains('{') {
         codes.push("not_found");
     }
-    if route.verb.is_safe() {
-        codes.extend(["query.malformed", "position.unknown"]);
-    } else {
+    if !route.verb.is_safe() {
         codes.extend(["csrf.failed", "origin.refused", "value.invalid", "store.busy"]);
         codes.extend(["idempotency_key.reused", "idempotency_key.answer_gone"]);
         codes.push("idempotency_key.refused_meanwhile");
@@ -228,10 +225,10 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
             codes.push("idempotency_key.in_progress");
         }
         codes.extend(["store.closed", "store.contended"]);
-    }
-    if !route.verb.is_safe() {
-        // Asked of a call that cannot be tried, or with a query that is none.
-        codes.extend(["dry_run.unsupported", "query.malformed"]);
+        // Asked of a call that cannot be tried.
+        codes.push("dry_run.unsupported");
+        // Sent to a call that changes nothing with an `ETag`.
+        codes.push(CHANGED);
     }
     if dry::is_possible(route) {
         codes.push("plan.changed");

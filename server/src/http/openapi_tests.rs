@@ -108,6 +108,53 @@ fn every_field_parameter_and_answer_is_described() {
     assert!(missing.is_empty(), "not described: {missing:#?}");
 }
 
+/// That they are answered so is held by every test of the interface.
+#[test]
+fn the_headers_of_the_contract_stand_where_they_hold() {
+    let document = document();
+    let takes = |operation: &Value, place: &str, name: &str| {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        parameters.filter(|one| one["in"] == place && one["name"] == name).count() == 1
+    };
+    for route in ROUTES {
+        let operation = &document["paths"][route.path][route.verb.as_str().to_lowercase()];
+        let (is_read, name) = (route.verb.is_safe(), route.name);
+        let has_tag = route.answers("ETag");
+        for (place, parameter, is_taken) in [
+            ("query", "min_position", is_read),
+            ("header", "Proximity-Position", is_read),
+            ("header", "If-None-Match", is_read && has_tag),
+            ("header", "Idempotency-Key", !is_read),
+            ("header", "If-Match", route.compares_state()),
+        ] {
+            assert_eq!(takes(operation, place, parameter), is_taken, "{name}: {parameter}");
+        }
+        let responses = operation["responses"].as_object().unwrap();
+        assert_eq!(responses.contains_key("304"), is_read && has_tag, "{name}");
+        assert_eq!(responses.contains_key("412"), !is_read, "{name}");
+        for (status, response) in responses {
+            let carried = response["headers"].as_object().unwrap();
+            assert!(carried.contains_key("X-Request-Id"), "{name}: {status}");
+            let is_success = status.as_str() < "400";
+            if is_success || status == "429" {
+                assert_eq!(carried.contains_key("Proximity-Position"), is_success, "{name}");
+                assert_eq!(carried.contains_key("Retry-After"), !is_success, "{name}");
+            }
+            for (header, entry) in carried {
+                let place = entry["$ref"].as_str().unwrap().trim_start_matches('#');
+                assert!(document.pointer(place).is_some(), "{name}: {header}");
+            }
+        }
+        for header in route.headers {
+            assert!(headers::ANSWERED.iter().any(|(known, ..)| known == header), "{header}");
+        }
+    }
+    let of = |pointer: &str| document.pointer(pointer).is_some();
+    assert!(of("/paths/~1api~1apps~1{id}/get/responses/200/headers/ETag"));
+    assert!(of("/paths/~1api~1apps~1{id}/get/responses/304/headers/ETag"));
+    assert!(of("/paths/~1api~1apps/post/responses/202/headers/Location"));
+}
+
 #[test]
 fn every_code_of_the_table_exists() {
     for route in ROUTES {

@@ -3,9 +3,11 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use proximity_eventstore::Position;
+use serde::Deserialize;
 
 use super::headers;
 use super::problem::Problem;
+use super::query;
 use crate::app::App;
 
 /// Carries `<incarnation>.<position>`.
@@ -33,12 +35,16 @@ impl std::str::FromStr for Wanted {
     }
 }
 
+/// What a query may ask for.
+#[derive(Deserialize)]
+struct Asked {
+    min_position: Option<String>,
+}
+
 /// The position that the header or the query asks for.
 pub fn wanted(request: &HttpRequest) -> Result<Option<Wanted>, Problem> {
-    let from_query = url::form_urlencoded::parse(request.query_string().as_bytes())
-        .find(|(key, _)| key == "min_position")
-        .map(|(_, value)| value.into_owned());
-    let wanted = match from_query {
+    let Asked { min_position } = query::read(request.query_string())?;
+    let wanted = match min_position {
         None => headers::text(request.headers(), &HEADER)?,
         given => given,
     };
@@ -74,5 +80,18 @@ mod tests {
         for wrong in ["", "x", "-1", "abc.", "1e3", "99999999999999999999"] {
             assert!(wrong.parse::<Wanted>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn of_two_positions_in_a_query_neither_is_taken() {
+        let of = |query: &str| {
+            let request = actix_web::test::TestRequest::get().uri(&format!("/x?{query}"));
+            wanted(&request.to_http_request())
+        };
+        assert_eq!(of("a=1&a=2&min%5Fposition=7").unwrap().unwrap().position, 7);
+        assert_eq!(of("a=1").unwrap(), None);
+        let problem = of("min_position=7&min_position=7").unwrap_err();
+        assert_eq!((problem.status.as_u16(), problem.code), (400, "query.malformed"));
+        assert_eq!(problem.detail, "min_position is there twice");
     }
 }

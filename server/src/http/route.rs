@@ -64,6 +64,8 @@ pub struct Route {
     /// `VERB path`.
     pub name: &'static str,
     pub policy: Policy,
+    /// The headers of a success that not all calls have: `ETag`, `Location`.
+    pub headers: &'static [&'static str],
     /// The codes that only this call answers with, besides those that all share.
     pub codes: &'static [&'static str],
     pub handler: fn(Call) -> Answer,
@@ -71,7 +73,32 @@ pub struct Route {
     pub handler_name: &'static str,
 }
 
+/// The code of a call whose `If-Match` does not hold.
+pub const CHANGED: &str = "precondition.failed";
+
 impl Route {
+    /// Whether the handler compares an `If-Match` with the state of what it changes: then the code of
+    /// that refusal stands among its own.
+    pub fn compares_state(&self) -> bool {
+        self.codes.contains(&CHANGED)
+    }
+
+    /// Whether a success may carry this header, of those that not all calls have.
+    pub fn answers(&self, header: &str) -> bool {
+        self.headers.contains(&header)
+    }
+
+    /// Calls the handler. What has no `ETag` matches none that a client could name (RFC 9110, 13.1.1).
+    pub async fn answer(&self, call: Call) -> Result<Reply, Problem> {
+        let wanted = call.presented.if_match.as_deref().map(str::trim);
+        if !self.verb.is_safe() && !self.compares_state() && wanted.is_some_and(|tag| tag != "*") {
+            let detail =
+                "what this call changes has no ETag that could match; send no If-Match, or *";
+            return Err(Problem::new(CHANGED, detail));
+        }
+        (self.handler)(call).await
+    }
+
     /// Whether it waits while there are no whole read models; signing in goes on, so that a client can
     /// wait, too.
     pub fn needs_views(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Backups over HTTP: made, seen, counted, removed, by their owner and by nobody else.
 
-use proximity_simulator::{NodeConfig, StorageConfig, StorageKind};
+use proximity_simulator::{Fault, FaultRule, NodeConfig, StorageConfig, StorageKind};
 use reqwest::Method;
 use serde_json::json;
 
@@ -125,6 +125,54 @@ async fn a_backup_outlives_its_application_and_can_still_be_removed() {
         assert_eq!(removed.status, 202, "{}", removed.text);
         world.until(&one, |answer| answer.status == 404).await;
         assert!(world.simulator.ledger().backups.is_empty());
+        world.stop().await;
+    })
+    .await;
+}
+
+/// A host stays while something works on it, and what it has left is reached by the one that is registered
+/// for the same cluster later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_outlives_its_host_and_is_removed_by_the_next_one_of_its_cluster() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let first = world.backed_up(&world.owner, &app).await;
+        let second = world.backed_up(&world.owner, &app).await;
+        let path = format!("/api/apps/{app}");
+        assert_eq!(world.delete_as(&world.owner, &path).await.status, 202);
+        world.until(&path, |answer| answer.status == 404).await;
+
+        let hang = Fault::TaskNeverEnds { after_effect: false };
+        world.simulator.faults().add(FaultRule::once("content.delete", hang)).unwrap();
+        let one = format!("{path}/backups/{first}");
+        assert_eq!(world.delete_as(&world.owner, &one).await.status, 202);
+        let host = "/api/proxmox/hosts/1";
+        let refused = world.delete_as(&world.admin, host).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("host.in_use")));
+        world.simulator.clear_faults();
+        world.until(&one, |answer| answer.status == 404).await;
+        // Its end and the removal of its record are one append.
+        let removed = world.delete_as(&world.admin, host).await;
+        assert_eq!(removed.status, 204, "{}", removed.text);
+
+        let two = format!("{path}/backups/{second}");
+        let refused = world.delete_as(&world.owner, &two).await;
+        assert_eq!((refused.status.as_u16(), &refused.body["code"]), (409, &json!("host.gone")));
+        let again = json!({
+            "name": "again",
+            "host": "127.0.0.1",
+            "port": world.simulator.address().port(),
+            "password": world.simulator.root_password(),
+            "fingerprint": world.simulator.fingerprint(),
+        });
+        let made = world.post(&world.admin, "/api/proxmox/hosts", &again).await;
+        assert_eq!((made.status.as_u16(), &made.body["id"]), (201, &json!(2)), "{}", made.text);
+        assert_eq!(world.delete_as(&world.owner, &two).await.status, 202);
+        world.until(&two, |answer| answer.status == 404).await;
+        assert!(world.simulator.ledger().backups.is_empty());
+        let removed = world.delete_as(&world.admin, "/api/proxmox/hosts/2").await;
+        assert_eq!(removed.status, 204, "{}", removed.text);
         world.stop().await;
     })
     .await;

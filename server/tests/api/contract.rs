@@ -1,4 +1,4 @@
-//! Holds every answer of every test against the OpenAPI document: status, code, and shape.
+//! Holds every answer of every test against the OpenAPI document: status, code, headers and shape.
 
 use std::sync::LazyLock;
 
@@ -38,14 +38,17 @@ pub fn complaint(verb: &str, path: &str, answer: &Answer) -> Option<String> {
     let route = route(verb, path)?;
     let status = answer.status.as_u16();
     let place = format!("{} answered {status} {}", route.name, answer.text);
+    let operation = &DOCUMENT["paths"][route.path][route.verb.as_str().to_lowercase()];
+    let told = &operation["responses"][status.to_string()];
+    if !told.is_object() {
+        return Some(format!("not in the document: {place}"));
+    }
+    if let Some(header) = wrong_header(route, path, told, answer) {
+        return Some(format!("{header} is not as in the document: {place}"));
+    }
     if let Some(code) = answer.body["code"].as_str() {
         let is_told = openapi::codes_of(route).contains(&code);
         return (!is_told).then(|| format!("not in the document: {place}"));
-    }
-    let operation = &DOCUMENT["paths"][route.path][route.verb.as_str().to_lowercase()];
-    let told = &operation["responses"][status.to_string()];
-    if status != 304 && !told.is_object() {
-        return Some(format!("not in the document: {place}"));
     }
     // A form of its own, if the document names it.
     let form = answer.header("content-type").split(';').next().unwrap_or_default();
@@ -59,6 +62,23 @@ pub fn complaint(verb: &str, path: &str, answer: &Answer) -> Option<String> {
     let mut wrong = Vec::new();
     compare(&Value::Object(schema.clone()), &answer.body, "", &mut wrong);
     (!wrong.is_empty()).then(|| format!("{wrong:#?} in {place}"))
+}
+
+/// A header that is carried and not told of, or told of where every such answer has it and not carried.
+fn wrong_header(route: &Route, path: &str, told: &Value, answer: &Answer) -> Option<&'static str> {
+    let is_now = route.verb.is_safe() && !path.contains("?at=");
+    let known = DOCUMENT["components"]["headers"].as_object()?.keys();
+    known.map(String::as_str).find(|header| {
+        let (is_told, is_there) =
+            (told["headers"][*header].is_object(), !answer.header(header).is_empty());
+        // What was done already has no place, and only what is read as it is now has a tag for certain.
+        let is_certain = match *header {
+            "ETag" => is_now,
+            "Location" => false,
+            _ => true,
+        };
+        is_there != is_told && (is_there || is_certain)
+    })
 }
 
 /// What of a value is not as the schema says: fields that it lacks or does not name, wrong kinds.

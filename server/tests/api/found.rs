@@ -167,6 +167,9 @@ async fn a_search_for_what_cannot_be_is_refused_and_names_the_parameter() {
             ("actor=nobody", "actor"),
             ("owner=abc", "owner"),
             ("until=9223372036854775808", "until"),
+            ("until=3&after=5", "until"),
+            ("from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+            ("request=", "request"),
         ] {
             let answer = world.get(&world.admin, &format!("{EVENTS}?{query}")).await;
             assert_eq!(answer.status, 422, "{query}: {}", answer.text);
@@ -176,6 +179,8 @@ async fn a_search_for_what_cannot_be_is_refused_and_names_the_parameter() {
         beyond.problem(400, "position.unknown");
         let page = world.get(&world.admin, &format!("{EVENTS}?until=5&limit=1000")).await.body;
         assert_eq!((&page["next"], &page["complete"]), (&json!(5), &json!(true)));
+        let ended = world.get(&world.admin, &format!("{EVENTS}?until=5&after=5")).await.body;
+        assert_eq!((&ended["events"], &ended["complete"]), (&json!([]), &json!(true)));
         let rest = world.get(&world.admin, &format!("{EVENTS}?after=5&limit=1")).await.body;
         assert_eq!(rest["events"][0]["position"], 6);
         world.stop().await;

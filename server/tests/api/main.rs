@@ -23,6 +23,7 @@ mod readers;
 mod refusals;
 mod restored_volumes;
 mod restores;
+mod restores_refused;
 mod rights;
 mod schedule_runs;
 mod schedules;

@@ -282,3 +282,78 @@ async fn a_number_that_was_agreed_on_and_taken_by_a_stranger_is_not_replaced() {
     world.post(&world.owner, &path, &body).await.problem(412, "plan.changed");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_tag_of_its_own_matches_none_that_is_named() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let (owner, admin, delete) = (&world.owner, &world.admin, Method::DELETE);
+        let wish = json!({ "name": "script", "scopes": ["read"] });
+        let token = world.post(owner, "/api/auth/tokens", &wish).await;
+        let token = format!("/api/auth/tokens/{}", token.body["id"].as_str().unwrap());
+        let user = json!({ "username": "eve", "password": generated_password() });
+        let app = json!({ "catalog_id": "nginx", "hostname": "web-01" });
+        let none = Value::Null;
+        let calls = [
+            (owner, &delete, token.as_str(), &none),
+            (owner, &Method::POST, "/api/auth/tokens", &wish),
+            (admin, &Method::POST, "/api/users", &user),
+            (admin, &Method::POST, "/api/catalog/reload", &none),
+            (owner, &Method::POST, "/api/apps", &app),
+            (owner, &Method::POST, "/api/apps?dry_run=true", &app),
+        ];
+        let count = async || world.get(owner, "/api/auth/tokens").await.body["total"].clone();
+        for (who, method, path, body) in calls {
+            for tag in ["\"zz\"", "W/\"zz\"", "zz", ""] {
+                let refused = world.matching(who, method.clone(), path, tag, body).await;
+                refused.problem(412, "precondition.failed");
+            }
+        }
+        assert_eq!(count().await, 1, "something was done");
+        assert_eq!(world.get(admin, "/api/apps").await.body["total"], 0);
+        assert_eq!(world.get(admin, "/api/users").await.body["total"], 3);
+        let gone = world.matching(owner, delete, &token, "*", &none).await;
+        assert_eq!(gone.status, 204, "{}", gone.text);
+        assert_eq!(count().await, 0);
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_says_what_it_made_whatever_the_client_has_kept() {
+    let world = World::start(Kind::Sqlite).await;
+    let user = json!({ "username": "eve", "password": generated_password() });
+    let kept = [("if-none-match", "*")];
+    let made = world.with_headers(&world.admin, Method::POST, "/api/users", &kept, &user).await;
+    assert_eq!((made.status.as_u16(), &made.body["username"]), (201, &json!("eve")));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agreed_adoption_of_what_is_gone_is_a_plan_that_has_changed() {
+    let world = World::start(Kind::Sqlite).await;
+    let image = "debian-12".to_owned();
+    let foreign = Foreign { vmid: Some(150), image, ..Foreign::default() };
+    world.simulator.plant_container(foreign).await.unwrap();
+    let body = json!({ "vmid": 150, "node_name": "pve1", "hostname": "old" });
+    let adopt = async |query: &str| {
+        world.post(&world.admin, &format!("/api/apps/adopt?{query}"), &body).await
+    };
+    let seen = adopt("dry_run=true").await;
+    let plan = format!("plan={}", seen.body["plan_hash"].as_str().unwrap());
+    world.simulator.remove_container(150).await.unwrap();
+    let head = world.server.app.store.head().await.unwrap();
+    for query in [plan.clone(), format!("dry_run=true&{plan}")] {
+        let late = adopt(&query).await;
+        late.problem(412, "plan.changed");
+        assert!(
+            late.body["detail"].as_str().unwrap().contains("no container 150"),
+            "{}",
+            late.text
+        );
+    }
+    adopt("").await.problem(422, "container.unknown");
+    assert_eq!(world.server.app.store.head().await.unwrap(), head);
+    world.stop().await;
+}

@@ -1,19 +1,20 @@
-//! Restores of containers with data volumes, which a backup need not hold, and with a resource pool.
+//! Restores of containers with data volumes, which a backup need not hold, with snapshots, which none
+//! holds, and with a resource pool.
 
-use proximity_simulator::Foreign;
+use proximity_simulator::{Foreign, TaskTimes};
 use serde_json::{Value, json};
 
 use crate::harness::on_both;
 use crate::world::World;
 
-async fn ended(world: &World, operation: &Value) -> Value {
+pub async fn ended(world: &World, operation: &Value) -> Value {
     let path = format!("/api/operations/{}", operation.as_str().unwrap());
     let over = |state: &Value| ["done", "undone", "stuck"].contains(&state.as_str().unwrap_or(""));
     world.until(&path, |answer| over(&answer.body["state"])).await.body
 }
 
 /// Container 150 with `/data` on a volume that no backup holds and `/kept` on one that they do, adopted.
-async fn adopted(world: &World) -> String {
+pub async fn adopted(world: &World) -> String {
     let stranger = Foreign {
         vmid: Some(150),
         hostname: Some("legacy".to_owned()),
@@ -112,6 +113,92 @@ async fn a_pool_that_cannot_be_entered_keeps_nobody_from_a_restore() {
         let end = ended(&world, &answer.body["operation"]).await;
         assert_eq!(end["state"], "done", "{end:#}");
         assert_eq!(world.simulator.ledger().containers[0].pool, None);
+        world.stop().await;
+    })
+    .await;
+}
+
+/// Proxmox leaves it out of the configuration that it shows by default, and destroys its volume all the
+/// same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_mount_point_is_being_taken_away_is_not_destroyed_either() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = adopted(&world).await;
+        world.simulator.edit_container(150, "mp0", None).unwrap();
+        let id = world.backed_up(&world.admin, &app).await;
+        // Its contents are in the backup, but whoever takes it away may want to keep the volume.
+        world.simulator.unmount(150, "mp1").unwrap();
+        let volume = world.simulator.ledger().container(150).unwrap().config["mp1"].clone();
+        let (volume, _) = volume.split_once(',').unwrap();
+        let path = format!("/api/apps/{app}/backups/{id}/restore");
+        for in_place in [false, true] {
+            let answer = world.post(&world.admin, &path, &json!({ "in_place": in_place })).await;
+            answer.problem(409, "restore.would_lose_volumes");
+            let detail = answer.body["detail"].as_str().unwrap();
+            assert!(detail.contains(&format!("mp1 ({volume})")), "{detail}");
+        }
+        // After a restart it is an unused one, and counts as such.
+        world.simulator.power_container(150, false).await.unwrap();
+        world.simulator.power_container(150, true).await.unwrap();
+        assert_eq!(world.simulator.ledger().container(150).unwrap().config["unused0"], volume);
+        let answer = world.post(&world.admin, &path, &json!({})).await;
+        answer.problem(409, "restore.would_lose_volumes");
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_not_destroyed_unless_that_is_agreed_to() {
+    on_both(async |kind| {
+        for in_place in [false, true] {
+            let world = World::start(kind).await;
+            let app = world.deployed(&world.owner, "web-01").await;
+            let vmid = world.simulator.ledger().containers[0].vmid;
+            let id = world.backed_up(&world.owner, &app).await;
+            let path = format!("/api/apps/{app}/backups/{id}/restore");
+            // Of a copy that was broken off: nobody has to miss it.
+            let passing = format!("px{}", "0123456789abcdef".repeat(2));
+            world.simulator.plant_snapshot(vmid, &passing).unwrap();
+            world.simulator.plant_snapshot(vmid, "before-upgrade").unwrap();
+            let body = json!({ "in_place": in_place });
+            let answer = world.post(&world.owner, &path, &body).await;
+            answer.problem(409, "restore.would_lose_volumes");
+            let detail = answer.body["detail"].as_str().unwrap();
+            assert!(detail.contains("snapshot before-upgrade"), "{detail}");
+            assert!(!detail.contains(&passing), "{detail}");
+
+            let body = json!({ "in_place": in_place, "lose_volumes": true });
+            let answer = world.post(&world.owner, &path, &body).await;
+            assert_eq!(answer.status, 202, "{}", answer.text);
+            let end = ended(&world, &answer.body["operation"]).await;
+            assert_eq!(end["state"], "done", "{end:#}");
+            world.stop().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_taken_after_the_call_undoes_the_restore() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let vmid = world.simulator.ledger().containers[0].vmid;
+        let id = world.backed_up(&world.owner, &app).await;
+        let slow = [("vzrestore".to_owned(), (1_500, 1_500))].into();
+        world.simulator.set_task_times(TaskTimes { by_type: slow, ..TaskTimes::instant() });
+        let path = format!("/api/apps/{app}/backups/{id}/restore");
+        let answer = world.post(&world.owner, &path, &json!({})).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        world.simulator.plant_snapshot(vmid, "before-restore").unwrap();
+        let end = ended(&world, &answer.body["operation"]).await;
+        assert_eq!(end["state"], "undone", "{end:#}");
+        assert!(end.to_string().contains("snapshot before-restore"), "{end:#}");
+        let ledger = world.simulator.ledger();
+        assert_eq!((ledger.containers.len(), ledger.containers[0].vmid), (1, vmid));
+        assert_eq!(ledger.containers[0].status, "running");
         world.stop().await;
     })
     .await;

@@ -354,6 +354,51 @@ async fn a_backup_that_fails_is_told_and_the_next_one_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_run_of_a_schedule_that_is_deleted_meanwhile_ends_and_begins_nothing_more() {
+    on_both(async |kind| {
+        let (world, clock) = world(kind).await;
+        let app = world.deployed(&world.owner, "web-01").await;
+        let (path, hang) =
+            (format!("/api/apps/{app}"), Fault::TaskNeverEnds { after_effect: false });
+        let body = json!({ "application_id": app, "cron": "0 2 * * *", "keep_last": 1 });
+        let schedule = make(&world, &world.owner, body.clone()).await;
+        let due = reach(&world, &clock, &schedule).await;
+        dealt_with(&world, &schedule, &due).await;
+
+        // While an older backup is removed, and before anything was begun.
+        world.simulator.faults().add(FaultRule::once("content.delete", hang.clone())).unwrap();
+        reach(&world, &clock, &schedule).await;
+        until_logged(&world, "backup_run.pruning_began", 1).await;
+        assert_eq!(world.delete_as(&world.owner, &schedule).await.status, 204);
+        world.simulator.clear_faults();
+        until_logged(&world, "backup_run.ended", 2).await;
+        let closed = events(&world.server, "backup_run.closed").await;
+        let outcome: Value = serde_json::from_str(&closed[1].payload).unwrap();
+        let outcome = &outcome["closed"]["outcome"];
+        assert_eq!(outcome["result"], "completed", "{outcome}");
+        assert_eq!(outcome["pruned"].as_array().unwrap().len(), 1, "{outcome}");
+
+        let schedule = make(&world, &world.owner, body).await;
+        world.simulator.faults().add(FaultRule::once("container.shutdown", hang)).unwrap();
+        reach_but(&world, &clock, &schedule, MINUTE).await;
+        let stop = json!({ "action": "stop" });
+        let accepted = world.post(&world.owner, &format!("{path}/action"), &stop).await;
+        assert_eq!(accepted.status, 202, "{}", accepted.text);
+        clock.skip(MINUTE + SECOND);
+        until_logged(&world, "backup_run.deferred", 1).await;
+        assert_eq!(world.delete_as(&world.owner, &schedule).await.status, 204);
+        until_logged(&world, "backup_run.ended", 3).await;
+        let closed = events(&world.server, "backup_run.closed").await;
+        assert!(closed[2].payload.contains("the schedule was deleted"), "{}", closed[2].payload);
+        world.simulator.clear_faults();
+        world.until(&path, |answer| answer.body["operation"].is_null()).await;
+        assert_eq!(world.simulator.ledger().backups.len(), 1);
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_owners_schedules_do_not_fire_and_a_removed_applications_end() {
     on_both(async |kind| {
         let (world, clock) = world(kind).await;

@@ -117,3 +117,73 @@ async fn what_does_not_fit_in_a_body_is_named_by_its_place() {
     assert_eq!(reused.body["errors"][0]["pointer"], "", "{}", reused.text);
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_is_there_twice_and_a_note_of_several_lines_are_refused() {
+    let world = World::start(Kind::Sqlite).await;
+    let twice = world.get(&world.owner, "/api/apps?min_position=1&min_position=1").await;
+    twice.problem(400, "query.malformed");
+    assert_eq!(twice.body["detail"], "min_position is there twice");
+    world.get(&world.owner, "/api/apps?page=1&page=1").await.problem(400, "query.malformed");
+    assert_eq!(world.get(&world.owner, "/api/apps?min_position=1").await.status, 200);
+
+    let body = json!({ "catalog_id": "nginx", "hostname": "web-01" });
+    let made = world.post(&world.owner, "/api/apps", &body).await;
+    let operation = made.header("location").to_owned();
+    let note = |note: &str| json!({ "note": note });
+    for call in ["cancel", "resume", "abandon"] {
+        for wrong in ["a\0b", "a\nb", "\u{7f}", "a\u{85}b"] {
+            let path = format!("{operation}/{call}");
+            let refused = world.post(&world.admin, &path, &note(wrong)).await;
+            refused.problem(422, "note.invalid");
+            assert_eq!(refused.body["errors"][0]["pointer"], "/note");
+        }
+    }
+    let ended = world.until(&operation, |answer| answer.body["state"] == "done").await;
+    assert_eq!(ended.body["state"], "done", "{}", ended.text);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_changed_is_read_as_strictly_as_a_new_one() {
+    let world = World::start(Kind::Sqlite).await;
+    let path = "/api/proxmox/hosts/1";
+    let put = async |body: Value| {
+        world.server.as_person(&world.admin, Method::PUT, path, Some(&body)).await
+    };
+    for (body, code) in [
+        (json!({ "name": "" }), "host.name_invalid"),
+        (json!({ "host": "a b" }), "host.address_invalid"),
+        (json!({ "user": "root" }), "host.user_invalid"),
+        (json!({ "port": 0 }), "port.invalid"),
+        (json!({ "fingerprint": "x" }), "fingerprint.invalid"),
+        // Asked for before anybody looks whether that address answers.
+        (json!({ "host": "nowhere.invalid" }), "host.credential_required"),
+        (json!({ "host": "nowhere.invalid", "verify_ssl": false }), "host.credential_required"),
+        (json!({ "port": 1 }), "host.credential_required"),
+    ] {
+        put(body).await.problem(422, code);
+    }
+    // A certificate that is looked at anew and is the same one changes nothing.
+    let same = put(json!({ "fingerprint": "" })).await;
+    assert_eq!(same.status, 200, "{}", same.text);
+
+    let adopt = json!({ "vmid": 150, "node_name": "pve1", "host_id": 99 });
+    let unknown = world.post(&world.admin, "/api/apps/adopt", &adopt).await;
+    unknown.problem(422, "host.unknown");
+    assert_eq!(unknown.body["errors"][0]["pointer"], "/host_id");
+    let adopt = json!({ "vmid": 150, "node_name": "pve9", "host_id": 1 });
+    let unknown = world.post(&world.admin, "/api/apps/adopt", &adopt).await;
+    unknown.problem(422, "node.unknown");
+    assert_eq!(unknown.body["errors"][0]["pointer"], "/node_name");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_that_ends_before_it_begins_is_refused_as_the_document_says() {
+    let world = World::start(Kind::Sqlite).await;
+    let id = world.deployed(&world.owner, "web-01").await;
+    let path = format!("/api/apps/{id}/diff?from=30&to=1");
+    world.get(&world.owner, &path).await.problem(422, "query.out_of_range");
+    world.stop().await;
+}

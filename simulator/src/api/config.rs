@@ -12,7 +12,7 @@ use crate::params::formats::split_list;
 use crate::params::property::{self, ROOTFS};
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
-use crate::world::container::{Container, is_mount, shown};
+use crate::world::container::{Container, is_mount, is_mount_point, shown};
 use crate::world::storage::{parse_size, print_size, split_volid};
 
 /// Settings that a running container takes over only when it starts again.
@@ -119,16 +119,22 @@ pub(crate) async fn put(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
             container.config.insert(key, value);
         }
     }
-    for key in deleted {
-        if running && AT_START.contains(&key.as_str()) {
-            container.pending.insert(key, None);
-        } else {
-            container.pending.remove(&key);
-            container.config.remove(&key);
-        }
-    }
+    let gone: Vec<String> = deleted.iter().filter_map(|key| delete(container, key)).collect();
+    disks::free(&mut world, node, &gone);
     sim.record(&mut world, &call.auth, node, "container.configured", Some(vmid), None);
     Reply::null()
+}
+
+/// Takes a setting away, at the next start where a running container needs it until then; returns the
+/// volume that goes with it.
+pub(crate) fn delete(container: &mut Container, key: &str) -> Option<String> {
+    let waits = AT_START.contains(&key) || is_mount_point(key);
+    if waits && container.running.is_some() && container.config.contains_key(key) {
+        container.pending.insert(key.to_owned(), None);
+        return None;
+    }
+    container.pending.remove(key);
+    container.take_away(key)
 }
 
 /// Grows a disk; it never shrinks.

@@ -5,7 +5,7 @@ use crate::reply::Refusal;
 use crate::sim::{Failure, Sim};
 use crate::world::World;
 use crate::world::container::{Config, is_mount, volumes_of};
-use crate::world::storage::{Volume, parse_size, print_size, split_volid};
+use crate::world::storage::{parse_size, print_size, split_volid};
 
 use super::storage::{no_storage, store};
 
@@ -95,7 +95,7 @@ pub(crate) fn allocate(
     lines.push(format!("Filesystem UUID: {uuid}"));
     lines.push("Superblock backups stored on blocks: ".to_owned());
     lines.push("\t32768, 98304, 163840, 229376".to_owned());
-    store.volumes.insert(volid.clone(), Volume::disk(vmid, *bytes, now));
+    store.volumes.insert(volid.clone(), store.disk(vmid, *bytes, now));
     let table = if key == "rootfs" { ROOTFS } else { MOUNT_POINT };
     let mut members =
         config.get(key).and_then(|value| property::parse(table, value).ok()).unwrap_or_default();
@@ -108,7 +108,7 @@ pub(crate) fn allocate(
 /// Whether what a new volume takes from the beginning is free.
 pub(crate) fn check_room(world: &World, node: &str, request: &Request) -> Result<(), Failure> {
     let store = store(world, node, &request.storage)?;
-    if store.avail() >= Volume::disk(0, request.bytes, 0).used {
+    if store.avail() >= store.disk(0, request.bytes, 0).used {
         return Ok(());
     }
     let text = "unable to create image: No space left on device";

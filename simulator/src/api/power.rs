@@ -112,9 +112,12 @@ pub(crate) async fn bring_up(sim: &Sim, auth: &Auth, node: &str, vmid: u32) -> R
         }
         for (key, value) in std::mem::take(&mut container.pending) {
             match value {
-                Some(value) => container.config.insert(key, value),
-                None => container.config.remove(&key),
-            };
+                Some(value) => {
+                    container.config.insert(key, value);
+                }
+                // Only mount points wait, and their volumes stay.
+                None => drop(container.take_away(&key)),
+            }
         }
         let identity =
             Identity { vmid, hostname: container.name(), image: container.image.clone() };

@@ -23,7 +23,7 @@ pub(crate) fn store<'a>(world: &'a World, node: &str, name: &str) -> Result<&'a 
 fn store_json(store: &Store) -> Value {
     json!({
         "type": store.config.kind.plugin(), "content": store.config.content.join(","),
-        "active": 1, "enabled": 1, "shared": 0, "total": store.config.total,
+        "active": 1, "enabled": 1, "shared": i32::from(store.shared), "total": store.config.total,
         "used": store.used(), "avail": store.avail(),
     })
 }

@@ -115,6 +115,21 @@ impl Container {
         }
     }
 
+    /// Takes a setting away. The volume of a mount point stays and is mounted nowhere from then on; one
+    /// that was so already is returned, and goes.
+    pub(crate) fn take_away(&mut self, key: &str) -> Option<String> {
+        let value = self.config.remove(key).filter(|_| is_mount(key))?;
+        let volume = property::parse(ROOTFS, &value).ok()?.remove("volume")?;
+        storage::split_volid(&volume)?;
+        if key.starts_with("unused") {
+            return Some(volume);
+        }
+        let free = (0u32..).map(|index| format!("unused{index}"));
+        let free = free.into_iter().find(|key| !self.config.contains_key(key));
+        self.config.extend(free.map(|key| (key, volume)));
+        None
+    }
+
     pub(crate) fn is_template(&self) -> bool {
         self.config.get("template").is_some_and(|value| value == "1")
     }
@@ -272,6 +287,11 @@ pub(crate) fn is_mount(key: &str) -> bool {
     key == "rootfs"
         || key.strip_prefix("mp").is_some_and(|i| i.parse::<u8>().is_ok())
         || key.strip_prefix("unused").is_some_and(|i| i.parse::<u8>().is_ok())
+}
+
+/// Whether a key is `mp0`, `mp1`, …: a mount point beside the root file system.
+pub(crate) fn is_mount_point(key: &str) -> bool {
+    is_mount(key) && key.starts_with("mp")
 }
 
 /// Every volume that a configuration names.

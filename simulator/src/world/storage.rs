@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::StorageConfig;
+use crate::config::{StorageConfig, StorageKind};
 use crate::world::container::{Config, Container};
 use crate::world::retention::Retention;
 
@@ -12,6 +12,8 @@ pub(crate) struct Store {
     pub(crate) volumes: BTreeMap<String, Volume>,
     /// `prune-backups` of its configuration.
     pub(crate) retention: Option<Retention>,
+    /// Whether all nodes are said to see the same contents.
+    pub(crate) shared: bool,
 }
 
 /// One volume.
@@ -136,7 +138,7 @@ impl Store {
             let volid = format!("{}:vztmpl/{}", config.name, alpine.file);
             volumes.insert(volid, Volume::template(alpine.file, alpine.size, now - 86_400));
         }
-        Self { config, volumes, retention: None }
+        Self { config, volumes, retention: None, shared: false }
     }
 
     pub(crate) fn takes(&self, content: &str) -> bool {
@@ -161,6 +163,22 @@ impl Store {
         self.config.total.saturating_sub(self.used())
     }
 
+    /// A new disk. Raw images and datasets take what is written to them, a logical volume all of itself.
+    pub(crate) fn disk(&self, vmid: u32, size: u64, now: i64) -> Volume {
+        let used = if self.config.kind == StorageKind::Lvm { size } else { size / 32 };
+        Volume {
+            content: "rootdir",
+            format: "raw".to_owned(),
+            size,
+            used,
+            ctime: now,
+            vmid: Some(vmid),
+            notes: None,
+            protected: false,
+            archive: None,
+        }
+    }
+
     /// A free volume id for a disk of `vmid`.
     pub(crate) fn free_disk(&self, vmid: u32) -> String {
         (0u32..)
@@ -172,10 +190,9 @@ impl Store {
     pub(crate) fn disk_volid(&self, vmid: u32, name: &str) -> String {
         let storage = &self.config.name;
         match self.config.kind {
-            crate::config::StorageKind::ZfsPool => {
-                format!("{storage}:{}", name.replace("vm-", "subvol-"))
-            }
-            _ => format!("{storage}:{vmid}/{name}.raw"),
+            StorageKind::ZfsPool => format!("{storage}:{}", name.replace("vm-", "subvol-")),
+            StorageKind::Lvm => format!("{storage}:{name}"),
+            StorageKind::Dir | StorageKind::Btrfs => format!("{storage}:{vmid}/{name}.raw"),
         }
     }
 }
@@ -207,20 +224,6 @@ impl Volume {
             notes: None,
             protected: false,
             archive: Some(Box::new(archive)),
-        }
-    }
-
-    pub(crate) fn disk(vmid: u32, size: u64, now: i64) -> Self {
-        Self {
-            content: "rootdir",
-            format: "raw".to_owned(),
-            size,
-            used: size / 32,
-            ctime: now,
-            vmid: Some(vmid),
-            notes: None,
-            protected: false,
-            archive: None,
         }
     }
 }

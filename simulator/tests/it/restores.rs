@@ -1,6 +1,8 @@
 //! What a restore makes of the disks: new ones for every volume of the archive's configuration.
 
-use proximity_simulator::SimulatorHandle;
+use proximity_simulator::{
+    NodeConfig, Simulator, SimulatorConfig, SimulatorHandle, StorageConfig, StorageKind,
+};
 use serde_json::json;
 
 use crate::support::{Caller, quick};
@@ -97,4 +99,62 @@ async fn a_restore_over_a_container_makes_the_new_disks_first() {
     let over = root.post("/nodes/pve1/lxc", &form).await;
     assert_eq!(root.exit(&over).await, "OK");
     assert_eq!(disks(&sim), ["local:101/vm-101-disk-2.raw", "local:101/vm-101-disk-3.raw"]);
+}
+
+#[tokio::test]
+async fn a_mount_point_goes_from_a_running_container_at_its_next_start_and_its_volume_stays() {
+    let (sim, root) = quick().await;
+    root.container(101, &[("rootfs", "local:1"), ("mp0", "local:2,mp=/data")]).await;
+    root.start(101).await;
+    let path = "/nodes/pve1/lxc/101/config";
+    assert_eq!(root.put(path, &[("delete", "mp0")]).await.status, 200);
+    assert!(root.config(101).await.get("mp0").is_none(), "as it is once that is done");
+    let now = root.get(&format!("{path}?current=1")).await;
+    assert_eq!(now.data()["mp0"], "local:101/vm-101-disk-0.raw,mp=/data,size=2G");
+    let stopped = root.post("/nodes/pve1/lxc/101/status/stop", &[]).await;
+    assert_eq!(root.exit(&stopped).await, "OK");
+    root.start(101).await;
+    let config = root.config(101).await;
+    assert_eq!(config["unused0"], "local:101/vm-101-disk-0.raw");
+    assert!(config.get("mp0").is_none() && disks(&sim).len() == 2, "{config:?}");
+    // What nothing mounts goes at once, with its volume.
+    assert_eq!(root.put(path, &[("delete", "unused0")]).await.status, 200);
+    assert_eq!(disks(&sim), ["local:101/vm-101-disk-1.raw"]);
+}
+
+#[tokio::test]
+async fn a_logical_volume_takes_all_of_its_size_at_once() {
+    let kinds = [("local", StorageKind::Dir), ("thick", StorageKind::Lvm)];
+    let storages = kinds.map(|(name, kind)| StorageConfig {
+        name: name.to_owned(),
+        kind,
+        content: ["vztmpl", "backup", "rootdir"].map(str::to_owned).to_vec(),
+        total: 1 << 40,
+    });
+    let node = NodeConfig { storages: storages.to_vec(), ..NodeConfig::new("pve1") };
+    let sim = Simulator::start(SimulatorConfig { nodes: vec![node], ..SimulatorConfig::quick() });
+    let sim = sim.await.unwrap();
+    let root = Caller::root(&sim).await;
+    root.container(101, &[("rootfs", "local:4")]).await;
+    let (volid, _) = stored(&sim, &root).await;
+    sim.leave_free(3 << 30);
+    for (vmid, storage, exit) in [
+        (
+            "160",
+            "thick",
+            "unable to restore CT 160 - unable to create image: No space left on device",
+        ),
+        ("161", "local", "OK"),
+    ] {
+        let archive = volid.as_str();
+        let form =
+            [("vmid", vmid), ("ostemplate", archive), ("restore", "1"), ("storage", storage)];
+        let made = root.post("/nodes/pve1/lxc", &form).await;
+        assert_eq!(root.exit(&made).await, exit);
+    }
+    sim.leave_free(5 << 30);
+    let form = [("vmid", "160"), ("ostemplate", &*volid), ("restore", "1"), ("storage", "thick")];
+    let made = root.post("/nodes/pve1/lxc", &form).await;
+    assert_eq!(root.exit(&made).await, "OK");
+    assert_eq!(root.config(160).await["rootfs"], "thick:vm-160-disk-0,size=4G");
 }

@@ -44,6 +44,7 @@ pub async fn seal(
     let sealing = Sealing {
         key: key.clone(),
         earlier: Vec::new(),
+        destroyed: vec![],
         renewed: None,
         heads: Some(heads.to_owned()),
         server: "test".to_owned(),

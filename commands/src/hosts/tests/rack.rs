@@ -154,6 +154,13 @@ impl Hypervisor for Adapter {
     ) -> Result<Option<GuestConfig>, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
+    async fn current_config(
+        &self,
+        _node: &NodeName,
+        _vmid: Vmid,
+    ) -> Result<Option<GuestConfig>, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
     async fn status(
         &self,
         _node: &NodeName,

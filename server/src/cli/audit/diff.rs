@@ -36,7 +36,7 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
     let to = args.to.unwrap_or(Moment::NOW);
     let show = |event: &_| Some(Shown::of(event));
     let diff = past::diff(&args.app, &log, args.from, to, show).map_err(anyhow::Error::msg)?;
-    let diff = diff.ok_or_else(|| anyhow::anyhow!("--from is later than --to"))?;
+    let diff = diff.ok_or_else(|| Failure::Usage("--from is later than --to".to_owned()))?;
     match format {
         Format::Json | Format::Ndjson => print(&render(&[diff], &[], format)?)?,
         Format::Csv => print(&render(&diff.changes, &CHANGES, format)?)?,

@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "ID", conflicts_with = "stream")]
     app: Option<String>,
     /// Only those that this request brought about at once
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = filters::request)]
     request: Option<String>,
     /// Only those of this stream, e.g. application/nginx-0a1b2c3d
     #[arg(long, value_name = "KIND/ID", value_parser = stream)]
@@ -58,6 +58,9 @@ pub struct Args {
 
 /// Prints them; nothing is left out without a word.
 pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Failure> {
+    filters::positions(args.after, args.until)
+        .map_err(|why| Failure::Usage(format!("--until: {why}")))?;
+    filters::moments(args.from, args.to).map_err(|why| Failure::Usage(format!("--to: {why}")))?;
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;

@@ -195,13 +195,19 @@ pub(super) const CODES: &[Code] = &[
         409,
         "restore.no_space",
         "There is no room for the restored disks",
-        "A restore makes its disks beside those that are there, and the storage has too little room for both. That holds for `in_place: true`, too: Proxmox makes the new disks before it destroys the old ones. Nothing has happened. Make room.",
+        "A restore makes its disks beside those that are there, and the storage has too little room for both. That holds for `in_place: true`, too: Proxmox makes the new disks before it destroys the old ones. `detail` says what was compared: on LVM without a thin pool, which allocates disks in full, the sizes of all disks in the backup's configuration; on other storages, which take what is written, the size of the archive, so that a restore that was accepted may still run out of room there. Nothing has happened. Make room.",
     ),
     code(
         409,
         "restore.would_lose_volumes",
-        "The backup does not hold all of the container's volumes",
-        "Proxmox stores a mount point only when it says `backup=1`. The restore would destroy the volumes that `detail` names, with their mount point, volume and path, and the restored container would have them empty or not at all; `unused…` are volumes that nothing mounts. Nothing has happened. Mark them (`backup=1`) and make a backup that holds them, move them to another container on Proxmox (`pct move-volume`), or send `lose_volumes: true` if they may go. Directories and devices of the node are never destroyed.",
+        "The backup does not hold all that the container has",
+        "Proxmox stores a mount point only when it says `backup=1`, and no snapshot. The restore would destroy what `detail` names. Volumes stand there with their mount point, volume and path, and the restored container would have them empty or not at all; `unused…` are volumes that nothing mounts, and a mount point without a path is one that is being taken away (`pct set --delete`). Snapshots stand there by their names; those that Proximity makes for a copy and Proxmox for a backup do not count. Nothing has happened. Mark volumes (`backup=1`) and make a backup that holds them, move them to another container on Proxmox (`pct move-volume`), remove snapshots that nobody needs, or send `lose_volumes: true` if all of it may go. Directories and devices of the node are never destroyed.",
+    ),
+    code(
+        409,
+        "restore.needs_root",
+        "Only root restores what mounts directories of the node",
+        "The container in the backup mounts directories or devices of the node, which `detail` names, and Proxmox restores such a container for nobody but `root@pam` himself: not for another user, and for no API token, also none of root's. Nothing has happened. Let Proximity log in to the host as `root@pam` with a password (`PUT /api/proxmox/hosts/{id}`), or take these mount points away, make a new backup, restore that, and mount them again.",
     ),
     code(
         409,

@@ -67,13 +67,13 @@ pub(super) const CODES: &[Code] = &[
         412,
         "precondition.failed",
         "It has changed meanwhile",
-        "The `If-Match` header does not match the resource's present `ETag`. Read it again, and repeat the change if it is still wanted.",
+        "The `If-Match` header does not match the resource's present `ETag`. Read it again, and repeat the change if it is still wanted. What a call changes that has no `ETag` matches none: send no `If-Match` there, or `*`.",
     ),
     code(
         412,
         "plan.changed",
         "The plan can no longer be carried out",
-        "`plan=` names what a dry run of the same request by the same caller answered as `plan_hash`, and something that the plan rests on is no longer so: a number was taken, a node is away, a setting or the application has changed. Nothing was done. Ask for another plan with `dry_run=true`.",
+        "`plan=` names what a dry run of the same request by the same caller answered as `plan_hash`, and something that the plan rests on is no longer so: a number was taken, a node, a host or the container is away, a setting or the application has changed. Nothing was done. Ask for another plan with `dry_run=true`.",
     ),
     code(
         413,

@@ -91,7 +91,7 @@ pub(super) const CODES: &[Code] = &[
         422,
         "note.invalid",
         "The note is not valid",
-        "A note has at most 1000 characters; giving an operation up needs one.",
+        "A note is one line of at most 1000 characters, without control characters; giving an operation up needs one.",
     ),
     code(
         409,
@@ -223,9 +223,23 @@ pub(super) const CODES: &[Code] = &[
         "A newer Proxmox VE is needed",
         "The application is an OCI image, which needs Proxmox VE 9.1 or later; no reachable host has it.",
     ),
-    code(409, "host.in_use", "There are applications on this host", "Delete them first."),
+    code(
+        409,
+        "host.in_use",
+        "This host is in use",
+        "There are applications on it, or operations on what deleted ones have left there that have not \
+         ended, such as the removal of a backup. Delete the applications first; wait for the operations, or \
+         have those that are stuck resumed or abandoned.",
+    ),
     code(409, "host.id_taken", "The host's id is taken", "Try again."),
-    code(409, "host.gone", "The host is gone", "It was removed or suspended a moment ago."),
+    code(
+        409,
+        "host.gone",
+        "The host is gone",
+        "It was removed or suspended a moment ago. Of a backup it says that the host which held the archive \
+         was removed, and that no active host is registered for its cluster: register it again, then delete \
+         the backup.",
+    ),
     code(
         422,
         "host.credential_required",

@@ -58,8 +58,8 @@ pub struct RestoreBackup {
     #[serde(default)]
     pub in_place: bool,
     /// Destroy volumes of the container whose contents the backup does not hold: Proxmox stores a mount
-    /// point only when it says `backup=1`. The restored container has them anew and empty. Without it
-    /// such a restore is refused (`restore.would_lose_volumes`).
+    /// point only when it says `backup=1`. The restored container has them anew and empty. Its snapshots
+    /// go, too. Without it such a restore is refused (`restore.would_lose_volumes`).
     #[serde(default)]
     pub lose_volumes: bool,
 }

@@ -196,6 +196,12 @@ async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
             after.position
         }
     };
+    let bounds = |name: &str, within: Result<(), String>| {
+        within.map_err(|why| Problem::field(format!("?{name}"), "query.out_of_range", why))
+    };
+    let (from, to) = (moment("from", &wanted.from)?, moment("to", &wanted.to)?);
+    bounds("until", filters::positions(after, wanted.until))?;
+    bounds("to", filters::moments(from, to))?;
     let checked = |name: &str, text: &Option<String>, check: fn(&str) -> Result<String, String>| {
         let refuse = |detail| Problem::field(format!("?{name}"), "value.invalid", detail);
         text.as_deref().map(check).transpose().map_err(refuse)
@@ -205,9 +211,9 @@ async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
         until: wanted.until,
         actor: checked("actor", &wanted.actor, filters::actor)?,
         owner: checked("owner", &wanted.owner, filters::owner)?,
-        request: wanted.request.clone(),
-        from: moment("from", &wanted.from)?,
-        to: moment("to", &wanted.to)?,
+        request: checked("request", &wanted.request, filters::request)?,
+        from,
+        to,
         ..Search::default()
     };
     if let Some(wanted) = checked("type", &wanted.event_type, filters::event_type)? {

@@ -57,7 +57,7 @@ pub struct OperationsWanted {
 /// Why something is done.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct Note {
-    /// At most 1000 characters; it stands in the log for ever.
+    /// One line of at most 1000 characters; it stands in the log for ever.
     #[serde(default, alias = "reason")]
     pub note: String,
 }
@@ -66,6 +66,10 @@ impl Note {
     fn checked(self) -> Result<String, Problem> {
         if self.note.chars().count() > NOTE {
             let detail = format!("a note has at most {NOTE} characters");
+            return Err(Problem::field("/note", "note.invalid", detail));
+        }
+        if query::has_controls(&self.note) {
+            let detail = "a note is one line, without control characters";
             return Err(Problem::field("/note", "note.invalid", detail));
         }
         Ok(self.note)

@@ -1,0 +1,153 @@
+//! Adds one server's heads to its files: in the directory that they were in before, or not at all.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use std::io::Write as _;
+
+use rustix::fs::OFlags;
+use uuid::Uuid;
+
+use super::read::{HEADS, open_regular};
+use super::{Head, HeadsDir, sync};
+use crate::error::Error;
+use crate::signed::Signed;
+
+/// After this long a server goes on in a new file.
+const FILE_SPAN: i64 = 24 * 3_600 * 1_000_000;
+
+/// Where one server adds its heads.
+#[derive(Debug)]
+pub(crate) struct HeadWriter {
+    dir: HeadsDir,
+    server: String,
+    file: Option<InUse>,
+    /// The life of which this server has heads here: where they are gone, nothing is made anew.
+    published: Option<Uuid>,
+}
+
+/// The file in use.
+#[derive(Debug, Clone)]
+struct InUse {
+    path: PathBuf,
+    /// Microseconds since 1970.
+    begun: i64,
+    /// Whether its name is on the disk, too.
+    is_synced: bool,
+}
+
+impl HeadWriter {
+    pub fn new(dir: HeadsDir, server: String) -> Self {
+        Self { dir, server, file: None, published: None }
+    }
+
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub fn dir(&self) -> &HeadsDir {
+        &self.dir
+    }
+
+    /// Says that this server has published heads of a life before.
+    pub fn has_published(&mut self, incarnation: Uuid) {
+        self.published = Some(incarnation);
+    }
+
+    /// Refuses a directory that lacks what this server has published there: that is an empty mount point,
+    /// most likely, and what is written there is missed once the mount is back.
+    pub fn check(&self, incarnation: Uuid) -> Result<(), Error> {
+        if self.published != Some(incarnation) {
+            return Ok(());
+        }
+        let folder = self.folder(incarnation);
+        let (gone, path) = match &self.file {
+            Some(file) if file.path.starts_with(&folder) => (!exists(&file.path), &file.path),
+            Some(_) | None => {
+                let ending = format!("-{}.{HEADS}", self.server);
+                let files = self.dir.files(incarnation)?;
+                let is_ours = |file: &PathBuf| file.to_string_lossy().ends_with(&ending);
+                (!files.iter().any(is_ours), &folder)
+            }
+        };
+        if gone { Err(Error::HeadsGone { path: path.clone() }) } else { Ok(()) }
+    }
+
+    /// Adds a line for each head, on the disk when it returns.
+    ///
+    /// A line that is cut short by a crash or a full disk is the last one of its file: the next head
+    /// goes to a new one. A file to which nothing could be added stays in use.
+    pub fn add(&mut self, heads: &[Signed<Head>]) -> Result<(), Error> {
+        let Some(first) = heads.first() else { return Ok(()) };
+        let mut text = Vec::new();
+        for head in heads {
+            serde_json::to_writer(&mut text, head)
+                .map_err(|error| Error::malformed(error.to_string()))?;
+            text.push(b'\n');
+        }
+        let Head { incarnation, sealed_at, .. } = first.statement;
+        self.check(incarnation)?;
+        let folder = self.folder(incarnation);
+        let usable = self.file.take().filter(|file| {
+            sealed_at - file.begun < FILE_SPAN
+                && file.path.starts_with(&folder)
+                && exists(&file.path)
+        });
+        let mut file = match usable {
+            Some(file) => file,
+            None => self.begin(&folder, sealed_at)?,
+        };
+        if let Err(failed) = append(&file.path, &text) {
+            self.file = (!failed.is_longer).then_some(file.clone());
+            return Err(Error::io(file.path)(failed.why));
+        }
+        if !file.is_synced {
+            sync(&folder)?;
+            sync(self.dir.path())?;
+            file.is_synced = true;
+        }
+        self.file = Some(file);
+        self.published = Some(incarnation);
+        Ok(())
+    }
+
+    fn folder(&self, incarnation: Uuid) -> PathBuf {
+        self.dir.path().join(incarnation.to_string())
+    }
+
+    /// Makes a new file.
+    fn begin(&self, folder: &Path, sealed_at: i64) -> Result<InUse, Error> {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let mut path = folder.join(format!("{sealed_at:020}-{}.{HEADS}", self.server));
+        if exists(&path) {
+            // It was begun for this very head, and not finished.
+            let another = Uuid::new_v4().simple();
+            path = folder.join(format!("{sealed_at:020}-{another}-{}.{HEADS}", self.server));
+        }
+        File::options().write(true).create_new(true).open(&path).map_err(Error::io(&path))?;
+        Ok(InUse { path, begun: sealed_at, is_synced: false })
+    }
+}
+
+/// Why nothing, or not all, was added to a file.
+struct Failed {
+    why: std::io::Error,
+    /// Whether a part of it was, or may have been.
+    is_longer: bool,
+}
+
+fn append(path: &Path, text: &[u8]) -> Result<(), Failed> {
+    let untouched = |why| Failed { why, is_longer: false };
+    let mut file = open_regular(path, OFlags::WRONLY | OFlags::APPEND).map_err(untouched)?;
+    let before = file.metadata().map_err(untouched)?.len();
+    let written = file.write_all(text).and_then(|()| file.sync_data());
+    written.map_err(|why| {
+        let is_longer = file.metadata().map_or(true, |now| now.len() != before);
+        Failed { why, is_longer }
+    })
+}
+
+/// Whether anything has this name, whatever it is.
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
