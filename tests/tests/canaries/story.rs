@@ -312,15 +312,14 @@ impl<'a> Story<'a> {
         let noted = self.new_secret("secret in a container's notes");
         let config = [("env".to_owned(), format!("KEY={secret}"))].into();
         let stranger = Foreign {
-            vmid: Some(900),
             hostname: Some("stranger".to_owned()),
             description: Some(format!("login with {noted}")),
             config,
             ..Foreign::default()
         };
-        self.place.simulator.plant_container(stranger).await.unwrap();
+        let vmid = self.place.simulator.plant_container(stranger).await.unwrap();
         self.get(&admin, "/api/apps/discover?host_id=1").await;
-        let body = json!({ "vmid": 900, "node_name": "lab1", "host_id": 1 });
+        let body = json!({ "vmid": vmid, "node_name": "lab1", "host_id": 1 });
         self.post(&admin, "/api/apps/adopt?dry_run=true", body.clone()).await;
         let made = self.post(&admin, "/api/apps/adopt", body).await;
         let path = format!("/api/apps/{}", made["id"].as_str().unwrap_or_else(|| panic!("{made}")));
