@@ -56,7 +56,9 @@ fn disk(line: &str, config: &mut ArchivedConfig) {
     };
     // The volume stands first, without a name or with its own.
     let unnamed = members().find(|part| !part.contains('='));
-    if let Some(path) = unnamed.or(member("volume")).filter(|volume| volume.starts_with('/')) {
+    if let Some(path) =
+        unnamed.or_else(|| member("volume")).filter(|volume| volume.starts_with('/'))
+    {
         config.of_the_node.insert(key.to_owned(), path.to_owned());
         return;
     }

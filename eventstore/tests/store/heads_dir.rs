@@ -48,7 +48,8 @@ async fn whatever_lies_beside_the_heads_stops_neither_the_sealing_nor_a_verifica
     let nowhere = |path: &Path| std::os::unix::fs::symlink("/nowhere/at/all", path).unwrap();
     let endless = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
     let life = "00000000-0000-4000-8000-000000000009";
-    let cases: [(&str, &dyn Fn(&Path)); 12] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&Path));
+    let cases: [Case<'_>; 12] = [
         ("LIFE/99999999999999999999-x.heads", &directory),
         ("LIFE/99999999999999999999-x.heads", &nowhere),
         ("LIFE/99999999999999999999-x.heads", &endless),

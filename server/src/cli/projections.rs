@@ -62,7 +62,7 @@ const LISTED: [&str; 8] = [
 pub async fn run(command: Command, config: &Settings, format: Format) -> Result<(), Failure> {
     if matches!(command, Command::List) && opened(config).await?.1.is_none() {
         // None is no failure: a server that starts builds them.
-        return Ok(print(&render::<Status>(&[], &LISTED, format)?)?);
+        return print(&render::<Status>(&[], &LISTED, format)?);
     }
     let is_reading = matches!(command, Command::List | Command::Verify { .. });
     let (store, views) = if is_reading { readers(config).await } else { builders(config).await }?;

@@ -108,7 +108,7 @@ async fn a_mount_point_goes_from_a_running_container_at_its_next_start_and_its_v
     root.start(101).await;
     let path = "/nodes/pve1/lxc/101/config";
     assert_eq!(root.put(path, &[("delete", "mp0")]).await.status, 200);
-    assert!(root.config(101).await.get("mp0").is_none(), "as it is once that is done");
+    assert!(!root.config(101).await.contains_key("mp0"), "as it is once that is done");
     let now = root.get(&format!("{path}?current=1")).await;
     assert_eq!(now.data()["mp0"], "local:101/vm-101-disk-0.raw,mp=/data,size=2G");
     let stopped = root.post("/nodes/pve1/lxc/101/status/stop", &[]).await;
@@ -116,7 +116,7 @@ async fn a_mount_point_goes_from_a_running_container_at_its_next_start_and_its_v
     root.start(101).await;
     let config = root.config(101).await;
     assert_eq!(config["unused0"], "local:101/vm-101-disk-0.raw");
-    assert!(config.get("mp0").is_none() && disks(&sim).len() == 2, "{config:?}");
+    assert!(!config.contains_key("mp0") && disks(&sim).len() == 2, "{config:?}");
     // What nothing mounts goes at once, with its volume.
     assert_eq!(root.put(path, &[("delete", "unused0")]).await.status, 200);
     assert_eq!(disks(&sim), ["local:101/vm-101-disk-1.raw"]);
