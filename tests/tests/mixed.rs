@@ -50,7 +50,7 @@ async fn a_thousand_callers_on_two_servers_leave_a_log_that_answers_for_each_of_
     let world = World::new(people, hosts, SEED);
     world.base(BASE).await;
     lab.settle(&admin, Duration::from_secs(120)).await;
-    let found = small::rounds(&world).await;
+    let found = small::rounds(&lab, &world).await;
     figure!("{found}");
     for callers in [100, 1_000] {
         let before = world.calls().len();

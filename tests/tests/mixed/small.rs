@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use proximity_tests::history::{Call, Command, Linear, Outcome, Thing, linearize};
+use proximity_tests::lab::Lab;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::Barrier;
 
+use super::look_up;
 use super::workload::{HOST_NAMES, Person, World};
 
 const ROUNDS: usize = 8;
@@ -47,14 +49,15 @@ impl fmt::Display for Found {
 }
 
 /// Makes all rounds one after the other and checks each by itself. Panics with what no order explains.
-pub async fn rounds(world: &World) -> Found {
+pub async fn rounds(lab: &Lab, world: &World) -> Found {
     let mut total = Linear::default();
     let mut all = Vec::new();
     for round in 0..ROUNDS {
         let hosts = begin(world).await;
         let before = world.calls().len();
         rush(world, round).await;
-        let calls = world.calls().split_off(before);
+        let mut calls = world.calls().split_off(before);
+        look_up(lab, &mut calls).await;
         let checked = check(calls.clone(), hosts.clone()).await;
         assert!(checked.anomalies.is_empty(), "round {round}: {:#?}", checked.anomalies);
         total.calls += checked.calls;
