@@ -11,6 +11,7 @@ use crate::agreed::{Agreed, Picks};
 use crate::once::Once;
 use crate::preview::Preview;
 use crate::seen::Seen;
+use crate::told::Told;
 
 /// The one on whose behalf something is done, and how the request came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Actor {
     pub agreed: Option<Arc<Agreed>>,
     /// Only what has not changed since this is to be changed.
     pub seen: Seen,
+    /// Whether anything that the request did is in the log.
+    pub told: Told,
 }
 
 /// Who it is.
@@ -72,6 +75,7 @@ impl Actor {
             preview: None,
             agreed: None,
             seen: Seen::default(),
+            told: Told::default(),
         }
     }
 
@@ -164,6 +168,14 @@ impl Actor {
     }
 }
 
+/// What showed who it is, of someone whose request came with no identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    Password,
+    /// A token of this session.
+    Session(SessionId),
+}
+
 /// The metadata of an append: a flat object of texts, so that the stock readers can load it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
@@ -178,6 +190,8 @@ pub struct Metadata {
     pub correlation: Option<String>,
     /// What this append follows from: `request/…`, `operation/<id>/<sequence>`, `backup_run/7`.
     pub causation: Option<String>,
+    /// Who somebody without an identity has turned out to be, and by what.
+    pub proved: Option<(UserId, Proof)>,
 }
 
 impl Default for Metadata {
@@ -189,6 +203,7 @@ impl Default for Metadata {
             owner: None,
             correlation: None,
             causation: None,
+            proved: None,
         }
     }
 }
@@ -198,6 +213,15 @@ impl Metadata {
     #[must_use]
     pub fn owned_by(mut self, owner: UserId) -> Self {
         self.owner = Some(owner);
+        self
+    }
+
+    /// Says that it is about this user, and was done by the same one: up to then nobody, who has shown
+    /// as much now. Whoever had an identity keeps it.
+    #[must_use]
+    pub fn proved(mut self, user: UserId, by: Proof) -> Self {
+        self.owner = Some(user);
+        self.proved = Some((user, by)).filter(|_| self.actor.identity == Identity::Anonymous);
         self
     }
 
@@ -226,17 +250,24 @@ impl Metadata {
         // What came with a request follows from it, and belongs together, unless more is known.
         let request = self.actor.request.clone();
         let cause = request.as_ref().map(|request| format!("request/{request}"));
-        // Whoever logs in or registers is nobody yet, and acts for whom it turns out to be.
-        let on_behalf_of = self.on_behalf_of.or(match self.actor.identity {
-            Identity::Anonymous => self.owner,
-            Identity::User { .. } | Identity::Schedule { .. } | Identity::System(_) => None,
+        // Whoever has shown nothing that is good acts in the name of whom it is about.
+        let on_behalf_of = self.on_behalf_of.or(match (self.proved, &self.actor.identity) {
+            (None, Identity::Anonymous) => self.owner,
+            _ => None,
         });
+        let (actor, credential) = match self.proved {
+            None => (self.actor.name(), self.actor.credential()),
+            Some((user, Proof::Password)) => (format!("user/{user}"), Some("password".to_owned())),
+            Some((user, Proof::Session(id))) => {
+                (format!("user/{user}"), Some(format!("session/{id}")))
+            }
+        };
         let fields = [
-            ("actor", Some(self.actor.name())),
+            ("actor", Some(actor)),
             ("command", Some(self.command.to_owned())),
             ("on_behalf_of", on_behalf_of.map(|user| user.to_string())),
             ("owner", self.owner.map(|user| user.to_string())),
-            ("credential", self.actor.credential()),
+            ("credential", credential),
             ("correlation", self.correlation.clone().or_else(|| request.clone())),
             ("causation", self.causation.clone().or(cause)),
             ("request", request),

@@ -92,6 +92,11 @@ pub fn changed() -> Error {
     }
 }
 
+/// Refuses where there is nothing left to do of a plan that was agreed on: a plan always does something.
+pub(crate) fn not_so_already(actor: &Actor) -> Result<(), Error> {
+    if actor.agreed.is_some() { Err(changed()) } else { Ok(()) }
+}
+
 impl Applications {
     /// Asks Proxmox once more for a number that was agreed on: what is known of its guests is some
     /// seconds old. Whoever takes it later than that lets the operation fail.

@@ -83,6 +83,18 @@ impl Answers {
         }
     }
 
+    /// The request that had the key's effect, as the first event that was stored with the key names it.
+    pub async fn first(&self, actor: &Actor, key: &OnceKey) -> Result<Option<String>, Error> {
+        let tried = key.after(self.refusals(actor, key).await?).key;
+        let marked = self.store.idempotent(&actor.lane(), &tried).await.map_err(unreadable)?;
+        let Some(marked) = marked.filter(|one| one.position > 0) else { return Ok(None) };
+        let stored = self.store.feed(marked.position - 1, 1).await.map_err(unreadable)?;
+        let Some(event) = stored.first() else { return Ok(None) };
+        let said: serde_json::Value = serde_json::from_str(&event.metadata)
+            .map_err(|error| Error::internal("an event's metadata cannot be read", error))?;
+        Ok(said.get("request").and_then(|request| request.as_str()).map(str::to_owned))
+    }
+
     /// Makes the refusal of a try final, which began after so many refusals: whatever tries that began
     /// no later decide, is not stored. Returns false when one of them was stored just before.
     pub async fn refuse(&self, actor: &Actor, key: &OnceKey, refusals: u32) -> Result<bool, Error> {

@@ -90,6 +90,7 @@ impl From<Refusal> for Error {
             Refusal::NotFound => return Self::NotFound,
             Refusal::AlreadyExists => "application.exists",
             Refusal::Busy { .. } => "application.busy",
+            Refusal::Stuck { .. } => "operation.stuck",
             Refusal::OnlyDeletable => "application.only_deletable",
             Refusal::NotRunning => "application.not_running",
             Refusal::Lost => "application.container_missing",

@@ -89,7 +89,11 @@ impl HostDirectory {
     async fn adapter(&self, host: HostId) -> Result<Arc<dyn Hypervisor>, HypervisorError> {
         let away = |error: Error| {
             tracing::warn!(%host, ?error, "a host's record cannot be read");
-            HypervisorError::Retryable { call: CALL, reason: "its record cannot be read".into() }
+            let reason = match error.code() {
+                "keys.missing" => "this server lacks the master key of its credential",
+                _ => "its record cannot be read",
+            };
+            HypervisorError::Retryable { call: CALL, reason: reason.into() }
         };
         let row = self.rows(Some(host)).await.map_err(away)?.pop();
         let Some(row) = row else {

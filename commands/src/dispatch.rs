@@ -26,7 +26,7 @@ use rand::Rng as _;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::actor::Metadata;
+use crate::actor::{Metadata, Proof};
 use crate::error::Error;
 use crate::once;
 use crate::preview::Draft;
@@ -222,6 +222,11 @@ impl<'s> Unit<'s> {
         is_others.then(|| self.metadata.clone().about(owner).to_json())
     }
 
+    /// Says that it was done by the user whom it is about, up to now nobody, and what showed it.
+    pub fn proved(&mut self, user: UserId, by: Proof) {
+        self.metadata = self.metadata.clone().proved(user, by);
+    }
+
     /// Says which endeavour it belongs to, once that is known.
     pub fn correlate(&mut self, id: impl ToString) {
         self.metadata.correlation = Some(id.to_string());
@@ -306,8 +311,12 @@ impl<'s> Unit<'s> {
             }
         }
         let seen = self.metadata.actor.seen.clone();
+        let told = self.metadata.actor.told.clone();
         let key = self.metadata.actor.once.clone();
         let chosen = self.idempotency.is_some();
+        // A decision that changes no stream is no effect: the note that nothing was changed takes the key.
+        let has_events = !streams.is_empty();
+        let key = key.filter(|_| has_events || assertions.is_empty());
         let marked = key.as_ref().and_then(|once| once.mark(&self.metadata.actor));
         let append = Append {
             id,
@@ -331,6 +340,9 @@ impl<'s> Unit<'s> {
         match answer? {
             Outcome::Stored(appended) => {
                 seen.clear();
+                if has_events {
+                    told.set();
+                }
                 if let Some(once) = key {
                     once.take();
                 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proximity_domain::host::{Auth, Command, Connection, Error as HostError, Host, Registration};
 use proximity_domain::lease::{Command as LeaseCommand, Holder, Lease};
 use proximity_domain::{HostId, LeaseKey, SecretId};
-use proximity_eventstore::{Guard, Position, SideWrite, Store, Value, tables};
+use proximity_eventstore::{AppendError, Guard, Position, SideWrite, Store, Value, tables};
 use uuid::Uuid;
 
 pub use input::{DEFAULT_USER, HostChange, HostInput};
@@ -26,6 +26,9 @@ use crate::rows::{optional, text};
 use crate::secret::Secret;
 use crate::secret_uses::By;
 use crate::secrets::Secrets;
+
+/// The code of a change that was made from what the host was no more.
+const CHANGED_MEANWHILE: &str = "host.changed_meanwhile";
 
 /// Everything that commands on hosts need.
 pub struct Hosts {
@@ -101,14 +104,42 @@ impl Hosts {
     }
 
     /// Any subset of fields. A stored credential is only ever sent where it was entered for: a new
-    /// address, port, user or certificate asks for it again.
+    /// address, port, user or certificate asks for it again. When others change the host at the same
+    /// moment it is made anew from what they left, unless the caller says what it was made from.
     pub async fn change(
         &self,
         admin: &Admin,
         host: HostId,
         change: HostChange,
     ) -> Result<HostDone, Error> {
-        let old = self.registered(host).await?;
+        let first = self.registered(host).await?;
+        let mut old = first.clone();
+        let mut retries = Retries::default();
+        loop {
+            match self.change_from(admin, host, &change, &old).await {
+                Err(Error::Conflict { code: CHANGED_MEANWHILE, .. }) => {}
+                done => return done,
+            }
+            old = self.registered(host).await?;
+            // Half of each change would send one's credential to the other's address.
+            let would_mix = change.has_secret() && !same_place(&first.connection, &old.connection);
+            if would_mix || admin.actor().seen.get().is_some() {
+                return Err(changed_meanwhile());
+            }
+            let table = tables::HOST_CONNECTIONS.name;
+            let stale = Tried::Stale(AppendError::SideStale { table });
+            retries.again(stale).await.map_err(|_| changed_meanwhile())?;
+        }
+    }
+
+    /// One attempt, from what the host was just before.
+    async fn change_from(
+        &self,
+        admin: &Admin,
+        host: HostId,
+        change: &HostChange,
+        old: &Registration,
+    ) -> Result<HostDone, Error> {
         let (mut connection, secret) = change.apply(&old.connection)?;
         let is_for = |connection: &Connection| {
             if secret.is_some() || same_place(&old.connection, connection) {
@@ -141,7 +172,7 @@ impl Hosts {
         };
         if let Some(secret) = shown {
             let hypervisor = self.connect(&connection, secret).await?;
-            same_cluster(&hypervisor.identity().await?, &old)?;
+            same_cluster(&hypervisor.identity().await?, old)?;
         }
         let is_default = change.is_default.unwrap_or(old.is_default);
         let mut retries = Retries::default();
@@ -170,9 +201,8 @@ impl Hosts {
         let state = unit.load::<Host>(&host.to_string()).await?;
         let old = state.registration().ok_or(Error::NotFound)?.clone();
         if old.connection != *wanted.from {
-            // Half of each change would send one's credential to the other's address.
-            let detail = "the host was changed by someone else at the same moment; look again";
-            return Err(Error::conflict("host.changed_meanwhile", detail).into());
+            // What was checked is not what would be stored now.
+            return Err(changed_meanwhile().into());
         }
         let now = self.clock.now();
         let mut connection = wanted.connection.clone();
@@ -358,6 +388,11 @@ fn same_place(a: &Connection, b: &Connection) -> bool {
         (c.address.clone(), c.port, c.user.clone(), c.fingerprint, c.verify_ssl, c.auth.clone())
     };
     place(a) == place(b)
+}
+
+fn changed_meanwhile() -> Error {
+    let detail = "the host was changed by someone else at the same moment; look again";
+    Error::conflict(CHANGED_MEANWHILE, detail)
 }
 
 fn in_use() -> Error {

@@ -35,6 +35,8 @@ pub enum KeyError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("cannot create the master key file {}", path.display())]
     Create { path: PathBuf, source: std::io::Error },
+    #[error("cannot remove {}, a draft of the master key file: it holds keys", path.display())]
+    Left { path: PathBuf, source: std::io::Error },
     #[error(
         "the master key file {} may be read by others (mode {mode:o}): run chmod 600 on it",
         path.display()

@@ -46,9 +46,10 @@ mod single;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+pub mod told;
 mod volumes;
 
-pub use actor::{Actor, CredentialUsed, Identity, Metadata};
+pub use actor::{Actor, CredentialUsed, Identity, Metadata, Proof};
 pub use error::{Error, FieldError};
 pub use once::{Done, OnceKey};
 pub use secret::Secret;

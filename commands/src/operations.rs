@@ -16,7 +16,7 @@ use crate::dispatch::{Refused, Retries, Tried, Unit};
 use crate::error::Error;
 use crate::host_usage;
 use crate::once::Done;
-use crate::policy::{Admin, Owned};
+use crate::policy::{Admin, Concerned};
 use crate::saga;
 use crate::secrets::Secrets;
 
@@ -41,11 +41,7 @@ enum Wish {
 
 impl Operations {
     /// Asks an operation to turn back; refused once it can only go forward.
-    pub async fn cancel(
-        &self,
-        operation: &Owned<OperationId>,
-        reason: String,
-    ) -> Result<Done<()>, Error> {
+    pub async fn cancel(&self, operation: &Concerned, reason: String) -> Result<Done<()>, Error> {
         let (actor, id) = (operation.actor(), *operation.id());
         self.run(actor, id, "operation.cancel", Wish::Cancel { reason }).await
     }
@@ -140,7 +136,8 @@ impl Operations {
         host_usage::end(unit, operation, &progress.plan);
         crate::applications::give_up_backup(unit, operation, &progress.plan, &problem).await?;
         if !progress.plan.is_detached() {
-            let abandon = App::Abandon { operation, problem };
+            let running = saga::has_stopped_its_own(progress).then_some(false);
+            let abandon = App::Abandon { operation, problem, running };
             unit.apply::<Application>(application, abandon)
                 .await
                 .map_err(|refused| refused.or_else(Error::from))?;
@@ -155,7 +152,8 @@ impl Operations {
             },
             Plan::Clone(plan) => {
                 let problem = "the copying was given up by an operator".to_owned();
-                let source = App::Abandon { operation, problem };
+                let running = saga::has_stopped_the_source(progress).then_some(false);
+                let source = App::Abandon { operation, problem, running };
                 unit.apply::<Application>(plan.source.as_str(), source)
                     .await
                     .map_err(|refused| refused.or_else(Error::from))?;

@@ -3,6 +3,7 @@
 //! Commands take proofs, not ids, so a handler that forgets to ask does not compile. Ownership is
 //! read from the rows that the append itself wrote, never from a projection.
 
+mod concerned;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use std::str::FromStr;
 use proximity_domain::user::Role;
 use proximity_domain::{ApplicationId, BackupId, OperationId, ScheduleId, UserId};
 use proximity_eventstore::{Guard, SideWrite, Store, tables};
+
+pub use concerned::Concerned;
 
 use crate::Error;
 use crate::actor::{Actor, Identity};

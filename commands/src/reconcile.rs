@@ -6,10 +6,12 @@
 //! list, or from one that may be filtered. The one thing it has removed is a container that this very
 //! log says was undone or deleted, while its number is still kept for that: everything else that
 //! carries our marker is reported, and strangers are never touched. After a restoration from a backup it
-//! removes nothing before an administrator has confirmed it.
+//! removes nothing before an administrator has confirmed it. What it changes beside that is the protection
+//! of an application's own container, where an operation took it off and was given up: it is set again.
 
 mod known;
 mod look;
+mod protect;
 mod strays;
 
 use std::sync::Arc;
@@ -126,6 +128,8 @@ impl Reconciler {
         let hypervisor = self.hypervisors.of(host).await?;
         let mut look = Look::take(&*hypervisor, host, cluster).await?;
         look.only = !self.restoration.may_act().await;
+        // Before anything is stored: what it rests on is the log as it was read.
+        self.protect(&look, &mut known).await;
         let mut findings = Findings { inconclusive: look.inconclusive, ..Findings::default() };
         self.compare(&look, &known, actor, &mut findings).await?;
         self.sort_strays(&look, &known, actor, &mut findings).await?;

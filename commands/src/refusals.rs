@@ -1,8 +1,10 @@
-//! Refused calls and failed logins, counted together so that nobody can fill the log with them.
+//! Refused calls and failed logins, and accepted calls that left no other event, counted together so that
+//! nobody can fill the log with them.
 //!
 //! A minute of one caller's refusals with one code is a handful of events in a stream of its own: the
 //! first few stand alone, each with its request, so that it can be found and traced; all others are
-//! counted in one. Each event is an append of its caller's, whose name stands in its metadata.
+//! counted in one. Each event is an append of its caller's, whose name stands in its metadata. So are calls
+//! that changed nothing, and those that were answered again under their idempotency key.
 
 #[cfg(test)]
 mod tests;
@@ -10,12 +12,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use proximity_domain::UserId;
+use proximity_domain::call::{self, Event as CallEvent};
 use proximity_domain::refusal::{Counted, Event, STREAM};
 use proximity_eventstore::{Append, Store};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Micros, SECOND};
-use crate::single::single;
+use crate::single::{single, store_once};
 use crate::{Actor, Error, Metadata};
 
 const MINUTE: Micros = 60 * SECOND;
@@ -47,11 +51,33 @@ struct Counts {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     caller: String,
-    code: &'static str,
+    what: What,
     /// Minutes since 1970.
     minute: i64,
     /// Below `ALONE` one that stands alone; else all that do not.
     place: u8,
+    /// Of those that do not: the user whose account was tried, who is to find them.
+    tried: Option<UserId>,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    /// With this code.
+    Refused(&'static str),
+    ChangedNothing,
+    Repeated,
+}
+
+impl What {
+    /// The middle of the stream's id.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refused(code) => code,
+            Self::ChangedNothing => "changed_nothing",
+            Self::Repeated => "repeated",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,20 +87,29 @@ struct Count {
     accounts: BTreeSet<String>,
     credentials: BTreeSet<String>,
     paths: BTreeSet<String>,
-    /// Who was refused last, with which request.
+    firsts: BTreeSet<String>,
+    /// Who it was last, with which request.
     last: Actor,
     first_at: Micros,
     last_at: Micros,
 }
 
-/// What was refused.
-struct Refused<'a> {
+/// One of what is counted.
+struct Note<'a> {
+    what: What,
     command: &'static str,
-    code: &'static str,
     /// The path that was called.
     path: Option<&'a str>,
     /// The account that was tried.
     account: Option<&'a str>,
+    /// The request whose answer was given again.
+    first: Option<String>,
+}
+
+impl<'a> Note<'a> {
+    fn of(what: What, command: &'static str, path: Option<&'a str>) -> Self {
+        Self { what, command, path, account: None, first: None }
+    }
 }
 
 impl Refusals {
@@ -85,32 +120,59 @@ impl Refusals {
 
     /// Counts a refused call: of which route, to which path, with which code.
     pub fn note(&self, actor: &Actor, command: &'static str, path: &str, code: &'static str) {
-        self.count(actor, &Refused { command, code, path: Some(path), account: None });
+        self.count(actor, Note::of(What::Refused(code), command, Some(path)));
     }
 
     /// Counts a failed login; `account` is a user's id or a keyed hash of a name nobody has.
     pub fn note_login(&self, actor: &Actor, account: &str, error: &Error) {
-        let (command, code) = ("user.login", error.code());
-        self.count(actor, &Refused { command, code, path: None, account: Some(account) });
+        let note = Note::of(What::Refused(error.code()), "user.login", None);
+        self.count(actor, Note { account: Some(account), ..note });
     }
 
-    fn count(&self, actor: &Actor, refused: &Refused<'_>) {
+    /// Notes an accepted call that changed nothing. With the idempotency key of someone who is signed in
+    /// it is written down at once and takes the key, so that it is known which request was the first.
+    pub async fn note_unchanged(
+        &self,
+        actor: &Actor,
+        command: &'static str,
+        path: &str,
+    ) -> Result<(), Error> {
+        let note = Note::of(What::ChangedNothing, command, Some(path));
+        if actor.once.is_none() || actor.user().is_none() {
+            self.count(actor, note);
+            return Ok(());
+        }
         let now = self.clock.now();
-        let minute = now.div_euclid(MINUTE);
+        let key = Key::of(actor.lane(), note.what, now);
+        let mut count = Count::none(actor, now);
+        count.add_one(actor, note, now);
+        if !store_once(&self.store, actor, append(&key, &count)?).await? {
+            self.note_repeated(actor, command, path, None);
+        }
+        Ok(())
+    }
+
+    /// Counts a call that was given the answer of an earlier one of its idempotency key, the `first`.
+    pub fn note_repeated(
+        &self,
+        actor: &Actor,
+        command: &'static str,
+        path: &str,
+        first: Option<String>,
+    ) {
+        let note = Note::of(What::Repeated, command, Some(path));
+        self.count(actor, Note { first, ..note });
+    }
+
+    fn count(&self, actor: &Actor, note: Note<'_>) {
+        let now = self.clock.now();
         let mut counts = self.lock();
-        let key = counts.place(actor.lane(), refused.code, minute);
+        let key = counts.place(Key::of(actor.lane(), note.what, now), note.account.and_then(user));
         if key.place < ALONE {
             counts.alone += 1;
         }
-        let last = Actor::new(actor.identity.clone(), actor.source, actor.request.clone());
-        let count = counts.all.entry(key).or_insert_with(|| Count::none(&last, now));
-        count.times += 1;
-        count.last_at = now;
-        count.commands.insert(refused.command);
-        few(&mut count.accounts, refused.account.map(str::to_owned));
-        few(&mut count.credentials, actor.credential());
-        few(&mut count.paths, refused.path.map(|path| path.chars().take(PATH).collect()));
-        count.last = last;
+        let count = counts.all.entry(key).or_insert_with(|| Count::none(actor, now));
+        count.add_one(actor, note, now);
     }
 
     /// Writes down what was counted in minutes that are over; returns how many events that took.
@@ -145,19 +207,27 @@ impl Refusals {
     }
 }
 
+impl Key {
+    fn of(caller: String, what: What, now: Micros) -> Self {
+        Self { caller, what, minute: now.div_euclid(MINUTE), place: 0, tried: None }
+    }
+}
+
 impl Counts {
-    /// Where the next one is counted.
-    fn place(&self, caller: String, code: &'static str, minute: i64) -> Key {
-        let mut key = Key { caller, code, minute, place: 0 };
+    /// Where the next one is counted, from the first place on; `tried` is the user whose account it is.
+    fn place(&self, mut key: Key, tried: Option<UserId>) -> Key {
         while key.place < ALONE && self.all.contains_key(&key) {
             key.place += 1;
         }
         if key.place < ALONE && self.alone >= MAX_ALONE {
             key.place = ALONE;
         }
+        if key.place == ALONE {
+            key.tried = tried;
+        }
         let together = self.all.len() - self.alone;
         if key.place == ALONE && together >= MAX_KEYS && !self.all.contains_key(&key) {
-            key.caller = "others".to_owned();
+            (key.caller, key.tried) = ("others".to_owned(), None);
         }
         key
     }
@@ -189,17 +259,28 @@ impl Counts {
 }
 
 impl Count {
-    fn none(last: &Actor, now: Micros) -> Self {
+    fn none(actor: &Actor, now: Micros) -> Self {
         Self {
             times: 0,
             commands: BTreeSet::new(),
             accounts: BTreeSet::new(),
             credentials: BTreeSet::new(),
             paths: BTreeSet::new(),
-            last: last.clone(),
+            firsts: BTreeSet::new(),
+            last: bare(actor),
             first_at: now,
             last_at: now,
         }
+    }
+
+    fn add_one(&mut self, actor: &Actor, note: Note<'_>, now: Micros) {
+        self.times += 1;
+        self.commands.insert(note.command);
+        few(&mut self.accounts, note.account.map(str::to_owned));
+        few(&mut self.credentials, actor.credential());
+        few(&mut self.paths, note.path.map(|path| path.chars().take(PATH).collect()));
+        few(&mut self.firsts, note.first);
+        (self.last, self.last_at) = (bare(actor), now);
     }
 
     fn add(&mut self, later: Self) {
@@ -208,6 +289,7 @@ impl Count {
         few(&mut self.accounts, later.accounts);
         few(&mut self.credentials, later.credentials);
         few(&mut self.paths, later.paths);
+        few(&mut self.firsts, later.firsts);
         (self.last, self.last_at) = (later.last, later.last_at);
     }
 }
@@ -221,10 +303,35 @@ fn few(known: &mut BTreeSet<String>, more: impl IntoIterator<Item = String>) {
     }
 }
 
+/// Who it was, without what the call carried along.
+fn bare(actor: &Actor) -> Actor {
+    Actor::new(actor.identity.clone(), actor.source, actor.request.clone())
+}
+
+/// The user of an account that is one.
+fn user(account: &str) -> Option<UserId> {
+    account.strip_prefix("user/")?.parse().ok()
+}
+
 fn append(key: &Key, count: &Count) -> Result<Append, Error> {
-    let event = Event::Counted(Counted {
+    let id = format!("{}/{}/{}", key.caller, key.what.name(), key.minute);
+    let (append_id, lane) = (Uuid::now_v7(), "refusals".to_owned());
+    match key.what {
+        What::Refused(code) => {
+            let event = refused(key, count, code);
+            single(append_id, lane, (STREAM, id), &event, &metadata(key, count, "refusal.count"))
+        }
+        What::ChangedNothing | What::Repeated => {
+            let event = called(key, count);
+            single(append_id, lane, (call::STREAM, id), &event, &metadata(key, count, "call.count"))
+        }
+    }
+}
+
+fn refused(key: &Key, count: &Count, code: &str) -> Event {
+    Event::Counted(Counted {
         caller: key.caller.clone(),
-        code: key.code.to_owned(),
+        code: code.to_owned(),
         times: count.times,
         commands: count.commands.iter().map(|command| (*command).to_owned()).collect(),
         accounts: count.accounts.iter().cloned().collect(),
@@ -234,18 +341,42 @@ fn append(key: &Key, count: &Count) -> Result<Append, Error> {
         paths: count.paths.iter().cloned().collect(),
         first_at: count.first_at,
         last_at: count.last_at,
-    });
-    // One that stands alone says what was asked for; of more the last one is told.
+    })
+}
+
+fn called(key: &Key, count: &Count) -> CallEvent {
+    let counted = call::Counted {
+        caller: key.caller.clone(),
+        times: count.times,
+        calls: count.commands.iter().map(|call| (*call).to_owned()).collect(),
+        paths: count.paths.iter().cloned().collect(),
+        source: count.last.source.map(|source| source.to_string()),
+        credentials: count.credentials.iter().cloned().collect(),
+        requests: count.last.request.iter().cloned().collect(),
+        firsts: count.firsts.iter().cloned().collect(),
+        first_at: count.first_at,
+        last_at: count.last_at,
+    };
+    match key.what {
+        What::Repeated => CallEvent::Repeated(counted),
+        What::ChangedNothing | What::Refused(_) => CallEvent::ChangedNothing(counted),
+    }
+}
+
+/// One that stands alone says what was asked for; of more the last one is told.
+fn metadata(key: &Key, count: &Count, together: &'static str) -> Metadata {
     let command = match count.commands.first() {
         Some(command) if key.place < ALONE => *command,
-        _ => "refusal.count",
+        _ => together,
     };
-    let metadata = if key.caller == "others" {
-        Actor::system("refusals").metadata(command)
-    } else {
-        // Whoever was refused may know of it: it was done in that user's name.
-        Metadata { owner: count.last.user(), ..count.last.metadata(command) }
+    if key.caller == "others" {
+        return Actor::system("refusals").metadata(command);
+    }
+    // Whoever was refused may know of it: it was done in that user's name. So may the user in whose name
+    // somebody tried to sign in, who need not be the same.
+    let tried = || match key.place {
+        ALONE => key.tried,
+        _ => count.accounts.iter().find_map(|account| user(account)),
     };
-    let stream = (STREAM, format!("{}/{}/{}", key.caller, key.code, key.minute));
-    single(Uuid::now_v7(), "refusals".to_owned(), stream, &event, &metadata)
+    Metadata { owner: count.last.user().or_else(tried), ..count.last.metadata(command) }
 }

@@ -114,13 +114,14 @@ impl Schedules {
             let state = unit.load::<Application>(application.as_str()).await?;
             state.live().ok_or_else(unknown_application)?;
         }
+        // Before the count: whoever makes a schedule after it has taken this number, too.
+        let id = ScheduleId(numbers::next(store, &mut unit, NUMBERS).await?);
         let filter = vec![("kind", text(ScheduleId::KIND)), ("owner", text(created.owner))];
         let has = store.rows(&tables::OWNERSHIP, filter, MOST).await.map_err(unreadable)?.len();
         if has >= MOST {
             let detail = format!("a user has at most {MOST} schedules; delete one first");
             return Err(Error::conflict("backup_schedule.too_many", detail).into());
         }
-        let id = ScheduleId(numbers::next(store, &mut unit, NUMBERS).await?);
         let create = Command::Create(Box::new(created.clone()));
         match unit.apply::<BackupSchedule>(&id.to_string(), create).await {
             Ok(_) => {}
@@ -155,7 +156,10 @@ impl Schedules {
         let settings = input.over(Some(&live.settings))?;
         let next = if is_as_due(live, &settings) { live.next } else { self.next(&settings)? };
         apply(&mut unit, &id, Command::Change { settings, next }).await?;
-        self.stored(unit).await
+        if unit.is_empty() {
+            crate::agreed::not_so_already(schedule.actor())?;
+        }
+        self.commit(unit).await
     }
 
     /// Ends a schedule. The backups that it made stay; a backup that is being made is finished.
@@ -170,10 +174,10 @@ impl Schedules {
         let delete = Command::Delete { reason: Deleted::Asked };
         apply(&mut unit, &schedule.id().to_string(), delete).await?;
         unit.write(take_away(schedule.id()));
-        self.stored(unit).await
+        self.commit(unit).await
     }
 
-    async fn stored(&self, unit: Unit<'_>) -> Result<Done<()>, Tried> {
+    async fn commit(&self, unit: Unit<'_>) -> Result<Done<()>, Tried> {
         let position = if unit.is_empty() {
             *self.applications.store.watch_head().borrow()
         } else {

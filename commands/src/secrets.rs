@@ -15,6 +15,7 @@ mod vectors;
 pub use rotation::{Generation, Rotated};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aes_siv::siv::Aes256Siv;
 use aes_siv::{Key, KeyInit as _};
@@ -57,6 +58,9 @@ const APPLICATIONS: &str = "applications";
 
 /// A sentinel is this text, sealed: opening it shows that the key is the right one.
 const SENTINEL: &[u8] = b"this installation's master key";
+
+/// When to ask again a server that lacks a key: a person has to put it there.
+const MISSING_RETRY: Duration = Duration::from_secs(30);
 
 impl Secrets {
     /// Whether this database was ever sealed with a master key; asked before keys are loaded.
@@ -202,10 +206,16 @@ impl Secrets {
 
     /// Sees to it that a key is held: another server may have begun to seal with a new one.
     async fn hold(&self, key_id: &str) -> Result<(), Error> {
-        if self.keys().by_id(key_id).is_none() {
-            self.take_up().await?;
+        if self.keys().by_id(key_id).is_some() {
+            return Ok(());
         }
-        Ok(())
+        match self.take_up().await {
+            Err(Error::Internal { context, source }) if source.is::<KeyError>() => {
+                tracing::error!(generation = key_id, %source, context, "a master key is missing here");
+                Err(missing(key_id))
+            }
+            other => other,
+        }
     }
 
     /// The owner is the one that the caller expects, not the one that the row claims.
@@ -265,8 +275,7 @@ impl Secrets {
     }
 
     fn master<'k>(&self, keys: &'k MasterKeys, id: &str) -> Result<&'k KeyBytes, Error> {
-        let unknown = || KeyError::Unknown { id: id.to_owned(), place: self.ring.place() };
-        keys.by_id(id).ok_or_else(|| unusable(unknown()))
+        keys.by_id(id).ok_or_else(|| missing(id))
     }
 
     /// Opens every sentinel; one that does not open is an error.
@@ -291,7 +300,9 @@ impl Secrets {
 
     fn check_sentinel(&self, keys: &MasterKeys, id: &str, sealed: &[u8]) -> Result<(), Error> {
         let bound = bound_to("key_sentinel", id, "ciphertext", 1, id);
-        let opened = decrypt(self.master(keys, id)?, &bound, sealed);
+        let unknown = || KeyError::Unknown { id: id.to_owned(), place: self.ring.place() };
+        let key = keys.by_id(id).ok_or_else(|| unusable(unknown()))?;
+        let opened = decrypt(key, &bound, sealed);
         if opened.is_ok_and(|plain| plain.as_slice() == SENTINEL) {
             Ok(())
         } else {
@@ -390,6 +401,19 @@ fn decrypt(key: &KeyBytes, bound: &[Vec<u8>], sealed: &[u8]) -> Result<Zeroizing
 
 fn does_not_open() -> Error {
     Error::internal("a secret does not open", "it was changed, or belongs to another record")
+}
+
+/// The key was replaced while this server was away: what to do about it is for whoever runs it.
+fn missing(generation: &str) -> Error {
+    Error::Unavailable {
+        code: "keys.missing",
+        detail: format!(
+            "this server does not hold generation {generation} of the master key and can neither seal \
+             nor open secrets; nothing was changed. Whoever runs it adds the line of that key to its \
+             key file, from another server's file or from its copy"
+        ),
+        retry_after: MISSING_RETRY,
+    }
 }
 
 fn unusable(error: KeyError) -> Error {

@@ -15,7 +15,7 @@ use crate::clock::{Clock, Micros, SECOND};
 use crate::dispatch::{Refused, Tried, Unit};
 use crate::retry::retrying;
 use crate::rows::{Columns, text, unreadable};
-use crate::{Actor, CredentialUsed, Error, Identity, Secret, keys};
+use crate::{Actor, CredentialUsed, Error, Identity, Metadata, Proof, Secret, keys};
 
 /// How long tokens live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ impl Default for Lifetimes {
 const NOTE_USE_EVERY: Micros = 10 * 60 * SECOND;
 /// Sessions that one user's are looked for among; more than anybody has.
 const MANY: usize = 10_000;
+/// What an end is called in the log.
+const END: &str = "session.end";
 /// Characters of a browser's description that are kept.
 const MAX_USER_AGENT: usize = 200;
 
@@ -130,7 +132,8 @@ impl Sessions {
             return Err(Error::Unauthenticated.into());
         }
         let tokens = self.new_tokens(session, now, last)?;
-        let mut unit = Unit::new(&self.store, actor.metadata("session.refresh").owned_by(user));
+        let metadata = actor.metadata("session.refresh").proved(user, Proof::Session(session));
+        let mut unit = Unit::new(&self.store, metadata);
         unit.apply::<Session>(&session.to_string(), SessionCommand::Refresh).await.map_err(over)?;
         let mut set = tokens.columns(now);
         set.push(("last_used_at", Value::Integer(now)));
@@ -178,7 +181,8 @@ impl Sessions {
             let rows = self.store.rows(&tables::SESSIONS, filter, 1).await.map_err(unreadable)?;
             if let Some(row) = rows.into_iter().next().map(Columns) {
                 let (session, user) = (row.parsed("id")?, row.parsed("user_id")?);
-                self.end(actor, session, user, EndReason::Logout).await?;
+                let metadata = actor.metadata(END).proved(user, Proof::Session(session));
+                self.end(&metadata, session, EndReason::Logout).await?;
             }
         }
         Ok(())
@@ -216,7 +220,8 @@ impl Sessions {
         if rows.is_empty() {
             return Err(Error::NotFound);
         }
-        self.end(actor, session, user, EndReason::EndedByUser).await
+        let metadata = actor.metadata(END).owned_by(user);
+        self.end(&metadata, session, EndReason::EndedByUser).await
     }
 
     /// Removes rows of what has expired; the log keeps their history. Call it now and then.
@@ -292,20 +297,20 @@ impl Sessions {
                 (row.parsed("family")?, row.parsed("user_id")?);
             tracing::warn!(%session, %user, "a refresh token was used twice; its session is ended");
             // The caller is refused: a key that was sent along stays unused.
-            self.end(&actor.aside(), session, user, EndReason::RefreshReused).await?;
+            let metadata = actor.aside().metadata(END).owned_by(user);
+            self.end(&metadata, session, EndReason::RefreshReused).await?;
         }
         Err(Error::Unauthenticated)
     }
 
     async fn end(
         &self,
-        actor: &Actor,
+        metadata: &Metadata,
         session: SessionId,
-        user: UserId,
         reason: EndReason,
     ) -> Result<(), Error> {
         retrying!(async {
-            let mut unit = Unit::new(&self.store, actor.metadata("session.end").owned_by(user));
+            let mut unit = Unit::new(&self.store, metadata.clone());
             end_in(&mut unit, session, reason).await?;
             unit.commit().await?;
             Ok(())

@@ -2,11 +2,14 @@
 //! down beside the commands.
 
 use cqrs_es::DomainEvent;
-use proximity_eventstore::{Append, Expected, Lane, NewEvent, StreamAppend};
+use proximity_eventstore::{
+    Append, AppendError, Expected, Lane, NewEvent, Outcome, Store, StreamAppend,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Error, Metadata};
+use crate::once::is_refusal;
+use crate::{Actor, Error, Metadata};
 
 /// The append, under this id and in this lane.
 pub(crate) fn single<E: DomainEvent + Serialize>(
@@ -38,4 +41,33 @@ pub(crate) fn single<E: DomainEvent + Serialize>(
         fence: None,
         idempotency: None,
     })
+}
+
+/// Stores it, with the actor's idempotency key if there is one: once for all requests of that key.
+/// Returns false when another one of them was faster.
+pub(crate) async fn store_once(
+    store: &Store,
+    actor: &Actor,
+    mut append: Append,
+) -> Result<bool, Error> {
+    let key = actor.once.as_ref();
+    append.idempotency = key.and_then(|once| once.mark(actor));
+    match store.append(append.clone()).await {
+        Ok(Outcome::Stored(_)) => {
+            if let Some(once) = key {
+                once.take();
+            }
+            actor.told.set();
+            return Ok(true);
+        }
+        // Another request of the key, at another server, was carried out and stored at the same time.
+        Ok(Outcome::Replayed { answer, .. }) if !is_refusal(answer.as_deref()) => return Ok(false),
+        // It has been refused, or taken for something else, meanwhile: this was done all the same.
+        Ok(Outcome::Replayed { .. }) | Err(AppendError::KeyReused) => {}
+        Err(error) => return Err(error.into()),
+    }
+    append.idempotency = None;
+    store.append(append).await?;
+    actor.told.set();
+    Ok(true)
 }

@@ -17,6 +17,12 @@ pub(crate) struct DataVolume {
     path: Option<String>,
 }
 
+impl DataVolume {
+    pub(crate) fn id(&self) -> &str {
+        &self.volume
+    }
+}
+
 impl fmt::Display for DataVolume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {

@@ -9,10 +9,12 @@
 //! One operation at a time: while one runs or is stuck, every other is refused. What a look at Proxmox
 //! finds changes it only between operations.
 
+mod error;
 mod event;
 #[cfg(test)]
 mod tests;
 
+pub use error::Error;
 pub use event::*;
 
 use std::net::IpAddr;
@@ -99,9 +101,11 @@ pub enum Command {
         operation: OperationId,
         problem: String,
     },
+    /// `running`: what it left its container doing, where that is known to be otherwise than recorded.
     Abandon {
         operation: OperationId,
         problem: String,
+        running: Option<bool>,
     },
     /// Told by a look at Proxmox; means nothing while an operation runs.
     Observe(Sighting),
@@ -114,25 +118,6 @@ pub enum Sighting {
     Present { node: NodeName, running: bool, address: Option<IpAddr> },
     /// No container of it.
     Missing(Loss),
-}
-
-/// Why it was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    #[error("there is no such application")]
-    NotFound,
-    #[error("this application exists already")]
-    AlreadyExists,
-    #[error("another operation on this application is running")]
-    Busy { operation: OperationId },
-    #[error("this application failed to deploy; it can only be deleted")]
-    OnlyDeletable,
-    #[error("this application is not running")]
-    NotRunning,
-    #[error("this application's container is gone: restore a backup of it, or delete it")]
-    Lost,
-    #[error("this operation is not the one that runs on the application")]
-    NotThisOperation,
 }
 
 /// An application as its events describe it.
@@ -238,8 +223,8 @@ impl Application {
                 let event = Event::OperationStuck { operation, problem };
                 Ok(if already { vec![] } else { vec![event] })
             }
-            Command::Abandon { operation, problem } => {
-                self.ending(operation, Event::OperationAbandoned { operation, problem })
+            Command::Abandon { operation, problem, running } => {
+                self.ending(operation, Event::OperationAbandoned { operation, problem, running })
             }
             Command::Observe(sighting) => Ok(self.observe(sighting).into_iter().collect()),
         }
@@ -263,6 +248,9 @@ impl Application {
         let began = || Ok(vec![Event::OperationBegan { operation, kind }]);
         match self.current() {
             Some(current) if current.operation == operation => return Ok(vec![]),
+            Some(&Current { operation, kind, stuck: true }) => {
+                return Err(Error::Stuck { operation, kind });
+            }
             Some(current) => return Err(Error::Busy { operation: current.operation }),
             None => {}
         }
@@ -398,7 +386,8 @@ impl Live {
                 self.current = self.current.map(|current| Current { stuck: true, ..current });
             }
             Event::DeploymentFailed { problem, .. } => return self.failed(problem),
-            Event::OperationAbandoned { problem, .. } => {
+            Event::OperationAbandoned { problem, running, .. } => {
+                self.running = running.unwrap_or(self.running);
                 let removed = self.current.take().is_some_and(|last| last.kind == Kind::Delete);
                 if removed || !self.complete {
                     return self.failed(problem);

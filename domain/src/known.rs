@@ -43,6 +43,8 @@ pub static EVENTS: &[(&str, &str)] = &[
     ("backup_schedule.fired", "1"),
     ("backup_schedule.passed_over", "1"),
     ("backup_schedule.run_ended", "1"),
+    ("call.changed_nothing", "1"),
+    ("call.repeated", "1"),
     ("host.changed", "1"),
     ("host.discrepancies_observed", "1"),
     ("host.nodes_observed", "1"),

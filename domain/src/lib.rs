@@ -5,6 +5,7 @@ pub mod application;
 pub mod backup;
 pub mod backup_run;
 pub mod backup_schedule;
+pub mod call;
 #[cfg(test)]
 mod fixture;
 pub mod host;

@@ -37,6 +37,7 @@ pub enum Command {
     IntendStep {
         step: String,
         direction: Direction,
+        stood: Option<Volumes>,
     },
     NoteTask {
         step: String,

@@ -5,6 +5,7 @@
 //! sections and of all lines before it. Read models are not in it (they follow from the events), nor
 //! logins and claims (they end with the server they were made on), nor any master key.
 
+mod draft;
 mod file;
 mod line;
 mod sections;

@@ -1,6 +1,6 @@
 //! Why the store could not be opened, read or maintained; refusals of an append are `AppendError`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::append::Position;
 
@@ -10,6 +10,15 @@ pub enum Error {
     /// Another server holds the data directory.
     #[error("another process is using {}", dir.display())]
     Locked { dir: PathBuf },
+    /// What needs the log alone found a server on the PostgreSQL database.
+    #[error("a server runs on this database: stop every server of it first")]
+    Served,
+    /// A server found the PostgreSQL database in the hands of one that needs it alone.
+    #[error(
+        "`proximity audit restored` is at work on this database, and no server may run beside it: start \
+         again when it has ended"
+    )]
+    Reserved,
     /// The schema was written by a newer version of this program.
     #[error(
         "the database is at schema version {found}, this program knows only {known}: it was written by a \
@@ -50,10 +59,11 @@ pub enum Error {
     /// their place until they are back, or somebody has signed that they are lost.
     #[error(
         "the heads directory is not what it was, {} is gone: is it mounted? What is sealed meanwhile is \
-         published when it is back; if it is lost, see \"When heads are lost\" in OPERATING.md",
-        path.display()
+         published when it is back; if it is lost, see \"When heads are lost\" in OPERATING.md{}",
+        path.display(),
+        published_in(elsewhere.as_deref())
     )]
-    HeadsGone { path: PathBuf },
+    HeadsGone { path: PathBuf, elsewhere: Option<PathBuf> },
     /// Stored data is not what this program writes.
     #[error("stored data is malformed: {what}")]
     Malformed { what: String },
@@ -99,6 +109,18 @@ pub enum Error {
     /// The store is shutting down.
     #[error("the event store is closed")]
     Closed,
+}
+
+/// Where heads are that are missed in another place.
+fn published_in(elsewhere: Option<&Path>) -> String {
+    let said = |dir: &Path| {
+        format!(
+            ". This server has heads in {}, where commands put them that do not know the directory: copy \
+             all that is there into it",
+            dir.display()
+        )
+    };
+    elsewhere.map(said).unwrap_or_default()
 }
 
 impl Error {

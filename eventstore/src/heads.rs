@@ -22,7 +22,7 @@ use crate::verify::Fault;
 use crate::{hex, signed};
 
 use read::{HEADS, list, read_all};
-pub(crate) use read::{Read, Survey, lines};
+pub(crate) use read::{Read, Survey, is_ours, lines};
 pub(crate) use writer::HeadWriter;
 
 /// The head of the chain as published: enough to notice that the log was cut or written anew.
@@ -135,6 +135,12 @@ impl HeadsDir {
         let Ok(mut files) = list(&folder) else { return Ok(vec![folder]) };
         files.retain(|path| path.extension().is_some_and(|ending| ending == HEADS));
         Ok(files)
+    }
+
+    /// Whether a server has files with heads of a life here.
+    pub(crate) fn has_files(&self, incarnation: Uuid, server: &str) -> Result<bool, Error> {
+        let ending = format!("-{server}.{HEADS}");
+        Ok(self.files(incarnation)?.iter().any(|file| file.to_string_lossy().ends_with(&ending)))
     }
 
     /// The newest head of a life, as far as its files can be read; lines that cannot are left out.

@@ -34,6 +34,7 @@ pub use error::Error;
 pub use heads::{Head, HeadsDir, Left, Life, Proof};
 pub use options::{Location, Options};
 pub use page::{Page, Stored};
+pub use postgres::{Alone, is_served, postgres_alive};
 pub use private::make_private;
 pub use queue::Stats;
 pub use restore::{Began, Restore, record_restore};
@@ -43,10 +44,11 @@ pub use sealer::{Renewed, SealState, Sealing};
 pub use search::{Found, Search};
 pub use side::{Column, ColumnType, Guard, Row, SideWrite, Table, Value};
 pub use signed::{Signed, Statement, Trusted, Vouched, key_id, parse_public_key, public_key_text};
-pub use sqlite::{faults as sqlite_faults, open_for_reading as open_sqlite_for_reading};
+pub use sqlite::{Still, faults as sqlite_faults, open_for_reading as open_sqlite_for_reading};
 pub use store::{MigrationReport, Store, sqlite_file};
 pub use verify::{
-    Fault, FaultKind, LifeReport, VerifyProgress, VerifyReport, Waiting, verify, waiting,
+    Fault, FaultKind, LifeReport, Reached, VerifyProgress, VerifyReport, Waiting, reached, verify,
+    waiting,
 };
 
 /// Lower-case hexadecimal digits.

@@ -43,6 +43,8 @@ pub struct Options {
     pub patience: Duration,
     /// How often the head is looked up when no notification came.
     pub poll: Duration,
+    /// Whether this is a server, beside which some commands do not run: see [`crate::Alone`].
+    pub serving: bool,
 }
 
 impl Options {
@@ -57,7 +59,14 @@ impl Options {
             readers: 8,
             patience: Duration::from_secs(10),
             poll: Duration::from_secs(1),
+            serving: false,
         }
+    }
+
+    /// The same for a server.
+    #[must_use]
+    pub fn to_serve(self) -> Self {
+        Self { serving: true, ..self }
     }
 
     /// The embedded store in `dir`.

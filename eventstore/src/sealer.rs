@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::{HeadWriter, HeadsDir};
+use crate::heads::{HeadWriter, HeadsDir, is_ours};
 use crate::seal::{BLOCK, Seal};
 use crate::store::Store;
 
@@ -38,6 +38,9 @@ pub struct Sealing {
     pub renewed: Option<Renewed>,
     /// Where heads are published: a directory that the database's administrators do not share.
     pub heads: Option<PathBuf>,
+    /// Where commands publish under the same name that do not know that directory. What they published there
+    /// before the server's first round is published in `heads`, too.
+    pub elsewhere: Option<PathBuf>,
     /// Tells this server's files there from those of others.
     pub server: String,
     /// Pause between two rounds: how far the chain lags behind.
@@ -96,6 +99,8 @@ struct Work {
     /// Where heads are to be published, before the first round.
     heads: Option<HeadWriter>,
     publisher: Option<Publisher>,
+    /// The last block before the first round.
+    before: Option<u64>,
     /// Whether the key has spoken for the earlier ones there.
     vouched: bool,
     ended: bool,
@@ -103,8 +108,9 @@ struct Work {
 
 impl Sealer {
     pub fn new(sealing: Sealing) -> Self {
-        let Sealing { key, earlier, destroyed, renewed, heads, server, every } = sealing;
-        let heads = heads.map(|dir| HeadWriter::new(HeadsDir::new(dir), server));
+        let Sealing { key, earlier, destroyed, renewed, heads, elsewhere, server, every } = sealing;
+        let elsewhere = elsewhere.map(HeadsDir::new);
+        let heads = heads.map(|dir| HeadWriter::new(HeadsDir::new(dir), server, elsewhere));
         let work = Work {
             key,
             earlier,
@@ -112,6 +118,7 @@ impl Sealer {
             renewed,
             heads,
             publisher: None,
+            before: None,
             vouched: false,
             ended: false,
         };
@@ -192,14 +199,18 @@ impl Sealer {
     async fn seal(&self, store: &Store, work: &mut Work) -> Result<Sealed, Error> {
         let incarnation = store.incarnation();
         work.renew().await?;
+        let mut unusable = None;
         if let Some(writer) = work.heads.take() {
-            let keys = work.earlier.iter().copied().chain([work.key.verifying_key()]).collect();
-            let (dir, server) = (writer.dir().clone(), writer.server().to_owned());
-            match Publisher::begin(store, writer, keys, work.destroyed.clone()).await {
+            let again = writer.clone();
+            match Publisher::begin(store, writer, work.keys(), work.destroyed.clone()).await {
                 Ok(publisher) => work.publisher = Some(publisher),
                 Err(error) => {
-                    work.heads = Some(HeadWriter::new(dir, server));
-                    return Err(error);
+                    work.heads = Some(again);
+                    // A directory that cannot be used stops the publishing alone.
+                    match &error {
+                        Error::Io { source, .. } if !is_ours(source) => unusable = Some(error),
+                        _ => return Err(error),
+                    }
                 }
             }
         }
@@ -208,16 +219,13 @@ impl Sealer {
             tracing::debug!(%error, "no key can be vouched for");
         }
         let mut previous = store.last_seal().await?;
-        if let Some(head) = work.publisher.as_ref().and_then(Publisher::newest) {
-            let known = store.links(head.block.saturating_sub(1), 1).await?;
-            let same = |link: &crate::seal::Link| {
-                link.block == head.block && crate::hex(&link.hash) == head.hash
-            };
-            if !known.first().is_some_and(same) {
-                return Err(Error::Forked { block: head.block, position: head.position });
-            }
+        if let Some(head) = work.publisher.as_ref().and_then(Publisher::newest)
+            && !publish::is_in_chain(store, head).await?
+        {
+            return Err(Error::Forked { block: head.block, position: head.position });
         }
-        let before = previous.as_ref().map_or(0, |seal| seal.block);
+        let before =
+            *work.before.get_or_insert_with(|| previous.as_ref().map_or(0, |seal| seal.block));
         loop {
             let after = previous.as_ref().map_or(0, |seal| seal.last);
             let events = store.sealable(after, BLOCK).await?;
@@ -240,11 +248,18 @@ impl Sealer {
                 }
             };
         }
-        Ok(Sealed { before, last: previous })
+        Ok(Sealed { before, last: previous, unusable })
     }
 
     /// Publishes what is sealed.
     async fn publish(&self, store: &Store, work: &mut Work, sealed: Sealed) -> Result<(), Error> {
+        if let Some(error) = sealed.unusable {
+            return Err(error);
+        }
+        let keys = work.keys();
+        if let Some(publisher) = &mut work.publisher {
+            publisher.come_back(store, keys, work.destroyed.clone()).await?;
+        }
         work.vouch(store.incarnation()).await?;
         let last_time = work.ended;
         if let (Some(publisher), Some(seal)) = (&mut work.publisher, &sealed.last) {
@@ -259,12 +274,19 @@ impl Sealer {
 
 /// How far a round has sealed.
 struct Sealed {
-    /// The last block before it.
+    /// The last block before the first round of all.
     before: u64,
     last: Option<Seal>,
+    /// Why nothing can be published.
+    unusable: Option<Error>,
 }
 
 impl Work {
+    /// All keys that sign or signed.
+    fn keys(&self) -> Vec<VerifyingKey> {
+        self.earlier.iter().copied().chain([self.key.verifying_key()]).collect()
+    }
+
     /// Says where heads are published that the key speaks for those before it.
     async fn vouch(&mut self, incarnation: Uuid) -> Result<(), Error> {
         let Some(publisher) = self.publisher.as_mut().filter(|_| !self.vouched) else {

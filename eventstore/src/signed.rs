@@ -102,12 +102,28 @@ impl Trusted {
         self
     }
 
+    /// The same of a key that is only known by name so far; whether its signatures count at all is for
+    /// those that vouch for it.
+    #[must_use]
+    pub fn and_ended(mut self, key_id: &str, at: Position) -> Self {
+        self.destroyed.insert(key_id.to_owned(), Some(at));
+        self
+    }
+
     /// Those that can still sign.
     #[must_use]
     pub(crate) fn without(mut self, keys: &[VerifyingKey]) -> Self {
         let gone: Vec<String> = keys.iter().map(key_id).collect();
         self.keys.retain(|id, _| !gone.contains(id));
         self
+    }
+
+    /// Those that were not destroyed.
+    #[must_use]
+    pub(crate) fn living(&self) -> Self {
+        let mut this = self.clone();
+        this.keys.retain(|id, _| !this.destroyed.contains_key(id));
+        this
     }
 
     /// When a key was destroyed: `None` when it was not, `Some(None)` when this log does not say.

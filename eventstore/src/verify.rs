@@ -20,7 +20,7 @@ use crate::signed::Trusted;
 use crate::store::Store;
 use crate::task::blocking;
 
-pub use behind::{Waiting, waiting};
+pub use behind::{Reached, Waiting, reached, waiting};
 pub use report::{Fault, FaultKind, LifeReport, VerifyReport};
 pub(crate) use trust::statements;
 
@@ -120,10 +120,11 @@ async fn look(
         lives::hold(store, &path, &digests, &mut report).await?;
     }
     report.head = store.head().await?;
-    report.warnings = match end {
+    let uncovered = match end {
         Some(end) => behind::unproven(store, end, &report).await?,
         None => waiting(store, published).await?.iter().map(Waiting::to_string).collect(),
     };
+    report.warnings.extend(uncovered);
     report.finish(started.elapsed());
     Ok(report)
 }

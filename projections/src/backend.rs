@@ -1,5 +1,6 @@
 //! The two databases that rows live in, behind one door: statements with cells in and cells out.
 
+mod copy;
 mod damage;
 mod marks;
 mod postgres;
@@ -15,7 +16,7 @@ use crate::error::Error;
 
 pub(crate) use damage::{discard, is_damage};
 pub use damage::{discard_damaged, sqlite_file};
-pub(crate) use marks::{Mark, Slot, WHOLE_AT, position};
+pub(crate) use marks::{Mark, Move, Slot, WHOLE_AT, position};
 pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::Sqlite;
 
@@ -116,14 +117,10 @@ pub(crate) trait Session: Send {
     /// One statement that gives no rows; answers how many it touched.
     async fn execute(&mut self, sql: &str, cells: Vec<Cell>) -> Result<u64, Error>;
     async fn select(&mut self, sql: &str, cells: Vec<Cell>, kinds: &[Kind]) -> Result<Rows, Error>;
-    /// Inserts rows of all columns; those whose key is there replace it, when `replace` is set.
-    async fn write(
-        &mut self,
-        table: &Table,
-        physical: &str,
-        rows: Rows,
-        replace: bool,
-    ) -> Result<(), Error>;
+    /// Inserts rows of all columns, of keys that are not there.
+    async fn insert(&mut self, table: &Table, physical: &str, rows: Rows) -> Result<(), Error>;
+    /// Inserts rows of all columns; they replace those whose key is there.
+    async fn replace(&mut self, table: &Table, physical: &str, rows: Rows) -> Result<(), Error>;
     /// Deletes by text keys.
     async fn delete(&mut self, physical: &str, keys: Vec<String>) -> Result<(), Error>;
     /// Key and body of those of these rows that exist.

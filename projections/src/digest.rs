@@ -74,9 +74,8 @@ impl Replay {
         self.fold()?;
         let mut found = BTreeMap::new();
         for mut folding in self.folds {
-            let changes = folding.fold.changes()?;
-            let mut rows: Vec<String> =
-                changes.upserts.iter().map(|row| format!("{row:?}")).collect();
+            let rows = folding.fold.changes()?.take_rows();
+            let mut rows: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
             rows.sort_unstable();
             let mut hash = Sha256::new();
             for row in &rows {

@@ -57,6 +57,9 @@ pub enum Error {
     Row { table: String, reason: String },
     #[error("the read models are closed")]
     Closed,
+    /// Opened for reading only, or read as a file that nobody changes.
+    #[error("the read models' file cannot be read")]
+    File(#[source] proximity_eventstore::Error),
     #[error("the read models' directory cannot be used")]
     Io(#[from] std::io::Error),
 }

@@ -5,14 +5,27 @@ use hashbrown::{HashMap, HashSet};
 use proximity_eventstore::{Page, Position, Stored};
 
 use crate::Error;
+use crate::backend::Rows;
 use crate::cell::Cell;
 use crate::projection::{At, Projection, read};
 
 /// What a fold has to write, in the order of the table's columns.
 #[derive(Debug, Default)]
 pub struct Changes {
-    pub upserts: Vec<Vec<Cell>>,
+    /// Rows that the table does not have.
+    pub inserts: Rows,
+    /// Rows that it has otherwise.
+    pub updates: Rows,
     pub deletes: Vec<String>,
+}
+
+impl Changes {
+    /// The rows of both kinds.
+    pub(crate) fn take_rows(&mut self) -> Rows {
+        let mut rows = std::mem::take(&mut self.inserts);
+        rows.append(&mut self.updates);
+        rows
+    }
 }
 
 /// How far a fold came.
@@ -52,6 +65,14 @@ pub trait AnyFold: Send + Sync {
 struct Slot<R> {
     row: Option<R>,
     dirty: bool,
+    /// The table has it, or what was given to be written makes it so.
+    written: bool,
+}
+
+impl<R> Slot<R> {
+    fn absent() -> Self {
+        Self { row: None, dirty: false, written: false }
+    }
 }
 
 pub(crate) struct Fold<P: Projection> {
@@ -79,10 +100,7 @@ impl<P: Projection> Fold<P> {
         }
         let event: P::Event = read(stored).map_err(|cannot| cannot.0)?;
         let at = At::of(stored);
-        let slot = self
-            .rows
-            .entry_ref(stored.aggregate_id)
-            .or_insert_with(|| Slot { row: None, dirty: false });
+        let slot = self.rows.entry_ref(stored.aggregate_id).or_insert_with(Slot::absent);
         P::apply(&mut slot.row, event, at)
             .map_err(|cannot| format!("{}: {cannot}", stored.event_type))?;
         if !std::mem::replace(&mut slot.dirty, true) {
@@ -100,8 +118,12 @@ impl<P: Projection> Fold<P> {
         for key in dirty {
             let Some(slot) = self.rows.get_mut(&key) else { continue };
             slot.dirty = false;
+            let was_written = slot.written;
+            slot.written = slot.row.is_some();
             let Some(row) = &slot.row else {
-                changes.deletes.push(key);
+                if was_written {
+                    changes.deletes.push(key);
+                }
                 continue;
             };
             let mut columns = P::columns(row);
@@ -110,7 +132,7 @@ impl<P: Projection> Fold<P> {
             cells.append(&mut columns);
             let body = serde_json::to_string(row).map_err(|error| Self::unreadable(&error))?;
             cells.push(Cell::Text(body));
-            changes.upserts.push(cells);
+            if was_written { &mut changes.updates } else { &mut changes.inserts }.push(cells);
             if !keeps(row) {
                 self.rows.remove(&key);
             }
@@ -144,11 +166,11 @@ impl<P: Projection> AnyFold for Fold<P> {
 
     fn admit(&mut self, asked: Vec<String>, found: Vec<(String, String)>) -> Result<(), Error> {
         for key in asked {
-            self.rows.insert(key, Slot { row: None, dirty: false });
+            self.rows.insert(key, Slot::absent());
         }
         for (key, body) in found {
             let row = serde_json::from_str(&body).map_err(|error| Self::unreadable(&error))?;
-            self.rows.insert(key, Slot { row: Some(row), dirty: false });
+            self.rows.insert(key, Slot { row: Some(row), dirty: false, written: true });
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub struct Host {
     pub is_active: bool,
     /// Whether deployments go there when no host is named.
     pub is_default: bool,
-    /// RFC 3339; when its nodes were last recorded.
+    /// RFC 3339; when it last answered, as far as the server that is asked knows.
     #[schema(value_type = Option<String>)]
     pub last_seen: Option<Moment>,
     /// SHA-256 of the pinned certificate.

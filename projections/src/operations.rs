@@ -69,6 +69,25 @@ pub struct Operation {
     pub version: u64,
 }
 
+impl Operation {
+    /// As it is shown to whose application it copies for somebody else: how far it is, and of the copy no
+    /// more than its id.
+    #[must_use]
+    pub fn from_outside(mut self) -> Self {
+        (self.host_id, self.node, self.vmid, self.hostname) = (None, None, None, None);
+        self.reason = None;
+        let act = "an administrator has to resume it or give it up";
+        self.instructions = self.instructions.map(|_| act.to_owned());
+        for step in &mut self.steps {
+            for effort in std::iter::once(&mut step.act).chain(&mut step.compensation) {
+                effort.upids.clear();
+                (effort.failure, effort.found) = (None, None);
+            }
+        }
+        self
+    }
+}
+
 /// One step of an operation, and its compensation if it came to that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Step {

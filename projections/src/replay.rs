@@ -29,7 +29,7 @@ use crate::fold::AnyFold;
 use crate::pages::PAGE;
 use crate::projection::AnyProjection;
 use crate::views::{Views, standard};
-use compare::Comparison;
+use compare::{Compared, Comparison};
 use judge::Judge;
 
 /// Rows held in a fold before those that will not change are let go.
@@ -71,6 +71,16 @@ pub struct Report {
     pub compared: BTreeMap<&'static str, Position>,
     /// What is wrong; nothing when `total` is 0.
     pub findings: Findings,
+    /// Read models that are absent, behind and not moving, or of an earlier version or life of the log:
+    /// the next start of a server brings them up. Where one runs, it should have.
+    pub waiting: Findings,
+}
+
+impl Report {
+    /// A server follows the log: what should have moved and did not is wrong.
+    pub fn followed(&mut self) {
+        self.findings.append(std::mem::take(&mut self.waiting));
+    }
 }
 
 /// A page on its way, after a position.
@@ -255,14 +265,16 @@ impl State {
     }
 }
 
-/// The read models that there should be, none of which is there, as findings.
+/// What is said of a read model that is not there.
+const ABSENT: &str = "there is no such read model yet";
+
+/// The read models that there should be, none of which is there, as what waits for a server.
 pub fn absent() -> Findings {
-    let mut findings = Findings::default();
+    let mut waiting = Findings::default();
     for projection in standard() {
-        let problem = "there is no such read model; it was not compared";
-        findings.note(None, projection.name(), problem);
+        waiting.note(None, projection.name(), format!("{ABSENT}; it was not compared"));
     }
-    findings
+    waiting
 }
 
 /// Judges the log up to a moment, without read models.
@@ -282,6 +294,7 @@ pub async fn judge(
         rows_compared: 0,
         compared: BTreeMap::new(),
         findings: judge.findings,
+        waiting: Findings::default(),
     })
 }
 
@@ -318,9 +331,9 @@ async fn check(views: &Views, on_progress: OnProgress) -> Result<Report, Error> 
     }
     judge.close();
     let mut findings = judge.findings;
-    let (compared, rows_compared, differences) = comparison.end().await?;
+    let Compared { models, rows, findings: differences, waiting } = comparison.end().await?;
     findings.append(differences);
-    Ok(Report { events: reading.done, rows_compared, compared, findings })
+    Ok(Report { events: reading.done, rows_compared: rows, compared: models, findings, waiting })
 }
 
 /// A row as the API shows it, of its body: what only the fold needs is left out.

@@ -8,7 +8,7 @@ use proximity_eventstore::Page;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::backend::{Mark, Session, Slot};
+use crate::backend::{Mark, Move, Session, Slot};
 use crate::build::{Cause, Rebuilt, build, ignore_progress};
 use crate::error::{Error, chain};
 use crate::fold::{AnyFold, Folded};
@@ -222,12 +222,24 @@ impl Follower {
                 }
                 Err(error) => return Err(error),
             };
-            let changes = unit.fold.settle()?;
-            write(session, projection, Slot::Live, changes, false).await?;
-            if !session.advance(&unit.mark, folded.reached, folded.stopped.as_deref()).await? {
-                return Err(Error::Replaced { name: unit.mark.name.clone() });
-            }
+            let mut changes = unit.fold.settle()?;
+            // The live rows stand whatever a hand put there.
+            changes.updates = changes.take_rows();
+            write(session, projection, Slot::Live, changes).await?;
             results.push(Some(folded));
+        }
+        let moves: Vec<Move<'_>> = self
+            .units
+            .iter()
+            .zip(&results)
+            .filter_map(|(unit, folded)| {
+                let Folded { reached, stopped } = folded.as_ref()?;
+                Some(Move { mark: &unit.mark, to: *reached, problem: stopped.as_deref() })
+            })
+            .collect();
+        if !session.advance(&moves).await? {
+            let names: Vec<&str> = moves.iter().map(|moved| moved.mark.name.as_str()).collect();
+            return Err(Error::Replaced { name: names.join(", ") });
         }
         Ok(results)
     }

@@ -77,20 +77,22 @@ async fn elsewhere<T: Send + 'static>(
     Ok(result)
 }
 
-/// Writes what changed; `fresh` says that the table holds nothing yet, which is quicker.
+/// Writes what changed since the table was as the fold knows it.
 pub(crate) async fn write(
     session: &mut dyn Session,
     projection: &dyn AnyProjection,
     slot: Slot,
     changes: Changes,
-    fresh: bool,
 ) -> Result<(), Error> {
     let table = projection.table();
     let physical = slot.table(table.name);
-    if !changes.upserts.is_empty() {
-        session.write(&table, &physical, changes.upserts, !fresh).await?;
+    if !changes.inserts.is_empty() {
+        session.insert(&table, &physical, changes.inserts).await?;
     }
-    if !changes.deletes.is_empty() && !fresh {
+    if !changes.updates.is_empty() {
+        session.replace(&table, &physical, changes.updates).await?;
+    }
+    if !changes.deletes.is_empty() {
         session.delete(&physical, changes.deletes).await?;
     }
     Ok(())

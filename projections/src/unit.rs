@@ -7,7 +7,7 @@ use proximity_eventstore::{Page, Position};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Mark, Session};
+use crate::backend::{Mark, Move, Session};
 use crate::error::Error;
 use crate::fold::{AnyFold, Changes};
 use crate::projection::AnyProjection;
@@ -40,11 +40,6 @@ impl Unit {
 
     pub fn projection<'a>(&self, inner: &'a Inner) -> &'a dyn AnyProjection {
         inner.projections[self.index].as_ref()
-    }
-
-    /// The table holds nothing yet, which makes writing quicker.
-    fn is_fresh(&self) -> bool {
-        self.mark.position == 0
     }
 
     /// Waits for what is on its way to the tables; whoever has a session open would keep it waiting.
@@ -104,14 +99,14 @@ impl Unit {
         self.written().await?;
         let (inner, mark, index) = (Arc::clone(inner), self.mark.clone(), self.index);
         let turn = Arc::clone(turn);
-        let (is_fresh, reached) = (self.is_fresh(), self.reached);
+        let reached = self.reached;
         self.writing = Some(tokio::spawn(async move {
             let _turn = turn.lock().await;
             let mut session = inner.backend.begin().await?;
             let projection = inner.projections[index].as_ref();
-            write(session.as_mut(), projection, mark.slot, changes, is_fresh).await?;
+            write(session.as_mut(), projection, mark.slot, changes).await?;
             // The tables may be another build's by now; then nothing of this is kept.
-            if !session.advance(&mark, reached, None).await? {
+            if !session.advance(&[Move { mark: &mark, to: reached, problem: None }]).await? {
                 return Err(Error::Replaced { name: mark.name });
             }
             session.commit().await
@@ -133,14 +128,15 @@ impl Unit {
         session: &mut dyn Session,
         rest: Changes,
     ) -> Result<(), Error> {
-        write(session, self.projection(inner), self.mark.slot, rest, self.is_fresh()).await
+        write(session, self.projection(inner), self.mark.slot, rest).await
     }
 
     /// Writes what changed since, and moves the checkpoint.
     pub async fn store(&mut self, inner: &Inner, session: &mut dyn Session) -> Result<(), Error> {
         let held = changes(&mut self.fold).await?;
-        write(session, self.projection(inner), self.mark.slot, held, false).await?;
-        if session.advance(&self.mark, self.reached, None).await? {
+        write(session, self.projection(inner), self.mark.slot, held).await?;
+        let here = Move { mark: &self.mark, to: self.reached, problem: None };
+        if session.advance(&[here]).await? {
             Ok(())
         } else {
             Err(Error::Replaced { name: self.mark.name.clone() })

@@ -88,7 +88,7 @@ pub(crate) async fn verify(
             continue;
         }
         folding.to(live.position).await?;
-        let changes = folding.fold.changes()?;
+        let rows = folding.fold.changes()?.take_rows();
         let mut verdict = Verdict {
             name: folding.name.to_owned(),
             position: live.position,
@@ -96,7 +96,7 @@ pub(crate) async fn verify(
             rows_different: 0,
             differences: Vec::new(),
         };
-        compare(session.as_mut(), &projection.table(), changes.upserts, &mut verdict).await?;
+        compare(session.as_mut(), &projection.table(), rows, &mut verdict).await?;
         session.rollback().await?;
         return Ok(verdict);
     }

@@ -210,7 +210,10 @@ impl Views {
         let incarnation = self.inner.feed.incarnation();
         let (sql, cells) = (WHOLE_AT, vec![incarnation.as_str().into()]);
         // What was made by an earlier program has no such table, and nobody who only looks makes it.
-        let found = self.select(sql, cells, &[Kind::Integer]).await.unwrap_or_default();
+        let found = match self.select(sql, cells, &[Kind::Integer]).await {
+            Err(changed @ Error::File(_)) => return Err(changed),
+            found => found.unwrap_or_default(),
+        };
         let whole_at = position(&found);
         let mut now = 0;
         if marks.iter().any(|mark| mark.slot == Slot::Next) {

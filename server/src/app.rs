@@ -119,7 +119,7 @@ impl App {
         install_tls_provider();
         config.ensure_data()?;
         let catalog = open_catalog(&config)?;
-        let store = stores::open(&config).await?;
+        let store = stores::open_to_serve(&config).await?;
         known::check(&config, &store).await?;
         let keys = open_keys(&config, &store).await?;
         let secrets = Secrets::new(store.clone(), keys.clone()).await?;

@@ -141,6 +141,11 @@ async fn carry_out(app: &App, request: Request) -> Result<Value, proximity_comma
     }
 }
 
+/// Whether a server holds the embedded store.
+pub async fn is_served(config: &Config) -> bool {
+    UnixStream::connect(path(config)).await.is_ok()
+}
+
 /// Asks the server that holds the embedded store; `None` when there is none.
 pub async fn ask(config: &Config, request: &Request) -> anyhow::Result<Option<Answer>> {
     if config.database_url.is_some() {

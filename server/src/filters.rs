@@ -4,20 +4,36 @@
 use proximity_domain::known;
 use proximity_eventstore::Position;
 
+/// The parts of the program that act by themselves, and the operator's shell.
+const PARTS: &[&str] = &[
+    "cli",
+    "demo",
+    "keys",
+    "node-watch",
+    "operations",
+    "quarantine",
+    "reconciler",
+    "refusals",
+    "secrets",
+    "setup",
+    "start",
+];
+
 /// An actor as events name it: `user/7`, `schedule/3`, `system/<part>` or `anonymous`.
 pub fn actor(text: &str) -> Result<String, String> {
     let fits = match text.split_once('/') {
         None => text == "anonymous",
         Some(("user" | "schedule", number)) => is_number(number),
-        Some(("system", part)) => {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '-')
-        }
+        Some(("system", part)) => PARTS.contains(&part),
         Some(_) => false,
     };
     if fits {
         Ok(text.to_owned())
     } else {
-        Err("an actor is user/NUMBER, schedule/NUMBER, system/NAME or anonymous".to_owned())
+        Err(format!(
+            "an actor is user/NUMBER, schedule/NUMBER, anonymous, or system/ with one of {}",
+            PARTS.join(", ")
+        ))
     }
 }
 
@@ -73,6 +89,8 @@ fn is_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -87,15 +105,49 @@ mod tests {
         assert!(moments(Some(6), Some(5)).is_err() && moments(Some(5), Some(5)).is_err());
     }
 
+    /// Reads the sources for those that act: a new one belongs in the list.
+    #[test]
+    fn every_part_of_the_program_that_acts_is_known_by_its_name() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let acts = regex::Regex::new(r#"(?:Actor::system|Identity::System)\("([^"]*)"\)"#).unwrap();
+        let claim = regex::Regex::new(r#"const CLAIM: &str = "([^"]*)";"#).unwrap();
+        let mut found = std::collections::BTreeSet::new();
+        let mut folders = ["commands", "server"].map(|krate| root.join(krate).join("src")).to_vec();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let is_test =
+                    path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("tests"));
+                if is_test {
+                    continue;
+                }
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let reconciles = path.ends_with("src/reconcile.rs");
+                let pattern = if reconciles { &claim } else { &acts };
+                found.extend(pattern.captures_iter(&text).map(|one| one[1].to_owned()));
+            }
+        }
+        // It only looks, and nothing is stored for it.
+        assert!(found.remove("idempotency"));
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), PARTS);
+    }
+
     #[test]
     fn what_no_event_can_have_is_refused() {
         assert!(request("").is_err() && request("r").is_ok());
-        for good in ["user/7", "schedule/12", "system/shell", "system/node-watch", "anonymous"] {
+        for good in ["user/7", "schedule/12", "system/cli", "system/node-watch", "anonymous"] {
             assert_eq!(actor(good).as_deref(), Ok(good));
         }
         for bad in ["", "nobody", "user", "user/", "user/x", "user/07", "user/-1", "system/", "a/1"]
         {
             assert!(actor(bad).is_err(), "{bad}");
+        }
+        for bad in ["system/x", "system/shell", "system/CLI", "system/cli "] {
+            assert!(actor(bad).is_err_and(|why| why.contains("node-watch")), "{bad}");
         }
         assert!(owner("7").is_ok());
         for bad in ["", "abc", "0", "07", "+7", "user/7", "99999999999999999999"] {

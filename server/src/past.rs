@@ -73,6 +73,25 @@ pub struct Change {
     pub after: Value,
 }
 
+impl Diff {
+    /// What is different, field by field also where the application was not there at one of the moments.
+    pub fn by_field(&self) -> Vec<Change> {
+        let empty = |value: &Value| match value {
+            Value::Null => Value::Object(serde_json::Map::new()),
+            other => other.clone(),
+        };
+        let mut changes = Vec::new();
+        for change in &self.changes {
+            let (before, after) = match change.pointer.as_str() {
+                "" => (empty(&change.before), empty(&change.after)),
+                _ => (change.before.clone(), change.after.clone()),
+            };
+            compare(&change.pointer, &before, &after, &mut changes);
+        }
+        changes
+    }
+}
+
 /// How many of these events, which are in the log's order, had happened by then. A clock may have been
 /// set back: up to the first event that is later, since no state ever was without those before it.
 fn happened(events: &[Recorded], at: Moment) -> usize {
@@ -171,5 +190,26 @@ mod tests {
         let places: Vec<&str> = changes.iter().map(|change| change.pointer.as_str()).collect();
         assert_eq!(places, ["/a/b~1c", "/e"]);
         assert_eq!((&changes[0].before, &changes[0].after), (&json!(1), &Value::Null));
+    }
+
+    #[test]
+    fn an_application_that_is_gone_is_told_field_by_field() {
+        let of = |before: Value, after: Value| {
+            let mut changes = Vec::new();
+            compare("", &before, &after, &mut changes);
+            let (app_id, events) = ("a".to_owned(), Vec::new());
+            let (existed_before, existed_after) = (!before.is_null(), !after.is_null());
+            let diff = Diff { app_id, existed_before, existed_after, changes, events };
+            let told = diff.by_field().into_iter();
+            told.map(|one| (one.pointer, one.before, one.after)).collect::<Vec<_>>()
+        };
+        let app = || json!({"id": "a", "ports": {"80": 8_100}, "problem": null});
+        let (id, port) = ("/id".to_owned(), "/ports/80".to_owned());
+        let gone = of(app(), Value::Null);
+        assert_eq!(gone[0], (id.clone(), json!("a"), Value::Null));
+        assert_eq!(gone[1], ("/ports".to_owned(), json!({"80": 8_100}), Value::Null));
+        assert_eq!(of(Value::Null, app())[0], (id, Value::Null, json!("a")));
+        let changed = of(app(), json!({"id": "a", "ports": {"80": 8_101}, "problem": null}));
+        assert_eq!(changed, [(port, json!(8_100), json!(8_101))]);
     }
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use proximity_commands::Secret;
-use proximity_eventstore::{Error as StoreError, MigrationReport, Options, Store, sqlite_file};
+use proximity_eventstore::{
+    Alone, Error as StoreError, MigrationReport, Options, Store, sqlite_file,
+};
 use proximity_projections::{Location, Views};
 
 use crate::config::Config;
@@ -98,21 +100,44 @@ fn exists(config: &Config) -> Result<(), Error> {
 /// Opens the log for writing. A schema that is behind is brought up to date when the settings
 /// allow it; a role that may not says that `proximity migrate` has to be run.
 pub async fn open(config: &Config) -> Result<Store, Error> {
+    open_as(config, options(config)).await
+}
+
+/// The same for a server, which others can find while it runs.
+pub async fn open_to_serve(config: &Config) -> Result<Store, Error> {
+    open_as(config, options(config).to_serve()).await
+}
+
+/// Keeps servers away until it is dropped; refuses while one runs on the same database. The embedded store
+/// is locked by whoever opens it.
+pub async fn alone(config: &Config) -> Result<Alone, Error> {
+    Alone::take(&options(config).location).await.map_err(log)
+}
+
+/// Whether a server runs on the log, here or, on PostgreSQL, anywhere.
+pub async fn is_served(config: &Config) -> Result<bool, Error> {
+    match &config.database_url {
+        Some(_) => proximity_eventstore::is_served(&options(config).location).await.map_err(log),
+        None => Ok(crate::control::is_served(config).await),
+    }
+}
+
+async fn open_as(config: &Config, options: Options) -> Result<Store, Error> {
     at_home(config)?;
-    let store = open_or_mend(config).await?;
+    let store = open_or_mend(config, options).await?;
     mark_elsewhere(config);
     Ok(store)
 }
 
-async fn open_or_mend(config: &Config) -> Result<Store, Error> {
-    match Store::open(options(config)).await {
+async fn open_or_mend(config: &Config, options: Options) -> Result<Store, Error> {
+    match Store::open(options.clone()).await {
         Err(old @ StoreError::OlderSchema { .. }) if config.migrate => {
             let migrated = migrate(config).await;
             if let Err(error) = &migrated {
                 tracing::warn!(%error, "the schema could not be brought up to date");
             }
             match migrated {
-                Ok(_) => Store::open(options(config)).await.map_err(log),
+                Ok(_) => Store::open(options).await.map_err(log),
                 Err(_) => Err(log(old)),
             }
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use proximity_commands::saga::{self, task_log};
+use proximity_domain::call::{self, Event as Call};
 use proximity_domain::operation::{Direction, Event as Operation};
 use proximity_domain::plan::Plan;
 use proximity_eventstore::{Recorded, Search, Store};
@@ -26,7 +27,10 @@ pub struct Trace {
     pub actor: Option<String>,
     /// RFC 3339, of the first event.
     pub recorded_at: String,
-    /// What was asked for, in the order in which it was stored.
+    /// The requests whose answers it was given again, under their idempotency key; empty for most.
+    pub repeats: Vec<String>,
+    /// What was asked for, in the order in which it was stored; what the requests that it repeats brought
+    /// about comes last.
     pub commands: Vec<TracedCommand>,
 }
 
@@ -116,13 +120,53 @@ pub async fn of(
     may_see: impl Fn(&Recorded) -> bool,
     show: impl Fn(&Recorded) -> Shown,
 ) -> Result<Option<Trace>, Error> {
+    let at_once = of_request(store, request, &may_see).await?;
+    let Some(first) = at_once.first() else { return Ok(None) };
+    let (actor, recorded_at) = (show(first).actor, rfc3339(first.recorded_at));
+    let repeats = repeated(&at_once, request);
+    let mut commands = told(store, request, &at_once, &may_see, &show).await?;
+    for first in &repeats {
+        let at_once = of_request(store, first, &may_see).await?;
+        commands.extend(told(store, first, &at_once, &may_see, &show).await?);
+    }
+    Ok(Some(Trace { request: request.to_owned(), actor, recorded_at, repeats, commands }))
+}
+
+/// What a request stored by itself.
+async fn of_request(
+    store: &Store,
+    request: &str,
+    may_see: &impl Fn(&Recorded) -> bool,
+) -> Result<Vec<Recorded>, Error> {
     let search = Search { request: Some(request.to_owned()), ..Search::default() };
     let mut at_once = all(store, search).await?;
     at_once.retain(|event| may_see(event));
-    let Some(first) = at_once.first() else { return Ok(None) };
-    let (actor, recorded_at) = (show(first).actor, rfc3339(first.recorded_at));
+    Ok(at_once)
+}
+
+/// The requests that were answered first what this one was answered again.
+fn repeated(events: &[Recorded], request: &str) -> Vec<String> {
+    let mut firsts = Vec::new();
+    for event in events.iter().filter(|event| event.aggregate_type == call::STREAM) {
+        if let Ok(Call::Repeated(counted)) = serde_json::from_str(&event.payload) {
+            firsts.extend(counted.firsts.into_iter().filter(|first| first != request));
+        }
+    }
+    firsts.sort_unstable();
+    firsts.dedup();
+    firsts
+}
+
+/// The commands of a request, with all that follows from them.
+async fn told(
+    store: &Store,
+    request: &str,
+    at_once: &[Recorded],
+    may_see: &impl Fn(&Recorded) -> bool,
+    show: &impl Fn(&Recorded) -> Shown,
+) -> Result<Vec<TracedCommand>, Error> {
     let mut commands: Vec<(String, Vec<&Recorded>)> = Vec::new();
-    for event in &at_once {
+    for event in at_once {
         let metadata = metadata(event);
         let command = metadata.get("command").and_then(|name| name.as_str()).unwrap_or_default();
         match commands.last_mut().filter(|(last, _)| last == command) {
@@ -143,12 +187,12 @@ pub async fn of(
             let search = Search { correlations: Some(vec![id.to_owned()]), ..Search::default() };
             let mut related = all(store, search).await?;
             related.retain(|event| may_see(event));
-            operations.extend(operation(store, id, request, &related, &show).await?);
+            operations.extend(operation(store, id, request, &related, show).await?);
         }
-        let events = events.into_iter().map(&show).collect();
+        let events = events.into_iter().map(show).collect();
         told.push(TracedCommand { command, events, operations });
     }
-    Ok(Some(Trace { request: request.to_owned(), actor, recorded_at, commands: told }))
+    Ok(told)
 }
 
 async fn all(store: &Store, mut search: Search) -> Result<Vec<Recorded>, Error> {

@@ -103,6 +103,22 @@ impl SimulatorHandle {
         self.edit_container(vmid, key, Some(&value))
     }
 
+    /// Puts a disk with a container's number on a storage, whether or not there is such a container;
+    /// returns its id.
+    ///
+    /// # Errors
+    /// `Unknown` if the node does not have the storage.
+    pub fn plant_disk(&self, node: &str, storage: &str, vmid: u32) -> Result<String, Error> {
+        let now = self.sim.now();
+        let mut world = self.sim.world();
+        let store = world.nodes.get_mut(node).and_then(|node| node.stores.get_mut(storage));
+        let store =
+            store.ok_or_else(|| Error::Unknown { kind: "storage", name: storage.to_owned() })?;
+        let volid = store.free_disk(vmid);
+        store.volumes.insert(volid.clone(), store.disk(vmid, 1 << 30, now));
+        Ok(volid)
+    }
+
     /// Takes a mount point away, as `pct set --delete` does: from a container that runs at its next start.
     ///
     /// # Errors

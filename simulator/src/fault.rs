@@ -144,6 +144,12 @@ pub enum Fault {
     /// The worker of the task dies half-way, if its work can be left half done: a destruction whose
     /// disks are gone leaves a configuration that is the lock `destroyed` and nothing else.
     TaskDiesMidway,
+    /// The worker of a creation, a copy or a restore dies when it has made so many disks: they stay, and
+    /// the configuration names none of them.
+    TaskDiesAfterDisks {
+        /// Counted from 1.
+        disks: usize,
+    },
     /// The task ends in an error text and undoes what it had begun.
     TaskFails {
         /// The exit status.
@@ -164,6 +170,7 @@ impl Fault {
             Self::TaskNeverEnds { .. }
                 | Self::TaskDies { .. }
                 | Self::TaskDiesMidway
+                | Self::TaskDiesAfterDisks { .. }
                 | Self::TaskFails { .. }
                 | Self::TaskWarns
         )

@@ -248,16 +248,17 @@ impl Sim {
         let now = self.now();
         let mut world = self.world();
         let jitter = world.rng.random_range(1..8);
-        let (pid, boot) = match world.nodes.get_mut(node) {
+        let (pid, pstart) = match world.nodes.get_mut(node) {
             Some(entry) => {
                 entry.next_pid += jitter;
                 entry.task_begun = Some(Instant::now());
-                (entry.next_pid, entry.boot)
+                // Of two within a second the later one has more.
+                let since_boot = u64::try_from((now - entry.boot).max(0)).unwrap_or(0) * 100;
+                entry.last_start = since_boot.max(entry.last_start + 1);
+                (entry.next_pid, entry.last_start)
             }
-            None => (1, now),
+            None => (1, 0),
         };
-        // Hundredths of a second since boot, made unique by the pid.
-        let pstart = u64::try_from((now - boot).max(0)).unwrap_or(0) * 100 + u64::from(pid % 100);
         let by = auth.id();
         let upid = format!("UPID:{node}:{pid:08X}:{pstart:08X}:{now:08X}:{kind}:{id}:{by}:");
         let times = self.task_times.lock().unwrap_or_else(PoisonError::into_inner).range(kind);
@@ -377,6 +378,14 @@ impl TaskContext {
     pub(crate) fn midway(&self) -> Result<(), Failure> {
         match &self.fault {
             Some(Fault::TaskDiesMidway) => Err(Failure::Died),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same of work that makes disks, when so many are made.
+    pub(crate) fn made_disks(&self, count: usize) -> Result<(), Failure> {
+        match &self.fault {
+            Some(Fault::TaskDiesAfterDisks { disks }) if *disks == count => Err(Failure::Died),
             _ => Ok(()),
         }
     }

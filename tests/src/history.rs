@@ -114,7 +114,6 @@ impl Call {
                 | "pools.contended"
                 | "server.busy"
                 | "idempotency_key.refused_meanwhile"
-                | "idempotency_key.in_progress"
         ) || code.starts_with("proxmox.")
     }
 }

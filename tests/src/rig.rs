@@ -1,6 +1,7 @@
 //! A rig: the saga engine on a real store, with the real client, against the simulator; no HTTP server.
 
 mod copies;
+mod people;
 
 pub use copies::{ADDRESS, leased_addresses, snapshot_of};
 

@@ -11,7 +11,7 @@ use super::{Accounts, Credentials, SignedIn, profile_of};
 use crate::dispatch::{Refused, Unit};
 use crate::retry::retrying;
 use crate::rows::{Columns, text};
-use crate::{Actor, Error, Secret};
+use crate::{Actor, Error, Proof, Secret};
 
 impl Accounts {
     /// Signs a user in. A wrong name, a wrong password and a disabled account answer the same, after
@@ -56,7 +56,8 @@ impl Accounts {
         }
         let user: UserId = row.parsed("id")?;
         retrying!(async {
-            let mut unit = Unit::new(&self.store, actor.metadata("user.login").owned_by(user));
+            let metadata = actor.metadata("user.login").proved(user, Proof::Password);
+            let mut unit = Unit::new(&self.store, metadata);
             let agent = given.user_agent.as_deref();
             let tokens = self.sessions.open_in(&mut unit, user, actor, agent).await?;
             let log_in = user::Command::LogIn { session: tokens.session };

@@ -13,7 +13,7 @@ use crate::policy::Admin;
 use crate::retry::retrying;
 use crate::rows::{Columns, optional, text, unreadable};
 use crate::sessions::{hash, random_token, role_text};
-use crate::{Actor, Error, Secret, numbers, passwords};
+use crate::{Actor, Error, Proof, Secret, numbers, passwords};
 
 /// How long a setup token is good for; a restart prints a new one.
 const SETUP_TOKEN_S: i64 = 7 * 86_400;
@@ -80,6 +80,7 @@ impl Accounts {
             let metadata = actor.metadata("user.register");
             let mut unit = Unit::new(&self.store, metadata);
             let profile = self.register_in(&mut unit, &wanted).await?;
+            unit.proved(profile.id, Proof::Password);
             let tokens =
                 self.sessions.open_in(&mut unit, profile.id, actor, agent.as_deref()).await?;
             let log_in = user::Command::LogIn { session: tokens.session };

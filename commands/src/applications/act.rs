@@ -1,20 +1,28 @@
 //! Start, stop, restart, delete: each is an operation, the only one on its application while it runs.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use proximity_domain::application::{Application, Command as App, Live, Loss, Origin};
+use proximity_domain::application::{
+    Application, Command as App, Error as Refusal, Live, Loss, Origin, Sighting,
+};
 use proximity_domain::operation::{Command as Op, Operation};
-use proximity_domain::plan::{DeletePlan, Kind, Plan, PowerPlan};
+use proximity_domain::plan::{DeletePlan, GuestRef, Kind, Plan, PowerPlan};
 use proximity_domain::{ApplicationId, OperationId, UserId, ValueError};
 use uuid::Uuid;
 
 use super::{Accepted, Applications};
-use crate::dispatch::{Tried, Unit};
+use crate::dispatch::{Refused, Tried, Unit};
 use crate::error::Error;
+use crate::marker::Belongs;
 use crate::once::{self, Done, OnceKey};
 use crate::policy::{Owned, give};
+use crate::ports::HypervisorError;
 use crate::retry::retrying;
 use crate::saga;
+
+/// How long a look at Proxmox may take before it is answered from the log.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be done with an application that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +94,18 @@ impl Applications {
         let (owner, plan) = plan(&state, action, force).ok_or(Error::NotFound)?;
         unit.owned_by(owner);
         let begin = App::BeginOperation { operation, kind: action.kind() };
-        let began = unit
-            .apply::<Application>(application.as_str(), begin)
-            .await
-            .map_err(|refused| refused.or_else(Error::from))?;
+        let mut began =
+            judged(unit.apply::<Application>(application.as_str(), begin.clone()).await)?;
+        // The log may be a minute behind what was done by hand.
+        if began == 0
+            && let Some(live) = state.live()
+            && let Some(seen) = self.seen_otherwise(application, live).await
+        {
+            judged(unit.apply::<Application>(application.as_str(), App::Observe(seen)).await)?;
+            began = judged(unit.apply::<Application>(application.as_str(), begin).await)?;
+        }
         if began == 0 {
+            crate::agreed::not_so_already(actor)?;
             // It is so already: no event, and nothing to remember under the key.
             let position = *self.store.watch_head().borrow();
             let value = Accepted { application: application.clone(), operation: None };
@@ -112,6 +127,43 @@ impl Applications {
         let committed = unit.commit().await?;
         Ok(once::done(committed, accepted)?)
     }
+
+    /// What its container does, when that is not what the log says and Proxmox can be asked.
+    async fn seen_otherwise(&self, application: &ApplicationId, live: &Live) -> Option<Sighting> {
+        let looked = tokio::time::timeout(PATIENCE, self.look_at(application, live)).await;
+        match looked {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(error)) => {
+                tracing::info!(%application, %error, "a container was not looked at");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn look_at(
+        &self,
+        application: &ApplicationId,
+        live: &Live,
+    ) -> Result<Option<Sighting>, HypervisorError> {
+        let GuestRef { host, cluster, node, vmid } = &live.requested.guest;
+        let hypervisor = self.hypervisors.of(*host).await?;
+        let Some(status) = hypervisor.status(node, *vmid).await? else { return Ok(None) };
+        if status.running == live.running {
+            return Ok(None);
+        }
+        // It may be somebody else's by now.
+        let Some(config) = hypervisor.config(node, *vmid).await? else { return Ok(None) };
+        let belongs = self.markers.judge(config.description.as_deref(), cluster, *vmid);
+        let is_its_own =
+            matches!(belongs, Belongs::Ours(marker) if marker.application == *application);
+        let (node, running) = (node.clone(), status.running);
+        Ok(is_its_own.then_some(Sighting::Present { node, running, address: None }))
+    }
+}
+
+fn judged(applied: Result<usize, Refused<Refusal>>) -> Result<usize, Error> {
+    applied.map_err(|refused| refused.or_else(Error::from))
 }
 
 /// Whose it is, and what has to be done; `None` when there is no such application (any more).

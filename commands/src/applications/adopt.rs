@@ -11,7 +11,8 @@ use proximity_domain::lease::{self, Holder, Lease};
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{AdoptPlan, GuestRef, Health, Holdings, Plan, Probe};
 use proximity_domain::{
-    ApplicationId, EnvValue, HostId, Hostname, NodeName, OperationId, Port, SecretId, UserId, Vmid,
+    ApplicationId, ClusterName, EnvValue, HostId, Hostname, NodeName, OperationId, Port, SecretId,
+    UserId, Vmid,
 };
 use proximity_eventstore::{SideWrite, tables};
 use uuid::Uuid;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use super::capture::{self, Captured};
 use super::deploy::{Losses, Lost, judged, lost, note};
 use super::{Accepted, Applications};
-use crate::dispatch::{Refused, Unit};
+use crate::dispatch::{Refused, Unit, load};
 use crate::error::Error;
 use crate::marker::Belongs;
 use crate::once::{self, Done, OnceKey};
@@ -191,7 +192,8 @@ impl Applications {
         Ok(once::done(committed, accepted)?)
     }
 
-    /// Leases of the number and the hostname; what was found to be a stranger's is ours from now on.
+    /// Leases of the number and the hostname; what was found to be a stranger's is ours from now on, and
+    /// so is what stands under a number that only its archives keep from everyone.
     async fn hold(
         &self,
         unit: &mut Unit<'_>,
@@ -200,11 +202,19 @@ impl Applications {
         holder: &Holder,
     ) -> Result<(), Lost> {
         let vmid = found.guest.vmid_lease();
-        if unit.load::<Lease>(&vmid.to_string()).await? == Lease::Foreign {
-            let clear = lease::Command::Clear { now: self.clock.now() };
-            let cleared = unit.apply::<Lease>(&vmid.to_string(), clear).await;
-            cleared
-                .map_err(|refused| refused.or_else(|why| crate::leases::refused(&vmid, &why)))?;
+        let (key, now) = (vmid.to_string(), self.clock.now());
+        let clear = lease::Command::Clear { now };
+        let commands = match unit.load::<Lease>(&key).await? {
+            Lease::Foreign => vec![clear],
+            Lease::Quarantined { until } if until <= now => {
+                let reason = "a container without our marker stands under it".to_owned();
+                vec![lease::Command::FindForeign { reason }, clear]
+            }
+            Lease::Free | Lease::Held { .. } | Lease::Quarantined { .. } => vec![],
+        };
+        for command in commands {
+            let judged = unit.apply::<Lease>(&key, command).await;
+            judged.map_err(|refused| refused.or_else(|why| crate::leases::refused(&vmid, &why)))?;
         }
         for key in holdings.leases(&found.guest.cluster).into_iter().chain([vmid]) {
             let acquire = lease::Command::Acquire { holder: holder.clone() };
@@ -239,7 +249,7 @@ impl Applications {
                 format!("there is no container {vmid} on node {node}"),
             ));
         };
-        self.is_free(&config, view, vmid)?;
+        self.is_free(&config, view, vmid).await?;
         let Some(status) = hypervisor.status(node, vmid).await? else {
             return Err(Error::conflict("container.locked", "the container is on the move"));
         };
@@ -259,12 +269,18 @@ impl Applications {
     }
 
     /// Whether nobody else has it.
-    fn is_free(&self, config: &GuestConfig, view: &ClusterView, vmid: Vmid) -> Result<(), Error> {
+    async fn is_free(
+        &self,
+        config: &GuestConfig,
+        view: &ClusterView,
+        vmid: Vmid,
+    ) -> Result<(), Error> {
         let refuse = |code, detail: String| Err(Error::conflict(code, detail));
         let description = config.description.as_deref();
         if let Belongs::Ours(marker) = self.markers.judge(description, &view.cluster, vmid) {
-            let detail = format!("this container is the application {}'s", marker.application);
-            return refuse("container.managed", detail);
+            let id = &marker.application;
+            let (state, _) = load::<Application>(&self.store, id.as_str()).await?;
+            return refuse("container.managed", managed(&state, id, &view.cluster, vmid));
         }
         if self.markers.another(description.unwrap_or_default()).is_some() {
             return refuse(
@@ -291,6 +307,30 @@ impl Applications {
         }
         Ok(())
     }
+}
+
+/// What is said of a container that carries our marker: one that was kept when its application went, or got
+/// another container, is taken by whoever takes the marker out of its notes.
+fn managed(state: &Application, id: &ApplicationId, cluster: &ClusterName, vmid: Vmid) -> String {
+    let now = match state {
+        Application::Live(live) => {
+            let guest = &live.requested.guest;
+            if live.current.is_some() || (&guest.cluster, guest.vmid) == (cluster, vmid) {
+                return format!("this container is the application {id}'s");
+            }
+            format!("which has container {} now", guest.vmid)
+        }
+        Application::Failed(failed) if failed.current.is_some() => {
+            return format!("this container is the application {id}'s");
+        }
+        Application::Failed(_) => "which has no container any more".to_owned(),
+        Application::Removed => "which was deleted".to_owned(),
+        Application::Absent => "which is not known here".to_owned(),
+    };
+    format!(
+        "its notes carry the marker of application {id}, {now}: to adopt it, take the line that starts \
+         with `proximity/` out of its notes"
+    )
 }
 
 fn parse(owner: UserId, request: &AdoptRequest) -> Result<Wanted, Error> {

@@ -8,11 +8,12 @@ use proximity_domain::host::Host;
 use proximity_domain::lease::{Holder, Lease};
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{BackupDeletePlan, BackupPlan, GuestRef, Kind, Plan};
-use proximity_domain::{ApplicationId, BackupId, HostId, LeaseKey, OperationId, UserId};
+use proximity_domain::{ApplicationId, BackupId, HostId, LeaseKey, NodeName, OperationId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Applications;
+use super::restore::reaching;
 use crate::dispatch::{Refused, Tried, Unit};
 use crate::error::Error;
 use crate::host_usage;
@@ -174,9 +175,28 @@ impl Applications {
             deletion.guest.host = host;
             host_usage::begin(unit, operation, host);
         }
+        if !deletion.nothing {
+            let present = parent.live().map(|live| &live.requested.guest.node);
+            deletion.guest = self.reached(deletion.guest, &deletion.storage, present).await?;
+        }
         let plan = Plan::BackupDelete(deletion);
         self.plan(unit, &application, operation, owner, plan).await?;
         Ok(BackupAccepted { backup: number, application, operation })
+    }
+
+    /// Where the archive of a guest is listed and removed: `present` is the application's node now.
+    pub(crate) async fn reached(
+        &self,
+        guest: GuestRef,
+        storage: &str,
+        present: Option<&NodeName>,
+    ) -> Result<GuestRef, Error> {
+        let seen = self.clusters.seen().await?;
+        let Some(cluster) = seen.iter().find(|cluster| cluster.host == guest.host) else {
+            return Ok(guest);
+        };
+        let present = present.unwrap_or(&guest.node).clone();
+        Ok(reaching(cluster, guest, storage, &present))
     }
 
     /// The operation's own stream, and whose it is.

@@ -242,10 +242,10 @@ fn view<'a>(clusters: &'a [ClusterView], at: &GuestRef) -> Result<&'a ClusterVie
     clusters.iter().find(|view| view.host == at.host).ok_or_else(host_gone)
 }
 
-/// Where another container is made: where the archive was stored, since a storage may be a node's own.
-/// When that node is not online and others list the storage as a shared one, it is the application's
-/// present node or any of them.
-fn reaching(
+/// Where an archive is read, and another container made of it: where it was stored, since a storage may be
+/// a node's own. When that node is not online and others list the storage as a shared one, it is the
+/// application's present node or any of them.
+pub(super) fn reaching(
     cluster: &ClusterView,
     stored: GuestRef,
     storage: &str,
@@ -307,7 +307,7 @@ fn disk_storage(
             let detail = format!("no storage of node {} takes containers", at.node);
             Error::conflict("restore.no_storage", detail)
         })?;
-    match room::missing(chosen, archived, archive.size) {
+    match room::missing(chosen, archived, archive) {
         Some(detail) => Err(Error::conflict("restore.no_space", detail)),
         None => Ok(chosen.name.clone()),
     }

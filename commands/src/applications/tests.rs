@@ -394,7 +394,7 @@ async fn stuck(site: &Site, hostname: &str) -> (ApplicationId, OperationId) {
     let name = operation.to_string();
     let step = "ensure_template".to_owned();
     for command in [
-        Op::IntendStep { step: step.clone(), direction: Direction::Act },
+        Op::IntendStep { step: step.clone(), direction: Direction::Act, stood: None },
         Op::Unwind { reason: "no template".to_owned(), past_pivot: false },
         Op::GetStuck {
             step,
@@ -463,7 +463,7 @@ async fn a_cancellation_is_noted_once_and_refused_when_all_is_over() {
     let (_, operation) = site.deploy("app").await.unwrap();
     let cancel = async |id| {
         let owned = Owned::prove(&site.store, &a_user(7), id).await?;
-        operations.cancel(&owned, "changed my mind".to_owned()).await
+        operations.cancel(&owned.into(), "changed my mind".to_owned()).await
     };
     cancel(operation).await.unwrap();
     cancel(operation).await.unwrap();

@@ -106,6 +106,14 @@ impl HostInput {
 }
 
 impl HostChange {
+    /// Whether a new credential was sent.
+    pub(super) fn has_secret(&self) -> bool {
+        [&self.password, &self.token_secret]
+            .into_iter()
+            .flatten()
+            .any(|secret| !secret.expose().is_empty())
+    }
+
     /// The connection that the change leaves, and the new credential if one was sent.
     pub(super) fn apply(&self, old: &Connection) -> Result<(Connection, Option<Secret>), Error> {
         let mut wrong = Wrong::default();

@@ -191,6 +191,48 @@ async fn a_stored_credential_is_only_sent_where_it_was_entered_for() {
 }
 
 #[tokio::test]
+async fn of_changes_at_once_each_is_made_and_none_is_lost() {
+    let room = Room::open().await;
+    let host = room.register("rack", "192.0.2.10", "one").await;
+    let (admin, other) = (admin(), admin());
+    let rename = HostChange { name: Some("renamed".into()), ..HostChange::default() };
+    let shell = HostChange { ssh_port: Some(2_222), ..HostChange::default() };
+    let (one, two) = tokio::join!(
+        room.hosts.change(&admin, host, rename),
+        room.hosts.change(&other, host, shell),
+    );
+    one.unwrap();
+    two.unwrap();
+    let now = room.state(host).await.connection;
+    assert_eq!((now.name.as_str(), now.ssh_port.get()), ("renamed", 2_222));
+}
+
+#[tokio::test]
+async fn of_two_changes_at_once_no_password_is_sent_to_the_address_of_the_other() {
+    let room = Room::open().await;
+    let host = room.register("rack", "192.0.2.10", "one").await;
+    let moved_to = room.machine("192.0.2.66", "one");
+    let (admin, other) = (admin(), admin());
+    let password = Some(Secret::new(room.racks.at("192.0.2.10").password));
+    let stays = HostChange { password, ..HostChange::default() };
+    let moved = HostChange {
+        host: Some("192.0.2.66".into()),
+        password: Some(moved_to),
+        ..HostChange::default()
+    };
+    let (one, two) = tokio::join!(
+        room.hosts.change(&admin, host, moved),
+        room.hosts.change(&other, host, stays),
+    );
+    // Whichever was first: the one that moves the host may come after the other, not before it.
+    one.unwrap();
+    if let Err(error) = two {
+        assert_eq!(error.code(), "host.changed_meanwhile");
+    }
+    assert_eq!(room.state(host).await.connection.address, "192.0.2.66");
+}
+
+#[tokio::test]
 async fn an_address_of_another_cluster_is_no_change_of_the_host() {
     let room = Room::open().await;
     let host = room.register("rack", "192.0.2.10", "one").await;
@@ -261,7 +303,12 @@ async fn the_same_nodes_seen_again_are_no_event() {
     let room = Room::open().await;
     let host = room.register("rack", "192.0.2.10", "one").await;
     let head = room.site.store.head().await.unwrap();
-    room.watch().look().await;
+    let watch = room.watch();
+    assert_eq!(watch.answered_at(host), None);
+    watch.look().await;
+    let answered = watch.answered_at(host).expect("it has answered");
+    watch.look().await;
+    assert!(watch.answered_at(host).is_some_and(|again| again >= answered));
     assert_eq!(room.hosts.sync_nodes(&admin(), host).await.unwrap(), (1, None));
     assert_eq!(room.site.store.head().await.unwrap(), head);
     let events = room.site.store.load_stream("host", &host.to_string()).await.unwrap();

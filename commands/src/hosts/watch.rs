@@ -36,17 +36,24 @@ pub struct NodeWatch {
     directory: Arc<HostDirectory>,
     clock: Arc<dyn Clock>,
     figures: RwLock<HashMap<HostId, NodeFigures>>,
+    /// When each host answered last, µs since 1970; kept when it does not any more.
+    answered: RwLock<HashMap<HostId, Micros>>,
 }
 
 impl NodeWatch {
     pub fn new(store: Store, directory: Arc<HostDirectory>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, directory, clock, figures: RwLock::default() }
+        Self { store, directory, clock, figures: RwLock::default(), answered: RwLock::default() }
     }
 
     /// The last figures of a host; empty before the first look.
     pub fn figures(&self, host: HostId) -> NodeFigures {
         let figures = self.figures.read().unwrap_or_else(PoisonError::into_inner);
         figures.get(&host).cloned().unwrap_or_default()
+    }
+
+    /// When a host answered this server last, µs since 1970; `None` when it has not yet.
+    pub fn answered_at(&self, host: HostId) -> Option<Micros> {
+        self.answered.read().unwrap_or_else(PoisonError::into_inner).get(&host).copied()
     }
 
     /// What a container of a host used a moment ago; `None` when that is not known: its host or its
@@ -103,7 +110,9 @@ impl NodeWatch {
         let observed = nodes.iter().map(|node| observed(node, &version)).collect();
         let guests = hypervisor.guests().await?;
         let guests = guests.into_iter().map(|guest| (guest.vmid, guest)).collect();
-        let figures = NodeFigures { nodes, guests, seen_at: self.clock.now() };
+        let now = self.clock.now();
+        self.answered.write().unwrap_or_else(PoisonError::into_inner).insert(host, now);
+        let figures = NodeFigures { nodes, guests, seen_at: now };
         self.figures.write().unwrap_or_else(PoisonError::into_inner).insert(host, figures);
         let meta = Actor::system("node-watch").metadata("host.observe_nodes");
         record(&self.store, meta, host, observed).await.map(drop)

@@ -11,6 +11,8 @@ use super::{KeyError, MasterKeys};
 
 /// The file in a data directory.
 const FILE_NAME: &str = "master.key";
+/// How the names of its drafts begin, whatever the file itself is called.
+const DRAFT: &str = ".master.key.";
 /// The name of the systemd credential (`LoadCredential=proximity-master-key:…`).
 const CREDENTIAL_NAME: &str = "proximity-master-key";
 
@@ -45,6 +47,13 @@ impl KeyFile {
     /// Blocks on the file system: call it before the server starts.
     pub fn open(&self, sealed: bool) -> Result<MasterKeys, KeyError> {
         if let Some(keys) = self.open_existing(sealed)? {
+            if let Err(error) = self.clear() {
+                let error = crate::error::chain(&error);
+                tracing::warn!(
+                    error,
+                    "a draft of the master key file is left over, and holds keys"
+                );
+            }
             return Ok(keys);
         }
         create(self.path(), &MasterKeys::generate()?)?;
@@ -74,14 +83,8 @@ impl KeyFile {
             return Err(KeyError::ReadOnly { path: self.path().to_owned() });
         };
         let failed = |source| KeyError::Create { path: path.clone(), source };
-        let lock = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.with_extension("lock"))
-            .map_err(failed)?;
-        lock.lock().map_err(failed)?;
+        let _lock = lock(path).map_err(failed)?;
+        clear(path)?;
         let Some(keys) = change(self.read()?)? else { return self.read() };
         replace(path, &keys).map_err(failed)?;
         Ok(keys)
@@ -97,6 +100,30 @@ impl KeyFile {
             Self::Own(path) => create(path, keys),
             Self::Credential(path) => Err(KeyError::ReadOnly { path: path.clone() }),
         }
+    }
+
+    /// Removes the drafts that processes left which were killed: they hold keys, and may be the last
+    /// place that holds one that was destroyed. Nothing is touched when there are none.
+    ///
+    /// Blocks on the file system, and waits for others that change the file at the same time.
+    pub fn clear(&self) -> Result<(), KeyError> {
+        let Self::Own(path) = self else { return Ok(()) };
+        let failed = |source| KeyError::Create { path: path.clone(), source };
+        if drafts(path).map_err(failed)?.is_empty() {
+            return Ok(());
+        }
+        let _lock = lock(path).map_err(failed)?;
+        clear(path)
+    }
+
+    /// Those drafts, for whoever only looks; one that is being written now is none of them.
+    pub fn left(&self) -> std::io::Result<Vec<PathBuf>> {
+        let Self::Own(path) = self else { return Ok(Vec::new()) };
+        let lock = std::fs::File::open(lock_path(path)).ok();
+        if let Some(lock) = &lock {
+            lock.lock_shared()?;
+        }
+        drafts(path)
     }
 
     /// The file.
@@ -124,30 +151,85 @@ impl KeyFile {
 /// of two first starts one wins; the loser reads the winner's key.
 fn create(path: &Path, keys: &MasterKeys) -> Result<(), KeyError> {
     let failed = |source| KeyError::Create { path: path.to_owned(), source };
-    let directory = folder(path);
-    let draft = draft(directory);
-    let written = (|| {
-        write(&draft, keys)?;
-        match std::fs::hard_link(&draft, path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        std::fs::File::open(directory)?.sync_all()
-    })();
-    let removed = match std::fs::remove_file(&draft) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+    let _lock = lock(path).map_err(failed)?;
+    clear(path)?;
+    let linked = drafted(path, keys, |draft| match std::fs::hard_link(draft, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
-    };
-    written.and(removed).map_err(failed)
+    });
+    linked.map_err(failed)
 }
 
 /// Writes the file beside its place and moves it there.
 fn replace(path: &Path, keys: &MasterKeys) -> std::io::Result<()> {
+    drafted(path, keys, |draft| std::fs::rename(draft, path))
+}
+
+/// Writes a draft and has it `put` in its place; what comes of it, no draft stays.
+fn drafted(
+    path: &Path,
+    keys: &MasterKeys,
+    put: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let directory = folder(path);
-    let draft = draft(directory);
-    write(&draft, keys)?;
-    std::fs::rename(&draft, path)?;
+    let draft = directory.join(format!("{DRAFT}{}", uuid::Uuid::new_v4()));
+    let written = write(&draft, keys).and_then(|()| put(&draft));
+    let removed = remove(&draft);
+    written.and(removed)?;
     std::fs::File::open(directory)?.sync_all()
+}
+
+/// Held by whoever changes the file, makes it, or clears its drafts away.
+fn lock(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    let file =
+        options.create(true).truncate(false).write(true).mode(0o600).open(lock_path(path))?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    path.with_extension("lock")
+}
+
+/// Removes all drafts; only for whoever holds the lock.
+fn clear(path: &Path) -> Result<(), KeyError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| KeyError::Left { path, source }
+    };
+    let drafts = drafts(path).map_err(failed(folder(path)))?;
+    for draft in &drafts {
+        remove(draft).map_err(failed(draft))?;
+        tracing::info!(draft = %draft.display(), "a draft of the master key file was removed");
+    }
+    if drafts.is_empty() {
+        return Ok(());
+    }
+    let directory = folder(path);
+    std::fs::File::open(directory).and_then(|it| it.sync_all()).map_err(failed(directory))
+}
+
+/// The drafts that lie beside the file: regular files of exactly their names.
+fn drafts(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder(path)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(DRAFT));
+        let is_draft = random.is_some_and(|random| {
+            uuid::Uuid::try_parse(random).is_ok_and(|id| id.to_string() == random)
+        });
+        if is_draft && entry.file_type()?.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn folder(path: &Path) -> &Path {
@@ -155,8 +237,11 @@ fn folder(path: &Path) -> &Path {
     directory.unwrap_or_else(|| Path::new("."))
 }
 
-fn draft(directory: &Path) -> PathBuf {
-    directory.join(format!(".{FILE_NAME}.{}", uuid::Uuid::new_v4()))
+fn remove(draft: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(draft) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 fn write(draft: &Path, keys: &MasterKeys) -> std::io::Result<()> {

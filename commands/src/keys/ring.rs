@@ -88,6 +88,12 @@ impl Keyring {
         Ok(())
     }
 
+    /// Removes what is left of changes of the file that were cut off, keys that are gone among them.
+    pub(crate) async fn clear(&self) -> Result<(), KeyError> {
+        let Some(file) = self.inner.file.clone() else { return Ok(()) };
+        tokio::task::spawn_blocking(move || file.clear()).await.unwrap_or(Err(KeyError::Empty))
+    }
+
     fn replace(&self, keys: MasterKeys) {
         *self.inner.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }

@@ -16,8 +16,52 @@ fn the_first_start_makes_a_key_that_only_its_owner_can_read() {
     let again = file.open(true).unwrap();
     assert_eq!(made.current_id(), again.current_id());
     assert_eq!(made.by_id(made.current_id()), again.by_id(made.current_id()));
-    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
-    assert_eq!(left.len(), 1, "the draft is gone");
+    assert_eq!(file.left().unwrap(), Vec::<std::path::PathBuf>::new(), "the draft is gone");
+}
+
+#[test]
+fn what_a_change_left_that_was_killed_is_gone_with_the_next_start_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = KeyFile::locate(directory.path(), |_| None);
+    let draft = directory.path().join(format!(".master.key.{}", uuid::Uuid::new_v4()));
+    let others = [".master.key.old", ".master.key.", "master.key.copy"];
+    let plant = || std::fs::write(&draft, "a key").unwrap();
+    for other in others {
+        std::fs::write(directory.path().join(other), "somebody's").unwrap();
+    }
+    plant();
+    file.open(false).unwrap();
+    assert!(!draft.exists(), "the first start");
+    plant();
+    assert_eq!(file.left().unwrap(), std::slice::from_ref(&draft));
+    file.open_existing(true).unwrap();
+    assert!(draft.exists(), "whoever only looks changes nothing");
+    file.open(true).unwrap();
+    assert!(!draft.exists(), "another start");
+    plant();
+    file.update(|_| Ok(None)).unwrap();
+    assert!(!draft.exists(), "a change that found nothing to do");
+    plant();
+    file.import(&MasterKeys::generate().unwrap()).unwrap_err();
+    std::fs::remove_file(file.path()).unwrap();
+    file.import(&MasterKeys::generate().unwrap()).unwrap();
+    assert!(!draft.exists(), "an import");
+    assert!(others.iter().all(|other| directory.path().join(other).exists()));
+}
+
+#[test]
+fn a_key_file_that_cannot_be_written_leaves_no_draft() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = KeyFile::locate(directory.path(), |_| None);
+    file.open(false).unwrap();
+    let update = file.update(|held| {
+        // Nothing can be moved into the place of a directory that holds something.
+        std::fs::remove_file(file.path()).unwrap();
+        std::fs::create_dir_all(file.path().join("in the way")).unwrap();
+        Ok(Some(held))
+    });
+    assert!(matches!(update.unwrap_err(), KeyError::Create { .. }));
+    assert_eq!(file.left().unwrap(), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]

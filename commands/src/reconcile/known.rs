@@ -35,8 +35,9 @@ pub(super) struct KnownApplication {
     pub(super) owner: UserId,
     /// Its container was someone's before it was ours.
     pub(super) adopted: bool,
-    /// The deployment that made it, whose container has no volume but its root disk.
-    pub(super) deployed_by: Option<OperationId>,
+    /// An operation on it was given up, perhaps after it took the protection off, and nobody has looked
+    /// since.
+    pub(super) given_up: bool,
 }
 
 /// A number of a cluster.
@@ -46,7 +47,7 @@ pub(super) struct Number {
     pub(super) sequence: u64,
     /// The application that had it last.
     pub(super) last: Option<ApplicationId>,
-    /// The operation that gave it back.
+    /// The operation that gave it back, since it was leased last.
     pub(super) given_back_by: Option<OperationId>,
 }
 
@@ -90,11 +91,12 @@ impl Known {
                 sequence: 0,
                 owner: requested.owner,
                 adopted: requested.origin == Origin::Adopted,
-                deployed_by: (requested.origin == Origin::Deployed).then_some(requested.operation),
+                given_up: false,
             };
             self.applications.insert(id.clone(), known);
         }
         if let Some(known) = self.applications.get_mut(&id) {
+            known.given_up |= matches!(event, Event::OperationAbandoned { .. });
             known.state.apply(event);
             known.sequence = recorded.sequence;
         }
@@ -116,6 +118,7 @@ impl Known {
         let number = self.numbers.entry((cluster, vmid)).or_default();
         if let LeaseEvent::Acquired { holder: Holder::Application(id) } = &event {
             number.last = Some(id.clone());
+            number.given_back_by = None;
         }
         if let LeaseEvent::Quarantined { .. } = &event {
             number.given_back_by = operation_of(recorded);

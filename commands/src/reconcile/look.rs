@@ -12,7 +12,7 @@ use crate::actor::Actor;
 use crate::dispatch::Unit;
 use crate::error::Error;
 use crate::marker::Belongs;
-use crate::ports::{Guest, Hypervisor, TaskSummary};
+use crate::ports::{Guest, Hypervisor, HypervisorError, TaskSummary};
 
 /// What a host said.
 pub(super) struct Look<'a> {
@@ -62,9 +62,43 @@ impl<'a> Look<'a> {
         Ok(!self.is_busy(vmid).await? && self.hypervisor.vmid_is_free(vmid).await?)
     }
 
+    /// Whether a container that was seen as nothing but a creation's lock is what a creation has left:
+    /// no task works on it, and it has not become more since.
+    pub(super) async fn is_broken_off(&self, listed: &Guest) -> Result<bool, HypervisorError> {
+        if self.is_busy(listed.vmid).await? {
+            return Ok(false);
+        }
+        let config = self.hypervisor.config(&listed.node, listed.vmid).await?;
+        Ok(config.is_some_and(|config| config.is_being_created()))
+    }
+
     /// Whether a task that may change the guest with this number runs anywhere.
-    async fn is_busy(&self, vmid: Vmid) -> Result<bool, Error> {
+    async fn is_busy(&self, vmid: Vmid) -> Result<bool, HypervisorError> {
         Ok(self.hypervisor.tasks_of(vmid).await?.iter().any(TaskSummary::is_at_work))
+    }
+}
+
+/// What a look says of an application.
+#[derive(Default)]
+struct Seen {
+    /// `None` when it is as recorded, or cannot be told.
+    sighting: Option<Sighting>,
+    /// What stands under its number is left of a creation, or of a restore over its container.
+    is_broken_off: bool,
+}
+
+impl From<Option<Sighting>> for Seen {
+    fn from(sighting: Option<Sighting>) -> Self {
+        Self { sighting, is_broken_off: false }
+    }
+}
+
+impl Seen {
+    /// The disks of such a container are gone. Whose a lock without a name is nobody can tell under a
+    /// number that was another's already.
+    fn broken_off(look: &Look<'_>, live: &Live) -> Self {
+        let is_told = look.inconclusive.is_none() && live.lost != Some(Loss::Replaced);
+        Self { sighting: is_told.then_some(Sighting::Missing(Loss::Gone)), is_broken_off: true }
     }
 }
 
@@ -80,8 +114,8 @@ impl Reconciler {
         for (id, application) in &known.applications {
             let Some(live) = settled(application, look) else { continue };
             findings.compared += 1;
-            let sighting = match self.sight(look, id, live).await {
-                Ok(sighting) => sighting,
+            let Seen { sighting, is_broken_off } = match self.sight(look, id, live).await {
+                Ok(seen) => seen,
                 Err(error) => {
                     // The others can be compared all the same; this one is looked at next time.
                     tracing::info!(application = %id, %error, "an application was not compared");
@@ -91,12 +125,13 @@ impl Reconciler {
             let guest = &live.requested.guest;
             if let Some(listed) = look.guests.get(&guest.vmid) {
                 let kind = match &sighting {
+                    _ if is_broken_off => Some(DiscrepancyKind::BrokenOff),
                     Some(Sighting::Missing(Loss::Replaced)) => Some(DiscrepancyKind::Stranger),
-                    Some(Sighting::Missing(Loss::Gone)) => None,
-                    Some(Sighting::Present { .. }) | None if is_renamed(live, listed) => {
+                    Some(Sighting::Present { .. }) if is_renamed(live, listed) => {
                         Some(DiscrepancyKind::Renamed)
                     }
-                    Some(Sighting::Present { .. }) | None => None,
+                    // What is being made has no name of its own yet.
+                    Some(Sighting::Missing(Loss::Gone) | Sighting::Present { .. }) | None => None,
                 };
                 findings.discrepancies.extend(kind.map(|kind| Discrepancy {
                     vmid: guest.vmid,
@@ -112,44 +147,46 @@ impl Reconciler {
         Ok(())
     }
 
-    /// What stands under an application's number; `None` when it is as recorded, or cannot be told.
-    async fn sight(
-        &self,
-        look: &Look<'_>,
-        id: &ApplicationId,
-        live: &Live,
-    ) -> Result<Option<Sighting>, Error> {
+    /// What stands under an application's number.
+    async fn sight(&self, look: &Look<'_>, id: &ApplicationId, live: &Live) -> Result<Seen, Error> {
         let guest = &live.requested.guest;
         let Some(listed) = look.guests.get(&guest.vmid) else {
             let absent = look.is_absent(guest.vmid).await?;
-            return Ok(absent.then_some(Sighting::Missing(Loss::Gone)));
+            return Ok(absent.then_some(Sighting::Missing(Loss::Gone)).into());
         };
         if !listed.is_container {
-            return Ok(Some(Sighting::Missing(Loss::Replaced)));
+            return Ok(Some(Sighting::Missing(Loss::Replaced)).into());
         }
         // Its node is away: what it does there is not known.
-        let Some(runs) = listed.running else { return Ok(None) };
+        let Some(runs) = listed.running else { return Ok(Seen::default()) };
         let as_recorded = live.lost.is_none()
             && runs == live.running
             && listed.node == guest.node
             && !is_renamed(live, listed);
         if as_recorded {
-            return Ok(None);
+            return Ok(Seen::default());
         }
         // The list may be some seconds old, and says nothing of whose it is.
         let Some(config) = look.hypervisor.config(&listed.node, guest.vmid).await? else {
-            return Ok(None);
+            return Ok(Seen::default());
         };
+        if config.is_being_created() {
+            return Ok(if look.is_broken_off(listed).await? {
+                Seen::broken_off(look, live)
+            } else {
+                Seen::default()
+            });
+        }
         // A destruction that goes on leaves no name for a moment; the next look sees its end.
-        if config.is_being_created() || (config.is_destroyed() && look.is_busy(guest.vmid).await?) {
-            return Ok(None);
+        if config.is_destroyed() && look.is_busy(guest.vmid).await? {
+            return Ok(Seen::default());
         }
         let belongs = self.markers.judge(config.description.as_deref(), &look.cluster, guest.vmid);
         if !matches!(belongs, Belongs::Ours(marker) if marker.application == *id) {
-            return Ok(Some(Sighting::Missing(Loss::Replaced)));
+            return Ok(Some(Sighting::Missing(Loss::Replaced)).into());
         }
         let Some(status) = look.hypervisor.status(&listed.node, guest.vmid).await? else {
-            return Ok(None);
+            return Ok(Seen::default());
         };
         let address = if status.running {
             look.hypervisor.addresses(&listed.node, guest.vmid).await?.into_iter().next()
@@ -157,7 +194,7 @@ impl Reconciler {
             None
         };
         let (node, running) = (listed.node.clone(), status.running);
-        Ok(Some(Sighting::Present { node, running, address }))
+        Ok(Some(Sighting::Present { node, running, address }).into())
     }
 
     /// Stores what was seen, unless the application has gone on since.
@@ -182,7 +219,7 @@ impl Reconciler {
 }
 
 /// An application of this host whose container is its own affair now: complete, and no operation runs.
-fn settled<'k>(known: &'k KnownApplication, look: &Look<'_>) -> Option<&'k Live> {
+pub(super) fn settled<'k>(known: &'k KnownApplication, look: &Look<'_>) -> Option<&'k Live> {
     let live = known.state.live()?;
     let here =
         live.requested.guest.host == look.host && live.requested.guest.cluster == look.cluster;

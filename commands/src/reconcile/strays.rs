@@ -16,7 +16,7 @@ use crate::actor::Actor;
 use crate::clock::Micros;
 use crate::dispatch::{Refused, Unit};
 use crate::error::Error;
-use crate::marker::{Belongs, Marker};
+use crate::marker::Belongs;
 use crate::policy::give;
 use crate::ports::{Guest, GuestConfig, HypervisorError};
 use crate::volumes::Belongings;
@@ -101,9 +101,13 @@ impl Reconciler {
         findings: &mut Findings,
     ) -> Result<(), Error> {
         let config = match look.hypervisor.config(&guest.node, guest.vmid).await {
-            Ok(Some(config)) if !config.is_being_created() => config,
-            // On the move, away, or being made: its turn comes.
-            Ok(_) => return Ok(()),
+            Ok(Some(config)) if config.is_being_created() => {
+                findings.discrepancies.extend(broken_off(look, number, guest).await);
+                return Ok(());
+            }
+            Ok(Some(config)) => config,
+            // On the move, or away: its turn comes.
+            Ok(None) => return Ok(()),
             Err(error) => {
                 tracing::info!(vmid = %guest.vmid, %error, "a container was not looked at");
                 return Ok(());
@@ -122,7 +126,7 @@ impl Reconciler {
                 && !was_left(known, look, number, guest.vmid)
         });
         let as_made = match leftover {
-            Some(owner) => is_as_made(owner, &marker, look, guest, &config).await,
+            Some(_) => is_as_made(look, guest, &config).await,
             None => Ok(false),
         };
         match (leftover, as_made) {
@@ -243,6 +247,28 @@ fn removal(key: &LeaseKey, number: &Number) -> OperationId {
     OperationId(Uuid::new_v5(&REMOVAL, name.as_bytes()))
 }
 
+/// What a creation has left under a number that its application has given back: the last one had to do
+/// with it. One that is made under a number that was seen free since is a stranger's.
+async fn broken_off(look: &Look<'_>, number: &Number, guest: &Guest) -> Option<Discrepancy> {
+    let application = number.last.clone()?;
+    let was_given_back = number.given_back_by.is_some() && number.lease != Lease::Free;
+    if !was_given_back {
+        return None;
+    }
+    match look.is_broken_off(guest).await {
+        Ok(is_broken_off) => is_broken_off.then(|| Discrepancy {
+            vmid: guest.vmid,
+            node: guest.node.clone(),
+            kind: DiscrepancyKind::BrokenOff,
+            application,
+        }),
+        Err(error) => {
+            tracing::info!(vmid = %guest.vmid, %error, "a container was not looked at");
+            None
+        }
+    }
+}
+
 /// Whether a person decided to leave what is there: by giving up the operation that gave the number
 /// back, or the removal itself.
 fn was_left(known: &Known, look: &Look<'_>, number: &Number, vmid: Vmid) -> bool {
@@ -251,18 +277,13 @@ fn was_left(known: &Known, look: &Look<'_>, number: &Number, vmid: Vmid) -> bool
         || known.was_abandoned(removal(&key, number))
 }
 
-/// Whether a container that a deployment made has nothing but its root disk, as it had then: volumes and
-/// snapshots are a person's. What a copy or a restore made has those of its source.
+/// Whether a container has nothing but its root disk: volumes and snapshots are a person's. Those that a
+/// copy or a restore has brought along cannot be told from them, and are somebody's data as well.
 async fn is_as_made(
-    owner: &KnownApplication,
-    marker: &Marker,
     look: &Look<'_>,
     guest: &Guest,
     config: &GuestConfig,
 ) -> Result<bool, HypervisorError> {
-    if owner.deployed_by != Some(marker.operation) {
-        return Ok(true);
-    }
     let (hypervisor, node) = (look.hypervisor, &guest.node);
     Belongings::of(hypervisor, node, guest.vmid, config).await.map(|has| has.is_empty())
 }

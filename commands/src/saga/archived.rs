@@ -84,7 +84,7 @@ impl Work<'_> {
     ) -> Result<(), StepError> {
         let storages = self.hypervisor.storages(&plan.guest.node).await?;
         let takes = storages.iter().find(|storage| storage.name == plan.disk_storage);
-        match takes.and_then(|storage| room::missing(storage, archived, archive.size)) {
+        match takes.and_then(|storage| room::missing(storage, archived, archive)) {
             Some(missing) => Err(StepError::permanent(missing)),
             None => Ok(()),
         }

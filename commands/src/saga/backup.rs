@@ -2,10 +2,10 @@
 //! recorded volume id, never by a listing of a number.
 
 use async_trait::async_trait;
-use proximity_domain::OperationId;
 use proximity_domain::backup::{Archive, Mode};
 use proximity_domain::operation::{Direction, Event, FailureClass, Finding, Progress};
 use proximity_domain::plan::{BackupDeletePlan, BackupPlan, Plan};
+use proximity_domain::{NodeName, OperationId};
 
 use super::guest::{Found, not_ours};
 use super::step::{Step, StepError};
@@ -130,7 +130,7 @@ impl Step for CheckBackup {
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
         let plan = work.backup_deletion()?;
-        let listed = work.archives_of(plan).await?;
+        let (_, listed) = work.archives_of(plan).await?;
         match listed.iter().find(|volume| volume.protected) {
             Some(volume) => Err(StepError::permanent(format!(
                 "{} was protected on Proxmox; take its protection off first",
@@ -161,19 +161,18 @@ impl Step for DeleteBackup {
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
         let plan = work.backup_deletion()?;
-        let (node, storage) = (&plan.guest.node, &plan.storage);
         if let Some(upid) = work.task.as_ref().filter(|_| work.recovering) {
             work.wait(upid).await?;
         }
         // Not only what is listed: a credential with too few rights is shown an empty list, and its
         // deletion is refused instead of taken for done.
-        let listed = work.archives_of(plan).await?.into_iter().map(|volume| volume.id);
-        let mut volumes: Vec<String> = listed.collect();
+        let (node, listed) = work.archives_of(plan).await?;
+        let mut volumes: Vec<String> = listed.into_iter().map(|volume| volume.id).collect();
         volumes.extend(plan.archive.clone());
         volumes.sort_unstable();
         volumes.dedup();
         for volume in volumes {
-            work.ensure_no_volume(node, storage, &volume).await?;
+            work.ensure_no_volume(&node, &plan.storage, &volume).await?;
         }
         Ok(None)
     }
@@ -216,21 +215,53 @@ impl Work<'_> {
         Ok(ours)
     }
 
-    /// The listed archives that belong to the backup: the recorded one, and any of its creation.
-    async fn archives_of(&self, plan: &BackupDeletePlan) -> Result<Vec<Volume>, StepError> {
-        let listed = self.hypervisor.volumes(&plan.guest.node, &plan.storage, "backup").await?;
+    /// The listed archives that belong to the backup, the recorded one and any of its creation, and the
+    /// node that lists them: the plan's or, when that has gone, another one with the same storage.
+    async fn archives_of(
+        &self,
+        plan: &BackupDeletePlan,
+    ) -> Result<(NodeName, Vec<Volume>), StepError> {
+        let (planned, storage) = (&plan.guest.node, &plan.storage);
+        let (node, listed) = match self.hypervisor.volumes(planned, storage, "backup").await {
+            Ok(listed) => (planned.clone(), listed),
+            Err(error) => match self.sharing(planned, storage).await {
+                Some(node) => {
+                    let listed = self.hypervisor.volumes(&node, storage, "backup").await?;
+                    (node, listed)
+                }
+                None => return Err(error.into()),
+            },
+        };
         let mark = mark(plan.made_by);
         let belongs = |volume: &Volume| {
             Some(&volume.id) == plan.archive.as_ref()
                 || volume.notes.as_deref().is_some_and(|notes| notes.contains(&mark))
         };
-        Ok(listed.into_iter().filter(belongs).collect())
+        Ok((node, listed.into_iter().filter(belongs).collect()))
+    }
+
+    /// Another node that has a storage as a shared one, when this one is not online.
+    async fn sharing(&self, away: &NodeName, storage: &str) -> Option<NodeName> {
+        let nodes = self.hypervisor.nodes().await.ok()?;
+        let online = nodes.into_iter().filter(|node| node.online).map(|node| node.name);
+        let online: Vec<NodeName> = online.collect();
+        if online.contains(away) {
+            return None;
+        }
+        for node in online {
+            // One that cannot be asked is none that lists the archive.
+            let Ok(storages) = self.hypervisor.storages(&node).await else { continue };
+            if storages.iter().any(|one| one.shared && one.active && one.name == *storage) {
+                return Some(node);
+            }
+        }
+        None
     }
 
     /// Removes a volume and looks that it is gone; one that is not there is removed as well.
     async fn ensure_no_volume(
         &self,
-        node: &proximity_domain::NodeName,
+        node: &NodeName,
         storage: &str,
         volume: &str,
     ) -> Result<(), StepError> {

@@ -6,6 +6,7 @@ use proximity_domain::plan::{ClonePlan, CloneWay, Plan};
 use proximity_domain::{AddressMode, NodeName};
 
 use super::guest::{Found, not_ours, said};
+use super::orphans::Place;
 use super::step::{Step, StepError};
 use super::work::Work;
 use crate::marker::Marker;
@@ -61,6 +62,12 @@ impl Step for CloneContainer {
         "clone_container"
     }
 
+    async fn makes(&self, work: &Work<'_>) -> Result<Option<Place>, StepError> {
+        let plan = work.cloning()?;
+        let (_, config) = work.source(plan).await?;
+        Ok(Some(Place::beside(&plan.guest, &config)))
+    }
+
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
         let plan = work.cloning()?;
         let source = plan.source_guest.vmid;
@@ -69,6 +76,9 @@ impl Step for CloneContainer {
         }
         if work.has_copy(plan).await? {
             return Ok(None);
+        }
+        if work.recovering {
+            work.ensure_no_volumes(&plan.guest).await?;
         }
         let (node, _) = work.source(plan).await?;
         let marker =
@@ -100,7 +110,8 @@ impl Step for CloneContainer {
         let plan = work.cloning()?;
         // A copy's task goes by the number of its source.
         work.settle(plan.source_guest.vmid).await?;
-        work.ensure_gone(&plan.guest).await
+        work.ensure_gone(&plan.guest).await?;
+        work.ensure_no_volumes(&plan.guest).await
     }
 }
 

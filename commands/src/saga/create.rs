@@ -8,6 +8,7 @@ use proximity_domain::operation::Finding;
 use proximity_domain::plan::{DeployPlan, Source};
 
 use super::guest::{Found, said};
+use super::orphans::Place;
 use super::step::{Step, StepError};
 use super::work::Work;
 use crate::marker::Marker;
@@ -20,6 +21,11 @@ pub(super) struct CreateContainer;
 impl Step for CreateContainer {
     fn name(&self) -> &'static str {
         "create_container"
+    }
+
+    async fn makes(&self, work: &Work<'_>) -> Result<Option<Place>, StepError> {
+        let plan = work.deployment()?;
+        Ok(Some(Place::on(&plan.guest, &plan.disk_storage)))
     }
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
@@ -39,6 +45,7 @@ impl Step for CreateContainer {
                     "the number is locked by a creation that no task works on",
                 ));
             }
+            Found::Nothing if work.recovering => work.ensure_no_volumes(&plan.guest).await?,
             Found::Nothing => {}
         }
         let created = work.run(work.hypervisor.create(&plan.guest.node, &guest)).await;
@@ -60,7 +67,9 @@ impl Step for CreateContainer {
     }
 
     async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
-        work.ensure_gone(&work.deployment()?.guest).await
+        let guest = &work.deployment()?.guest;
+        work.ensure_gone(guest).await?;
+        work.ensure_no_volumes(guest).await
     }
 }
 

@@ -26,9 +26,7 @@ impl Step for StopGuest {
             Found::Ours { node, .. } => work.ensure_stopped(&node, guest.vmid, false).await?,
             // Deleted by hand: the last step makes sure of it.
             Found::Nothing => {}
-            Found::Creating => {
-                return Err(StepError::retryable("the container is locked by a creation"));
-            }
+            Found::Creating => return Err(work.locked_by_creation(guest).await),
             Found::Foreign => return Err(not_ours(guest.vmid)),
         }
         Ok(None)
@@ -56,9 +54,7 @@ impl Step for Unprotect {
                 work.ensure_unprotected(&node, guest.vmid, &config).await?;
             }
             Found::Nothing => {}
-            Found::Creating => {
-                return Err(StepError::retryable("the container is locked by a creation"));
-            }
+            Found::Creating => return Err(work.locked_by_creation(guest).await),
             Found::Foreign => return Err(not_ours(guest.vmid)),
         }
         Ok(None)

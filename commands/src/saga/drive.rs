@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use proximity_domain::operation::{
-    Command, Direction, Failure, FailureClass, Move, Operation, Phase, Progress,
+    Command, Direction, Failure, FailureClass, Move, Operation, Phase, Progress, Volumes,
 };
 use proximity_domain::plan::Plan;
 use tokio::sync::Mutex;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::finish;
 use super::guest::Found;
+use super::quorum;
 use super::step::{Point, Step, StepError};
 use super::work::{Env, Hold, Work, record, record_with};
 use crate::clock::{Micros, SECOND};
@@ -70,6 +71,15 @@ async fn advance(env: &Env, hold: &Hold, stopping: &CancellationToken) -> Result
         rest(env, hold, progress, stopping).await?;
     }
     if let Some(reason) = turn_back(env, progress, &next) {
+        let command = Command::Unwind { reason, past_pivot: false };
+        record(env, hold, progress, "operation.unwind", command).await?;
+        return Ok(true);
+    }
+    let begins = matches!(&next, Move::Try { direction: Direction::Act, .. });
+    if begins
+        && progress.begun.is_empty()
+        && let Some(reason) = quorum::missing(env, hold, progress, stopping).await?
+    {
         let command = Command::Unwind { reason, past_pivot: false };
         record(env, hold, progress, "operation.unwind", command).await?;
         return Ok(true);
@@ -155,26 +165,37 @@ async fn try_step(
         return finish::stuck(env, hold, progress, &name, direction, &failure).await;
     };
     dies(env, Point::BeforeIntent, &name, direction)?;
-    let intend = Command::IntendStep { step: name.clone(), direction };
+    let work = env.hypervisors.of(host(progress)).await.map(|hypervisor| Work {
+        env,
+        hold,
+        progress,
+        hypervisor,
+        stopping,
+        step: step.name(),
+        direction,
+        recovering,
+        task,
+        logs: Mutex::default(),
+        cancelled: AtomicBool::new(false),
+    });
+    let looked = match &work {
+        Ok(work) => stood(step, work).await,
+        Err(_) => Ok(None),
+    };
+    let (stood, unseen) = match looked {
+        Ok(stood) => (stood, None),
+        // Without it nothing is made.
+        Err(StepError::Failed(failure)) => (None, Some(failure)),
+        Err(other) => return Err(other),
+    };
+    let intend = Command::IntendStep { step: name.clone(), direction, stood };
     record(env, hold, progress, "operation.intend", intend).await?;
     dies(env, Point::AfterIntent, &name, direction)?;
     let mut logs = Vec::new();
-    let done = match env.hypervisors.of(host(progress)).await {
-        Err(error) => Err(error.into()),
-        Ok(hypervisor) => {
-            let work = Work {
-                env,
-                hold,
-                progress,
-                hypervisor,
-                stopping,
-                step: step.name(),
-                direction,
-                recovering,
-                task,
-                logs: Mutex::default(),
-                cancelled: AtomicBool::new(false),
-            };
+    let done = match (work, unseen) {
+        (Err(error), _) => Err(error.into()),
+        (Ok(_), Some(failure)) => Err(StepError::Failed(failure)),
+        (Ok(work), None) => {
             let done = perform(step, &work).await;
             logs = work.logs.into_inner();
             done
@@ -210,6 +231,17 @@ async fn try_step(
         Err(other) => return Err(other),
     }
     dies(env, Point::AfterOutcome, &name, direction)
+}
+
+/// What stands under the number of a container that is to be made, looked at once.
+async fn stood(step: &dyn Step, work: &Work<'_>) -> Result<Option<Volumes>, StepError> {
+    if work.direction == Direction::Undo || work.progress.stood.is_some() {
+        return Ok(None);
+    }
+    match step.makes(work).await? {
+        None => Ok(None),
+        Some(place) => place.stood(work).await.map(Some),
+    }
 }
 
 async fn perform(

@@ -91,9 +91,23 @@ impl Work<'_> {
     pub(super) async fn ours(&self, guest: &GuestRef) -> Result<NodeName, StepError> {
         match self.find(guest).await? {
             Found::Ours { node, .. } => Ok(node),
-            Found::Creating => Err(StepError::retryable("the container is being created")),
+            Found::Creating => Err(self.locked_by_creation(guest).await),
             Found::Nothing => Err(StepError::permanent("the container is gone")),
             Found::Foreign => Err(not_ours(guest.vmid)),
+        }
+    }
+
+    /// Why nothing can be done with a container that is a creation's lock and nothing else, and what has
+    /// to be done when no task works on it: Proxmox itself destroys nothing that is locked.
+    pub(super) async fn locked_by_creation(&self, guest: &GuestRef) -> StepError {
+        let GuestRef { node, vmid, .. } = guest;
+        match self.is_busy(*vmid).await {
+            Ok(true) => StepError::retryable("the container is being created"),
+            Ok(false) => StepError::retryable(format!(
+                "the container is locked by a creation that was broken off, and no task works on it: on \
+                 node {node} run `pct unlock {vmid} && pct destroy {vmid} --purge`"
+            )),
+            Err(error) => error,
         }
     }
 
@@ -108,9 +122,11 @@ impl Work<'_> {
     /// Absent means: a quorate cluster takes the number for free, and no task about it runs. A guest
     /// on a node that is down is not absent: its number is taken.
     pub(super) async fn is_absent(&self, vmid: Vmid) -> Result<bool, StepError> {
-        Ok(self.hypervisor.identity().await?.quorate
-            && !self.is_busy(vmid).await?
-            && self.hypervisor.vmid_is_free(vmid).await?)
+        if !self.hypervisor.identity().await?.quorate {
+            let why = "the cluster has no quorum, so whether the container is gone cannot be told";
+            return Err(StepError::retryable(why));
+        }
+        Ok(!self.is_busy(vmid).await? && self.hypervisor.vmid_is_free(vmid).await?)
     }
 
     /// Makes sure that no guest of this application is left under the number. A stranger's stays
@@ -126,10 +142,10 @@ impl Work<'_> {
                     Err(StepError::retryable("whether the container is gone cannot be told yet"))
                 }
             }
-            Found::Creating => Err(broken_off()),
+            Found::Creating => Err(self.broken_off(guest).await),
             // A copy carries its marker from its first moment.
             Found::Ours { config, .. } if config.lock.as_deref() == Some("create") => {
-                Err(broken_off())
+                Err(self.broken_off(guest).await)
             }
             Found::Ours { node, config } => {
                 self.ensure_stopped(&node, guest.vmid, true).await?;
@@ -218,9 +234,7 @@ impl Work<'_> {
                     "whether the container is gone cannot be told yet",
                 ));
             }
-            Found::Creating => {
-                return Err(StepError::retryable("the container is being created"));
-            }
+            Found::Creating => return Err(self.locked_by_creation(guest).await),
             Found::Foreign => return Err(not_ours(guest.vmid)),
         };
         let ended = self.run(self.hypervisor.destroy(&node, guest.vmid)).await?;
@@ -262,9 +276,4 @@ fn half_destroyed(node: &NodeName, vmid: Vmid) -> StepError {
 pub(super) fn rest_of_destruction(reason: &str) -> Option<String> {
     let (_, todo) = reason.split_once(HALF_DESTROYED)?;
     todo.strip_prefix(": ").map(str::to_owned)
-}
-
-/// Only a person may take such a lock off: nothing tells whether the rest of it was made.
-fn broken_off() -> StepError {
-    StepError::retryable("the container is locked by a creation that no task works on")
 }

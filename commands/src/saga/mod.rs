@@ -13,9 +13,12 @@ mod drive;
 mod finish;
 mod guest;
 mod health;
+mod instructions;
+mod orphans;
 mod power;
 mod process;
 mod quarantine;
+mod quorum;
 mod restore;
 mod runner;
 mod step;
@@ -29,6 +32,7 @@ use proximity_domain::plan::{CloneWay, Plan, RestorePlan, RestoreWay, Source};
 
 pub use calls::{Planned, calls};
 pub use config::SagaConfig;
+pub use orphans::Place;
 pub use runner::{Runner, RunnerHandle};
 pub use step::{Hooks, Point, Step, StepError};
 pub use undo_calls::undo_calls;
@@ -133,6 +137,31 @@ pub fn step_names(plan: &Plan) -> Vec<String> {
 /// Whether a step was begun from which on the operation only goes forward.
 pub fn is_past_pivot(progress: &Progress) -> bool {
     progress.begun.iter().filter_map(|name| step(&progress.plan, name)).any(|step| step.is_pivot())
+}
+
+/// Whether an operation that goes no further has left its application's container stopped, which ran
+/// before. Of a restore into a new one that is the old one, until they are swapped.
+pub fn has_stopped_its_own(progress: &Progress) -> bool {
+    match &progress.plan {
+        Plan::Restart(_) => is_between(progress, "stop", "start"),
+        Plan::Restore(plan) => match plan.way {
+            RestoreWay::InPlace => is_between(progress, "stop_original", "start"),
+            RestoreWay::Swap => is_between(progress, "stop_original", "swap"),
+        },
+        _ => false,
+    }
+}
+
+/// The same of the container that a copy is made of.
+pub fn has_stopped_the_source(progress: &Progress) -> bool {
+    is_between(progress, "stop_source", "start_source")
+}
+
+/// Whether the one step has succeeded and was not taken back since, and the other was not begun.
+fn is_between(progress: &Progress, done: &str, not_begun: &str) -> bool {
+    let has_begun = |step: &str| progress.begun.iter().any(|begun| begun == step);
+    let is_done = progress.steps.iter().take(progress.succeeded).any(|step| step == done);
+    is_done && has_begun(done) && !has_begun(not_begun)
 }
 
 /// A step by the name that is stored.

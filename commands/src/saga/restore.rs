@@ -10,6 +10,7 @@ use super::archived::not_moved;
 use super::backup::classed;
 use super::finish;
 use super::guest::{Found, not_ours, said};
+use super::orphans::Place;
 use super::step::{Step, StepError};
 use super::tasks::Ended;
 use super::work::Work;
@@ -53,6 +54,11 @@ impl Step for RestoreContainer {
         "restore_container"
     }
 
+    async fn makes(&self, work: &Work<'_>) -> Result<Option<Place>, StepError> {
+        let plan = work.restoring()?;
+        Ok(Some(Place::on(&plan.guest, &plan.disk_storage)))
+    }
+
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
         let plan = work.restoring()?;
         if work.recovering {
@@ -62,11 +68,17 @@ impl Step for RestoreContainer {
             work.ensure_restored_process(plan).await?;
             return Ok(None);
         }
+        if work.recovering {
+            work.ensure_no_volumes(&plan.guest).await?;
+        }
         let (notes, pool) = match work.find(&plan.original).await? {
             Found::Ours { config, .. } => {
                 (work.notes(&plan.original, &config), work.pool_of(&plan.original).await?)
             }
-            Found::Nothing | Found::Foreign | Found::Creating => (String::new(), None),
+            Found::Nothing | Found::Foreign | Found::Creating => {
+                let stored = work.stored_guest(plan).await?;
+                (work.notes_in_archive(plan, &stored).await?, None)
+            }
         };
         let ended = work.extract_anew(plan, &notes, pool).await?;
         if work.is_restored_anew(plan).await? {
@@ -80,7 +92,9 @@ impl Step for RestoreContainer {
     }
 
     async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
-        work.ensure_gone(&work.restoring()?.guest).await
+        let guest = &work.restoring()?.guest;
+        work.ensure_gone(guest).await?;
+        work.ensure_no_volumes(guest).await
     }
 }
 
@@ -107,9 +121,7 @@ impl Step for StopOriginal {
             }
             // Removed by hand meanwhile: nothing of it runs.
             Found::Nothing | Found::Foreign => {}
-            Found::Creating => {
-                return Err(StepError::retryable("the container is locked by a creation"));
-            }
+            Found::Creating => return Err(work.locked_by_creation(original).await),
         }
         Ok(None)
     }
@@ -225,7 +237,7 @@ impl Step for UnprotectOriginal {
             }
             Found::Nothing => Err(StepError::permanent("the container is gone")),
             Found::Foreign => Err(not_ours(original.vmid)),
-            Found::Creating => Err(StepError::retryable("the container is locked by a creation")),
+            Found::Creating => Err(work.locked_by_creation(original).await),
         }
     }
 
@@ -256,6 +268,16 @@ impl Step for Overwrite {
         true
     }
 
+    async fn makes(&self, work: &Work<'_>) -> Result<Option<Place>, StepError> {
+        let plan = work.restoring()?;
+        Ok(match work.find(&plan.guest).await? {
+            Found::Ours { config, .. } => {
+                Some(Place::over(&plan.guest, &plan.disk_storage, &config))
+            }
+            Found::Nothing | Found::Foreign | Found::Creating => None,
+        })
+    }
+
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {
         let plan = work.restoring()?;
         if work.recovering {
@@ -274,6 +296,8 @@ impl Step for Overwrite {
                 work.extract(plan, &work.notes(&plan.guest, &config), None, true).await?
             }
             Standing::Lost => {
+                // Disks of a try that was broken off; the container's own went with it.
+                work.ensure_no_volumes(&plan.guest).await?;
                 let stored = work.stored_guest(plan).await?;
                 work.ensure_listed(plan, &stored).await?;
                 let notes = work.notes_in_archive(plan, &stored).await?;
@@ -401,7 +425,7 @@ impl Work<'_> {
                 let done = matches!(belongs, Belongs::Ours(marker) if marker.operation == self.hold.operation);
                 Ok(if done { Standing::Overwritten } else { Standing::Before(node, config) })
             }
-            Found::Creating => Err(StepError::retryable("the container is locked by a creation")),
+            Found::Creating => Err(self.locked_by_creation(&plan.guest).await),
             Found::Nothing if self.is_absent(*vmid).await? => Ok(Standing::Lost),
             Found::Nothing => {
                 Err(StepError::retryable("whether the container is gone cannot be told yet"))

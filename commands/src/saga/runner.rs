@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use proximity_domain::OperationId;
-use proximity_eventstore::Position;
+use proximity_domain::operation::Event;
+use proximity_domain::plan::Plan;
+use proximity_eventstore::{Position, Recorded};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +16,8 @@ use tokio_util::task::TaskTracker;
 use super::drive::{Driven, drive};
 use super::quarantine::Quarantine;
 use super::work::{Env, Hold};
+use crate::actor::Actor;
+use crate::host_usage;
 use crate::restored::Restoration;
 
 /// Events read at a time.
@@ -29,6 +33,8 @@ pub struct Runner {
     done: Arc<Notify>,
     /// Operations that have neither ended nor are stuck, as far as the log has been read.
     open: BTreeSet<OperationId>,
+    /// Operations on what is left of an application, until they are known to keep their host.
+    detached: BTreeMap<OperationId, Plan>,
     quarantine: Quarantine,
     /// After a restoration from a backup, nothing is done before a person says so.
     restoration: Restoration,
@@ -57,6 +63,18 @@ impl RunnerHandle {
     }
 }
 
+/// The plan of an operation on what is left of an application.
+fn detached(planned: &Recorded) -> Option<Plan> {
+    // Few are, and all of the log is read at a start.
+    if !planned.payload.contains("\"detached\":true") {
+        return None;
+    }
+    match serde_json::from_str(&planned.payload) {
+        Ok(Event::Planned { plan, .. }) if plan.is_detached() => Some(plan),
+        _ => None,
+    }
+}
+
 impl Runner {
     /// Starts it in the background.
     pub fn start(env: Env) -> RunnerHandle {
@@ -68,6 +86,7 @@ impl Runner {
             busy: Arc::default(),
             done: Arc::new(Notify::new()),
             open: BTreeSet::new(),
+            detached: BTreeMap::new(),
             quarantine: Quarantine::default(),
             restoration: Restoration::new(env.store.clone()),
             cursor: 0,
@@ -82,6 +101,7 @@ impl Runner {
         let mut head = self.env.store.watch_head();
         while !self.stopping.is_cancelled() {
             self.read().await;
+            self.keep_hosts().await;
             if self.restoration.may_act().await {
                 self.drive_open();
                 self.quarantine.sweep(&self.env, &self.stopping).await;
@@ -117,6 +137,17 @@ impl Runner {
                 }
                 let Ok(id) = event.aggregate_id.parse::<OperationId>() else { continue };
                 match event.event_type.as_str() {
+                    "operation.planned" => {
+                        if let Some(plan) = detached(event) {
+                            self.detached.insert(id, plan);
+                        }
+                    }
+                    "operation.completed" | "operation.undone" | "operation.abandoned" => {
+                        self.detached.remove(&id);
+                    }
+                    _ => {}
+                }
+                match event.event_type.as_str() {
                     "operation.planned" | "operation.resumed" => {
                         self.open.insert(id);
                     }
@@ -132,6 +163,18 @@ impl Runner {
             self.cursor = end;
             if !full {
                 return;
+            }
+        }
+    }
+
+    /// Operations that no application keeps the host for keep it themselves, also those that wait for an
+    /// operator: an older version planned them without.
+    async fn keep_hosts(&mut self) {
+        for (id, plan) in std::mem::take(&mut self.detached) {
+            let meta = Actor::system("operations").metadata("host.keep").correlated(id);
+            if let Err(error) = host_usage::keep(&self.env.store, id, &plan, meta).await {
+                tracing::warn!(operation = %id, %error, "its host is not kept yet");
+                self.detached.insert(id, plan);
             }
         }
     }

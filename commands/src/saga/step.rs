@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use proximity_domain::operation::{Direction, Failure, FailureClass, Finding};
 
+use super::orphans::Place;
 use super::work::Work;
 use crate::dispatch::AppendFaults;
 use crate::error::Error;
@@ -18,6 +19,10 @@ pub trait Step: Send + Sync {
     /// From the intent of a pivot on the operation only goes forward.
     fn is_pivot(&self) -> bool {
         false
+    }
+    /// The container that it makes, if it makes one.
+    async fn makes(&self, _work: &Work<'_>) -> Result<Option<Place>, StepError> {
+        Ok(None)
     }
     /// Brings the step's effect about.
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError>;

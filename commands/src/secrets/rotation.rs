@@ -121,7 +121,9 @@ impl Secrets {
             }
             Ok::<_, Tried>(())
         })?;
-        self.forget_destroyed().await
+        self.forget_destroyed().await?;
+        // Also where the file was right before: a change that was cut off may have left it elsewhere.
+        self.ring.clear().await.map_err(unusable)
     }
 
     /// All generations that are held, known or in use, the sealing one first.
@@ -173,16 +175,20 @@ impl Secrets {
 
     /// Follows what is done to the keys elsewhere, until it is stopped.
     pub async fn watch(&self, stopping: CancellationToken) {
-        let mut seen = None;
+        let (mut seen, mut told) = (None, String::new());
         while !stopping.is_cancelled() {
             let head = *self.store.watch_head().borrow();
             if seen != Some(head) {
                 match self.followed().await {
-                    Ok(_) => seen = Some(head),
-                    Err(error) => tracing::error!(
-                        error = crate::error::chain(&error),
-                        "a change of the master keys was not taken up"
-                    ),
+                    Ok(_) => (seen, told) = (Some(head), String::new()),
+                    Err(error) => {
+                        let error = crate::error::chain(&error);
+                        // Once, not with each look: it may last until a person has mended it.
+                        if error != told {
+                            tracing::error!(error, "a change of the master keys was not taken up");
+                            told = error;
+                        }
+                    }
                 }
             }
             tokio::select! {
@@ -195,14 +201,26 @@ impl Secrets {
     /// The keys after all that the log says of them; an error where the one that seals now is not held.
     pub async fn followed(&self) -> Result<Arc<MasterKeys>, Error> {
         self.take_up().await?;
-        self.forget_destroyed().await?;
         let (state, _) = load::<Keys>(&self.store, STREAM).await?;
-        let keys = self.keys();
         match state.current {
-            Some(id) if keys.by_id(&id).is_none() => {
+            Some(id) if self.keys().by_id(&id).is_none() => {
                 Err(unusable(KeyError::Unknown { id, place: self.ring.place() }))
             }
-            _ => Ok(keys),
+            _ => {
+                self.forget_destroyed().await?;
+                Ok(self.keys())
+            }
+        }
+    }
+
+    /// The generation that seals now, when it is not held, also after another look for it.
+    pub async fn missing(&self) -> Result<Option<String>, Error> {
+        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
+        let Some(id) = state.current else { return Ok(None) };
+        match self.hold(&id).await {
+            Err(Error::Unavailable { code: "keys.missing", .. }) => Ok(Some(id)),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Some(id).filter(|id| self.keys().by_id(id).is_none())),
         }
     }
 
@@ -237,7 +255,9 @@ impl Secrets {
         // The log says which one seals; a file may have them in another order.
         let (state, _) = load::<Keys>(&self.store, STREAM).await?;
         let keys = self.keys();
-        let passed = |id: &str| state.leaving.contains(id) || state.replaced.contains(id);
+        // A file that was mended by hand may still begin with one that was destroyed meanwhile.
+        let past = [&state.leaving, &state.replaced, &state.destroyed];
+        let passed = |id: &str| past.iter().any(|ids| ids.contains(id));
         if let Some(current) = state.current.clone()
             && keys.by_id(&current).is_some()
             && passed(keys.current_id())

@@ -156,6 +156,25 @@ async fn a_rotation_that_was_cut_off_is_finished_by_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_key_is_only_destroyed_when_no_draft_of_the_file_is_left() {
+    let site = Site::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = Secrets::new(site.store.clone(), ring(folder.path())).await.unwrap();
+    let (old, shell) = (secrets.keys().current_id().to_owned(), Actor::system("test"));
+    let draft = folder.path().join(format!(".master.key.{}", Uuid::new_v4()));
+    let plant = || std::fs::copy(folder.path().join("master.key"), &draft).unwrap();
+    plant();
+    rotate(&secrets).await;
+    assert!(!draft.exists(), "by the rotation");
+    plant();
+    secrets.destroy(&shell, &old).await.unwrap();
+    assert!(!draft.exists(), "by the destruction");
+    plant();
+    secrets.destroy(&shell, &old).await.unwrap();
+    assert!(!draft.exists(), "by one that found the key gone from the file");
+}
+
+#[tokio::test]
 async fn a_destroyed_key_leaves_the_file_and_still_knows_our_containers() {
     let site = Site::open().await;
     let folder = tempfile::tempdir().unwrap();
@@ -191,6 +210,48 @@ async fn a_destroyed_key_leaves_the_file_and_still_knows_our_containers() {
     assert_eq!(started.keys().retired_seal_keys(), [public]);
     let states = started.generations().await.unwrap();
     assert_eq!(states.last().unwrap().state, "destroyed");
+}
+
+#[tokio::test]
+async fn a_server_that_missed_a_rotation_says_so_and_goes_on_once_its_file_has_the_key() {
+    let site = Site::open().await;
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let secrets = Secrets::new(site.store.clone(), ring(folder.path())).await.unwrap();
+    let old = secrets.keys().current_id().to_owned();
+    let ids = seal(&site, &secrets, 0..1).await;
+    // A server with a key file of its own, away until the old key is no more.
+    let (ours, theirs) = (folder.path().join("master.key"), other.path().join("master.key"));
+    std::fs::copy(&ours, &theirs).unwrap();
+    let away = Secrets::new(site.store.clone(), ring(other.path())).await.unwrap();
+    assert_eq!(away.missing().await.unwrap(), None);
+    let new = rotate(&secrets).await.generation;
+    secrets.destroy(&Actor::system("test"), &old).await.unwrap();
+    assert_eq!(away.missing().await.unwrap(), Some(new.clone()));
+    let opened = away.unseal(ids[0], &owner(0)).await.unwrap_err();
+    let metadata = Actor::system("test").metadata("test.seal");
+    let mut unit = Unit::new(&site.store, metadata);
+    let record = 1;
+    let (id, secret) = (SecretId(Uuid::new_v4()), Secret::new(format!("value {record}")));
+    let sealed = away.seal_into(&mut unit, id, &owner(1), 1, &secret, 0).await.unwrap_err();
+    for refused in [opened, sealed] {
+        assert_eq!(refused.code(), "keys.missing");
+        let text = refused.to_string();
+        assert!(text.contains(&new) && !text.contains(theirs.to_str().unwrap()), "{text}");
+    }
+    let told = crate::error::chain(&away.followed().await.err().unwrap());
+    assert!(told.contains(&new) && told.contains(theirs.to_str().unwrap()), "{told}");
+    // The operator adds the line at the end, behind the key that was destroyed; nothing is restarted.
+    let text = std::fs::read_to_string(&ours).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&new)).unwrap();
+    let file = std::fs::read_to_string(&theirs).unwrap();
+    std::fs::write(&theirs, format!("{file}{line}\n")).unwrap();
+    assert_eq!(away.unseal(ids[0], &owner(0)).await.unwrap().expose(), "value 0");
+    assert_eq!(away.missing().await.unwrap(), None);
+    let (id, unit) = seal_into(&site, &away, 2).await;
+    unit.commit().await.unwrap();
+    assert_eq!(secrets.unseal(id, &owner(2)).await.unwrap().expose(), "value 2");
+    let keys = away.followed().await.unwrap();
+    assert_eq!((keys.ids(), keys.retired_ids()), (vec![new], vec![old]));
 }
 
 #[test]

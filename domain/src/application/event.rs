@@ -102,6 +102,9 @@ pub enum Event {
     OperationAbandoned {
         operation: OperationId,
         problem: String,
+        /// What it left the container doing; absent when it did not change that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        running: Option<bool>,
     },
     /// A look at Proxmox found its container otherwise than was recorded: someone started, stopped or
     /// moved it by hand, or put it back.

@@ -153,8 +153,10 @@ async fn a_number_can_change_only_under_the_running_operation() {
 async fn a_stuck_operation_keeps_the_application_reserved() {
     let stuck = Event::OperationStuck { operation: op(1), problem: "locked".into() };
     let past = || vec![requested(), stuck.clone()];
-    let refused = given(past(), begin(Kind::Delete)).await;
-    assert_eq!(refused, Err(Error::Busy { operation: op(1) }));
+    let refused = given(past(), begin(Kind::Delete)).await.unwrap_err();
+    assert_eq!(refused, Error::Stuck { operation: op(1), kind: Kind::Deploy });
+    let said = refused.to_string();
+    assert!(said.contains(&op(1).to_string()) && said.contains("administrator"), "{said}");
     let again = Command::MarkStuck { operation: op(1), problem: "locked".into() };
     assert_eq!(given(past(), again).await, Ok(vec![]));
 }
@@ -210,11 +212,29 @@ async fn an_application_that_is_copied_is_busy_until_the_copy_has_ended() {
 
 #[tokio::test]
 async fn a_clone_that_is_given_up_leaves_the_source_as_it_is_and_an_empty_copy() {
-    let given_up = |operation| Event::OperationAbandoned { operation, problem: "gone".to_owned() };
+    let given_up = |operation| Event::OperationAbandoned {
+        operation,
+        problem: "gone".to_owned(),
+        running: None,
+    };
     let past = vec![requested(), deployed(), began(Kind::Clone), given_up(op(2))];
     let stop = Command::BeginOperation { operation: op(3), kind: Kind::Stop };
     assert!(given(past, stop.clone()).await.is_ok());
     assert_eq!(given(vec![copied(), given_up(op(1))], stop).await, Err(Error::OnlyDeletable));
+}
+
+#[tokio::test]
+async fn an_application_that_a_given_up_operation_stopped_can_be_started() {
+    let given_up = |running| Event::OperationAbandoned {
+        operation: op(2),
+        problem: "no time".to_owned(),
+        running,
+    };
+    let past = |running| vec![requested(), deployed(), began(Kind::Restore), given_up(running)];
+    let start = Command::BeginOperation { operation: op(3), kind: Kind::Start };
+    assert_eq!(given(past(None), start.clone()).await, Ok(vec![]), "it runs, as recorded");
+    let event = Event::OperationBegan { operation: op(3), kind: Kind::Start };
+    assert_eq!(given(past(Some(false)), start).await, Ok(vec![event]));
 }
 
 #[test]
@@ -242,7 +262,7 @@ fn stored_applications_can_be_read_for_ever() {
         },
         Event::OperationEnded { operation: op(2), kind: Kind::Backup, running: true },
         Event::OperationStuck { operation: op(2), problem: problem() },
-        Event::OperationAbandoned { operation: op(2), problem: problem() },
+        Event::OperationAbandoned { operation: op(2), problem: problem(), running: None },
         Event::Removed { operation: op(2) },
         Event::CloneReady { operation: op(1), address, running: true },
         Event::Cloned { operation: op(2), into: "memos-0a1b2c3d".parse().unwrap(), running: true },

@@ -106,6 +106,9 @@ pub enum DiscrepancyKind {
     Stranger,
     /// It was given another host name by hand.
     Renamed,
+    /// A creation of it, or a restore over it, was broken off: what is left is a lock and nobody's name,
+    /// and no task works on it.
+    BrokenOff,
 }
 
 impl DomainEvent for Event {

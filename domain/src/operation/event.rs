@@ -1,5 +1,6 @@
 //! What has happened to an operation: intent before each effect, outcome after it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use cqrs_es::DomainEvent;
@@ -25,6 +26,10 @@ pub enum Event {
         step: String,
         direction: Direction,
         attempt: u32,
+        /// For a step that makes a container, what stood under its number before the first try: what
+        /// comes there besides may be taken back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stood: Option<Volumes>,
     },
     /// The effect runs on Proxmox under this task id.
     TaskStarted {
@@ -78,6 +83,9 @@ pub enum Event {
         note: String,
     },
 }
+
+/// Ids of volumes, by their storage; a storage that was looked at and held none is there, and empty.
+pub type Volumes = BTreeMap<String, BTreeSet<String>>;
 
 /// Whether a step is being done or taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Direction, Error, Event, Failure, FailureClass, Finding};
+use super::{Command, Direction, Error, Event, Failure, FailureClass, Finding, Volumes};
 use crate::plan::Plan;
 use crate::value::{ApplicationId, UserId};
 
@@ -29,6 +29,10 @@ pub struct Progress {
     pub findings: BTreeMap<String, Finding>,
     /// Why someone wants it taken back; acted on between steps.
     pub cancel: Option<String>,
+    /// Volumes under the number of the container that it makes, from before it made anything; `None`
+    /// when nobody has looked.
+    #[serde(default)]
+    pub stood: Option<Volumes>,
 }
 
 /// Which way it goes.
@@ -96,6 +100,7 @@ impl Progress {
             attempt: None,
             findings: BTreeMap::new(),
             cancel: None,
+            stood: None,
         }
     }
 
@@ -152,12 +157,12 @@ impl Progress {
             Command::Abandon { by, note } if stuck => Ok(vec![Event::Abandoned { by, note }]),
             Command::Resume { .. } | Command::Abandon { .. } => Err(Error::NotStuck),
             _ if stuck => Err(Error::IsStuck),
-            Command::IntendStep { step, direction } => match self.next_move() {
+            Command::IntendStep { step, direction, stood } => match self.next_move() {
                 Move::Try { step: next, direction: way, number }
                 | Move::Recover { step: next, direction: way, number, .. }
                     if next == step && way == direction =>
                 {
-                    Ok(vec![Event::StepIntended { step, direction, attempt: number }])
+                    Ok(vec![Event::StepIntended { step, direction, attempt: number, stood }])
                 }
                 _ => Err(Error::NotNext),
             },
@@ -203,7 +208,8 @@ impl Progress {
 
     pub(super) fn evolve(mut self, event: Event) -> Self {
         match event {
-            Event::StepIntended { step, direction, attempt: number } => {
+            Event::StepIntended { step, direction, attempt: number, stood } => {
+                self.stood = stood.or(self.stood);
                 if direction == Direction::Act && !self.begun.contains(&step) {
                     self.begun.push(step.clone());
                 }
@@ -242,6 +248,7 @@ impl Progress {
                 // Tries under the old plan say nothing about the new one.
                 self.plan = plan;
                 self.attempt = None;
+                self.stood = None;
             }
             Event::CancelRequested { reason, .. } => self.cancel = Some(reason),
             Event::UnwindingBegan { reason } => {

@@ -35,7 +35,7 @@ fn planned() -> Event {
 }
 
 fn intended(step: &str, direction: Direction, attempt: u32) -> Event {
-    Event::StepIntended { step: step.into(), direction, attempt }
+    Event::StepIntended { step: step.into(), direction, attempt, stood: None }
 }
 
 fn succeeded(step: &str, direction: Direction, attempt: u32) -> Event {
@@ -152,9 +152,9 @@ fn a_resumed_operation_goes_on_in_the_direction_in_which_it_got_stuck() {
 
 #[tokio::test]
 async fn a_step_out_of_turn_is_refused() {
-    let early = Command::IntendStep { step: "destroy".into(), direction: Act };
+    let early = Command::IntendStep { step: "destroy".into(), direction: Act, stood: None };
     assert_eq!(given(vec![planned()], early).await, Err(Error::NotNext));
-    let wrong_way = Command::IntendStep { step: "stop".into(), direction: Undo };
+    let wrong_way = Command::IntendStep { step: "stop".into(), direction: Undo, stood: None };
     assert_eq!(given(vec![planned()], wrong_way).await, Err(Error::NotNext));
     let unbegun = Command::SucceedStep { step: "stop".into(), direction: Act, found: None };
     assert_eq!(given(vec![planned()], unbegun).await, Err(Error::NotNext));
@@ -191,7 +191,7 @@ async fn only_a_stuck_operation_is_resumed_or_abandoned() {
     let past = || vec![planned(), intended("stop", Act, 1), stuck("stop", Act)];
     assert_eq!(given(past(), resume()).await.map(|events| events.len()), Ok(1));
     assert_eq!(given(past(), abandon()).await.map(|events| events.len()), Ok(1));
-    let step = Command::IntendStep { step: "stop".into(), direction: Act };
+    let step = Command::IntendStep { step: "stop".into(), direction: Act, stood: None };
     assert_eq!(given(past(), step).await, Err(Error::IsStuck));
 }
 
@@ -229,4 +229,27 @@ fn stored_operations_can_be_read_for_ever() {
     ] {
         assert_stored_as_promised(&event);
     }
+}
+
+/// What stood before the first try is what counts, until another number is tried.
+#[test]
+fn what_stood_under_the_number_is_kept_from_the_first_look_on() {
+    let look = |volume: &str| {
+        let (storage, volume) = ("local".to_owned(), format!("local:104/{volume}.raw"));
+        Volumes::from([(storage, [volume].into())])
+    };
+    let intended =
+        |stood| Event::StepIntended { step: "stop".into(), direction: Act, attempt: 1, stood };
+    let first = Some(look("vm-104-disk-0"));
+    let mut operation = Operation::default();
+    for event in [planned(), intended(first.clone()), intended(None)] {
+        operation.apply(event);
+    }
+    assert_eq!(operation.progress().unwrap().stood, first);
+    operation.apply(Event::PlanChanged { plan: plan(), reason: "taken".into() });
+    assert_eq!(operation.progress().unwrap().stood, None);
+    let stored = serde_json::to_value(intended(first.clone())).unwrap();
+    let stood = &stored["step_intended"]["stood"];
+    assert_eq!(stood, &serde_json::json!({ "local": ["local:104/vm-104-disk-0.raw"] }));
+    assert_eq!(serde_json::from_value::<Event>(stored).unwrap(), intended(first));
 }

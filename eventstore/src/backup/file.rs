@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -10,6 +9,7 @@ use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
+use super::draft;
 use super::{Digests, FORMAT, Header, Item, Sections, Sink, Trailer, line};
 use crate::append::Position;
 use crate::error::Error;
@@ -35,16 +35,7 @@ impl BackupFile {
             let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
             return Err(Error::io(path)(exists));
         }
-        let mut name = path.as_os_str().to_owned();
-        // Of this process alone: two that make the same file do not write into one another's.
-        name.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
-        let draft = PathBuf::from(name);
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)
-            .map_err(Error::io(&draft))?;
+        let (draft, file) = draft::create(path)?;
         Ok(Self {
             path: path.to_owned(),
             draft,
@@ -54,6 +45,11 @@ impl BackupFile {
             sections: Sections::default(),
             header: None,
         })
+    }
+
+    /// Removes what backups to the same file that were killed have left beside it; returns those files.
+    pub fn remove_left(&self) -> Vec<PathBuf> {
+        draft::remove_left(&self.path)
     }
 
     /// Writes the last line, with what a replay came to, and puts the file into its place.

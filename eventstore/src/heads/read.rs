@@ -140,7 +140,7 @@ pub(super) fn open_regular(path: &Path, how: OFlags) -> Result<File, std::io::Er
 }
 
 /// Whether it is this process that cannot read, rather than the file that cannot be read.
-fn is_ours(error: &std::io::Error) -> bool {
+pub(crate) fn is_ours(error: &std::io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
         .contains(&Errno::from_io_error(error).unwrap_or(Errno::IO))
 }

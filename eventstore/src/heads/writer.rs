@@ -11,15 +11,17 @@ use uuid::Uuid;
 use super::read::{HEADS, open_regular};
 use super::{Head, HeadsDir, sync};
 use crate::error::Error;
-use crate::signed::Signed;
+use crate::signed::{Signed, Trusted};
 
 /// After this long a server goes on in a new file.
 const FILE_SPAN: i64 = 24 * 3_600 * 1_000_000;
 
 /// Where one server adds its heads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct HeadWriter {
     dir: HeadsDir,
+    /// Where whoever does not know the directory publishes under this server's name.
+    elsewhere: Option<HeadsDir>,
     server: String,
     file: Option<InUse>,
     /// The life of which this server has heads here: where they are gone, nothing is made anew.
@@ -37,8 +39,9 @@ struct InUse {
 }
 
 impl HeadWriter {
-    pub fn new(dir: HeadsDir, server: String) -> Self {
-        Self { dir, server, file: None, published: None }
+    pub fn new(dir: HeadsDir, server: String, elsewhere: Option<HeadsDir>) -> Self {
+        let elsewhere = elsewhere.filter(|other| other.path() != dir.path());
+        Self { dir, elsewhere, server, file: None, published: None }
     }
 
     pub fn server(&self) -> &str {
@@ -54,6 +57,27 @@ impl HeadWriter {
         self.published = Some(incarnation);
     }
 
+    /// Begins anew, where something else vouches for what this server has published.
+    pub fn forget(&mut self) {
+        (self.file, self.published) = (None, None);
+    }
+
+    /// Whether the directory has any file of this server.
+    pub fn is_known(&self, incarnation: Uuid) -> Result<bool, Error> {
+        self.dir.has_files(incarnation, &self.server)
+    }
+
+    /// The newest head of a life that was published elsewhere under this server's name.
+    pub fn elsewhere(&self, incarnation: Uuid, trusted: &Trusted) -> Result<Option<Head>, Error> {
+        let Some(other) = &self.elsewhere else { return Ok(None) };
+        // A statement that a life began with has to be copied along with the heads.
+        let is_all = self.is_known(incarnation)? || other.lives()?.found.is_empty();
+        if !is_all || !other.has_files(incarnation, &self.server)? {
+            return Ok(None);
+        }
+        Ok(other.survey(incarnation, trusted)?.newest.map(|head| head.statement))
+    }
+
     /// Refuses a directory that lacks what this server has published there: that is an empty mount point,
     /// most likely, and what is written there is missed once the mount is back.
     pub fn check(&self, incarnation: Uuid) -> Result<(), Error> {
@@ -63,14 +87,16 @@ impl HeadWriter {
         let folder = self.folder(incarnation);
         let (gone, path) = match &self.file {
             Some(file) if file.path.starts_with(&folder) => (!exists(&file.path), &file.path),
-            Some(_) | None => {
-                let ending = format!("-{}.{HEADS}", self.server);
-                let files = self.dir.files(incarnation)?;
-                let is_ours = |file: &PathBuf| file.to_string_lossy().ends_with(&ending);
-                (!files.iter().any(is_ours), &folder)
-            }
+            Some(_) | None => (!self.is_known(incarnation)?, &folder),
         };
-        if gone { Err(Error::HeadsGone { path: path.clone() }) } else { Ok(()) }
+        if !gone {
+            return Ok(());
+        }
+        let has_them =
+            |other: &&HeadsDir| other.has_files(incarnation, &self.server).unwrap_or(false);
+        let elsewhere = self.elsewhere.as_ref().filter(has_them);
+        let elsewhere = elsewhere.map(|other| other.path().to_owned());
+        Err(Error::HeadsGone { path: path.clone(), elsewhere })
     }
 
     /// Adds a line for each head, on the disk when it returns.

@@ -36,7 +36,9 @@ const AT_ONCE: usize = 1_000;
 impl Reader {
     /// Hands everything to `sink`, as one snapshot saw it; nobody waits for that.
     pub async fn export<S: Sink>(&self, incarnation: Uuid, mut sink: S) -> Result<S, Error> {
-        let mut tx = self.pool().begin().await?;
+        // Not the pool's any more: given up half-way, its transaction must not be the next reader's.
+        let mut connection = self.pool().acquire().await?.detach();
+        let mut tx = connection.begin().await?;
         sqlx::query("set transaction isolation level repeatable read, read only")
             .execute(&mut *tx)
             .await?;

@@ -4,6 +4,7 @@ mod batch;
 mod claims;
 mod copy;
 mod fault;
+mod present;
 mod read;
 mod schema;
 mod session;
@@ -14,7 +15,8 @@ use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,8 +25,10 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::task::advance;
+use present::Present;
 
 pub(crate) use copy::import;
+pub use present::{Alone, is_served};
 pub(crate) use read::Reader;
 pub(crate) use schema::migrate;
 
@@ -41,12 +45,30 @@ const PLANNER: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
+/// A connection that was idle for less is used without a question: it can be lost no sooner than in
+/// the middle of a query, and the question would be a third of what a short query costs.
+const FRESH: Duration = Duration::from_millis(200);
+
+/// Whether a pool's idle connection can be used; for pools whose connections come back with no
+/// transaction open.
+pub async fn postgres_alive(
+    connection: &mut PgConnection,
+    idle_for: Duration,
+) -> Result<bool, sqlx::Error> {
+    if idle_for >= FRESH {
+        connection.ping().await?;
+    }
+    Ok(true)
+}
+
 /// An opened database.
 pub(crate) struct Postgres {
     pub reader: Reader,
     pub repository: postgres_es::PostgresEventRepository,
     pub incarnation: uuid::Uuid,
     writing: Option<Writing>,
+    /// Of a server.
+    present: Mutex<Option<Present>>,
 }
 
 struct Writing {
@@ -63,18 +85,16 @@ impl Postgres {
         head: watch::Sender<Position>,
     ) -> Result<Self, Error> {
         let connect = connect_options(url)?;
+        // First: whoever has the log alone may give it another life.
+        let present = match options.serving {
+            true => Some(Present::begin(url).await?),
+            false => None,
+        };
         let pool = PgPoolOptions::new()
             .max_connections(options.readers)
             .acquire_timeout(Duration::from_secs(5))
-            // The ROLLBACK is test enough.
             .test_before_acquire(false)
-            .before_acquire(|connection, _| {
-                Box::pin(async move {
-                    // A dropped future may have left a transaction open.
-                    sqlx::query("ROLLBACK").execute(connection).await?;
-                    Ok(true)
-                })
-            })
+            .before_acquire(|connection, meta| Box::pin(postgres_alive(connection, meta.idle_for)))
             .connect_lazy_with(connect.clone().application_name("proximity"));
         let reader = Reader::new(pool.clone());
         schema::check(&pool).await?;
@@ -88,7 +108,7 @@ impl Postgres {
             Writing { queue, task: Mutex::new(Some(task)) }
         });
         let repository = postgres_es::PostgresEventRepository::new(pool);
-        Ok(Self { reader, repository, incarnation, writing })
+        Ok(Self { reader, repository, incarnation, writing, present: Mutex::new(present) })
     }
 
     pub fn queue(&self) -> Option<&Arc<Queue<Infallible>>> {
@@ -105,6 +125,7 @@ impl Postgres {
         {
             tracing::error!(%error, "the writer ended badly");
         }
+        self.present.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

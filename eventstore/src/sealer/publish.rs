@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use uuid::Uuid;
 
+use super::now_micros;
 use crate::append::Position;
 use crate::error::Error;
 use crate::heads::{Head, HeadWriter};
-use crate::seal::Seal;
+use crate::hex;
+use crate::seal::{Link, Seal};
 use crate::signed::{Signed, Trusted};
 use crate::store::Store;
 use crate::task::blocking;
@@ -18,6 +20,10 @@ use crate::verify::statements;
 const PAGE: usize = 64;
 /// How far the database's memory may lie behind: a write of its own for each round is too much.
 const NOTED: Duration = Duration::from_secs(5);
+/// How long until a directory that is not what it was is read again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// A block that is older than this has been published, in microseconds.
+const SETTLED: i64 = 60_000_000;
 
 /// Which heads of a life a server has published, as the database remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub(super) struct Publisher {
     /// The newest head in the directory.
     newest: Option<Head>,
     noted: Option<(Instant, u64)>,
+    /// When it was last looked whether another directory is in the place of the one that was.
+    looked: Option<Instant>,
 }
 
 impl Publisher {
@@ -54,14 +62,19 @@ impl Publisher {
     ) -> Result<Self, Error> {
         let (dir, server) = (writer.dir().clone(), writer.server().to_owned());
         let incarnation = store.incarnation();
-        let listing = dir.clone();
-        let (newest, earliest, lives, said) = blocking(move || {
+        // Before the heads are: others may add some meanwhile.
+        let mut rows = store.published().await?;
+        rows.retain(|row| row.incarnation == incarnation);
+        let (listing, own) = (dir.clone(), writer.clone());
+        let (newest, earliest, lives, said, is_here, other) = blocking(move || {
             let (trusted, said, _) = statements(&listing, Trusted::new(keys))?;
             // Whoever may add lines there must not stop the sealing with one.
             let alive = trusted.without(&destroyed);
             let newest = listing.survey(incarnation, &alive)?.newest.map(|head| head.statement);
             let earliest = listing.earliest(incarnation)?.map(|head| head.statement.block);
-            Ok((newest, earliest, listing.incarnations()?, said))
+            let (is_here, other) =
+                (own.is_known(incarnation)?, own.elsewhere(incarnation, &alive)?);
+            Ok((newest, earliest, listing.incarnations()?, said, is_here, other))
         })
         .await?;
         let last = store.last_seal().await?;
@@ -75,18 +88,35 @@ impl Publisher {
                  on purpose, stop this server and run `proximity audit restored --note TEXT`"
             );
         }
-        let mut rows = store.published().await?;
-        rows.retain(|row| row.incarnation == incarnation);
         let known = rows.iter().max_by_key(|row| row.last_block).cloned();
         let row = rows.into_iter().find(|row| row.server == server);
-        if row.is_some() {
+        let found = newest.as_ref().map(|head| head.block);
+        let attested = found.max(other.as_ref().map(|head| head.block));
+        // What it published is missing here, and known all the same: by heads of others, or of the shell.
+        let is_gone = |row: &Published| found.is_none_or(|found| found < row.last_block);
+        let again = row
+            .as_ref()
+            .filter(|row| (!is_here || is_gone(row)) && attested >= Some(row.last_block));
+        let again = again.map(|row| match found {
+            Some(found) if is_here => found + 1,
+            _ => row.each_from,
+        });
+        if row.is_some() && (is_here || again.is_none()) {
             writer.has_published(incarnation);
         }
-        let found = newest.as_ref().map(|head| head.block);
-        if row.as_ref().is_some_and(|row| found.is_none_or(|found| found < row.last_block)) {
+        if again.is_none() && row.as_ref().is_some_and(is_gone) {
             tracing::error!(
                 heads = %dir.path().display(),
                 "heads that this server had published are gone: run `proximity audit verify`"
+            );
+        }
+        let reached = known.as_ref().map(|row| row.last_block).max(settled(&last, incarnation));
+        if row.is_none() && found < reached {
+            tracing::warn!(
+                heads = %dir.path().display(),
+                "heads of blocks that were made before this server came are not here: they were \
+                 published elsewhere, or never, or they are gone, and the log may have been cut off \
+                 with them: run `proximity audit verify`"
             );
         }
         if let Some(known) = known
@@ -95,6 +125,7 @@ impl Publisher {
             return Err(Error::Forked { block: known.last_block, position: known.last_position });
         }
         let next = found.max(row.as_ref().map(|row| row.last_block)).map(|block| block + 1);
+        let next = again.or(next);
         let row = row.or_else(|| {
             let newest = newest.as_ref()?;
             Some(Published {
@@ -106,7 +137,46 @@ impl Publisher {
                 last_position: newest.position,
             })
         });
-        Ok(Self { writer: Some(writer), server, row, next, newest, noted: None })
+        let other = other.filter(|_| again.is_some());
+        let newest = newest.into_iter().chain(other).max_by_key(|head| head.block);
+        Ok(Self { writer: Some(writer), server, row, next, newest, noted: None, looked: None })
+    }
+
+    /// Publishes anew what this server had published, where none of it is left and heads of others are
+    /// that are of the same chain: a mount that was away when it began is there now. That nothing of it was
+    /// changed meanwhile, this process knows, or the others' heads tell.
+    pub async fn come_back(
+        &mut self,
+        store: &Store,
+        keys: Vec<VerifyingKey>,
+        destroyed: Vec<VerifyingKey>,
+    ) -> Result<(), Error> {
+        let incarnation = store.incarnation();
+        let Some((to, from)) = self.row.as_ref().map(|row| (row.last_block, row.each_from)) else {
+            return Ok(());
+        };
+        let is_due = self.looked.is_none_or(|at| at.elapsed() > AGAIN);
+        let found = self.with_writer(move |writer| {
+            if writer.check(incarnation).is_ok() || !is_due || writer.is_known(incarnation)? {
+                return Ok(None);
+            }
+            let (trusted, ..) = statements(writer.dir(), Trusted::new(keys))?;
+            Ok(writer.dir().survey(incarnation, &trusted.without(&destroyed))?.newest)
+        });
+        let Some(Signed { statement: found, .. }) = found.await? else { return Ok(()) };
+        self.looked = Some(Instant::now());
+        let known = self.newest.as_ref().map_or(0, |head| head.block).max(found.block);
+        if known < to || !is_in_chain(store, &found).await? {
+            return Ok(());
+        }
+        tracing::info!(
+            "heads of others are here, and none of this server: they are published anew"
+        );
+        if let Some(writer) = &mut self.writer {
+            writer.forget();
+        }
+        self.next = Some(from);
+        Ok(())
     }
 
     /// Says there that `key` speaks for those before it.
@@ -123,10 +193,10 @@ impl Publisher {
         .await
     }
 
-    async fn with_writer(
+    async fn with_writer<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut HeadWriter) -> Result<(), Error> + Send + 'static,
-    ) -> Result<(), Error> {
+        work: impl FnOnce(&mut HeadWriter) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let mut writer = self.writer.take().ok_or(Error::Closed)?;
         let (writer, done) = blocking(move || {
             let done = work(&mut writer);
@@ -195,4 +265,17 @@ impl Publisher {
         }
         Ok(())
     }
+}
+
+/// Whether the chain has the block that a head is of.
+pub(super) async fn is_in_chain(store: &Store, head: &Head) -> Result<bool, Error> {
+    let known = store.links(head.block.saturating_sub(1), 1).await?;
+    let same = |link: &Link| link.block == head.block && hex(&link.hash) == head.hash;
+    Ok(known.first().is_some_and(same))
+}
+
+/// The last block of all, when its head has to be published by now.
+fn settled(last: &Option<Seal>, incarnation: Uuid) -> Option<u64> {
+    let seal = last.as_ref().filter(|seal| seal.incarnation == incarnation)?;
+    (seal.sealed_at < now_micros() - SETTLED).then_some(seal.block)
 }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use super::batch::now_micros;
-use super::read::{Readers, life};
+use super::chain::life;
+use super::read::Readers;
 use crate::claim::{Claim, lowest_id_at, micros};
 use crate::error::Error;
 use crate::seal::Seal;

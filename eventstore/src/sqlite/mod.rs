@@ -1,6 +1,7 @@
 //! The embedded store: one file, one writer thread, a few read-only connections.
 
 mod batch;
+mod chain;
 mod claims;
 mod copy;
 mod read;
@@ -27,7 +28,7 @@ use crate::queue::Queue;
 
 pub(crate) use copy::import;
 pub(crate) use read::Readers;
-pub use reading::{faults, open_for_reading};
+pub use reading::{Still, faults, open_for_reading};
 pub(crate) use writer::Writer;
 
 /// The log's file in the data directory.
@@ -122,16 +123,8 @@ impl Sqlite {
             .immutable(readers.is_immutable());
         let pool = SqlitePoolOptions::new()
             .max_connections(options.readers)
-            .before_acquire(|connection, _| {
-                Box::pin(async move {
-                    // A dropped future may have left a transaction open; usually there is none, and
-                    // SQLite says so with an error.
-                    match sqlx::query("ROLLBACK").execute(connection).await {
-                        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(true),
-                        Err(_) => Ok(false),
-                    }
-                })
-            })
+            // It reads single statements from a file: nothing is left open, and nobody hangs up.
+            .test_before_acquire(false)
             .connect_lazy_with(connect);
         let repository = sqlite_es::SqliteEventRepository::new(pool);
         Ok(Self { readers, repository, incarnation, writing: None })

@@ -28,7 +28,7 @@ pub(super) struct Reading {
 
 /// A file that is read as one that nobody changes, and what it was before the first look at it.
 #[derive(Debug)]
-pub(super) struct Still {
+pub struct Still {
     path: PathBuf,
     /// Kept open: to close it would take the locks away that this process may have on it.
     file: File,
@@ -52,10 +52,15 @@ impl Still {
     }
 
     /// Passes on what a read came to, unless somebody has written since: then it says nothing.
-    pub fn judged<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn judged<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        self.unchanged().and(result)
+    }
+
+    /// Refuses what was read when somebody has written since.
+    pub fn unchanged(&self) -> Result<(), Error> {
         let is_same = Seen::of(&self.path, &self.file).is_ok_and(|seen| seen == self.seen);
         match has_unmerged(&self.path) {
-            Ok(false) if is_same => result,
+            Ok(false) if is_same => Ok(()),
             _ => Err(Error::ChangedMeanwhile { path: self.path.clone() }),
         }
     }
@@ -78,9 +83,11 @@ impl Seen {
     }
 }
 
-/// Opens a database file of ours for reading, whether or not its directory can be written.
-pub fn open_for_reading(path: &Path) -> Result<Connection, Error> {
-    Ok(open(path)?.connection)
+/// Opens a database file of ours for reading, whether or not its directory can be written. Where a [`Still`]
+/// comes with it, that is to be asked after each read.
+pub fn open_for_reading(path: &Path) -> Result<(Connection, Option<Still>), Error> {
+    let Reading { connection, still } = open(path)?;
+    Ok((connection, still))
 }
 
 /// What SQLite finds wrong with a database file of ours, also with its indexes, when it reads all of it.

@@ -6,8 +6,10 @@ use std::fmt;
 use super::report::VerifyReport;
 use crate::append::Position;
 use crate::error::Error;
+use crate::heads::{Head, HeadsDir};
 use crate::sealer::now_micros;
 use crate::store::Store;
+use crate::task::blocking;
 
 /// A server seals and publishes within a second or two; a busy machine within this, in microseconds.
 const SLOW: i64 = 60_000_000;
@@ -52,6 +54,41 @@ impl fmt::Display for Waiting {
             ),
         }
     }
+}
+
+/// How far the log's present life was published.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// The newest head that is in the directory.
+    pub here: Option<Head>,
+    /// The block and the position up to which the database says that heads were published there.
+    pub noted: Option<(u64, Position)>,
+}
+
+/// How far the heads in a directory go. The database tells of a server that publishes elsewhere, too: that
+/// is any that has no file here, unless it is the only one, or `server`.
+pub async fn reached(
+    store: &Store,
+    dir: HeadsDir,
+    server: Option<String>,
+) -> Result<Reached, Error> {
+    let incarnation = store.incarnation();
+    // Before the heads are: more may come meanwhile.
+    let mut rows = store.published().await?;
+    rows.retain(|row| row.incarnation == incarnation);
+    let is_only = rows.len() == 1;
+    blocking(move || {
+        let mut noted = None;
+        for row in rows {
+            let is_asked = is_only || server.as_ref() == Some(&row.server);
+            if is_asked || dir.has_files(incarnation, &row.server)? {
+                noted = noted.max(Some((row.last_block, row.last_position)));
+            }
+        }
+        let here = dir.latest(incarnation)?.map(|head| head.statement);
+        Ok(Reached { here, noted })
+    })
+    .await
 }
 
 /// What waits to be sealed, and to be published behind the block of the newest head of the log's

@@ -34,6 +34,10 @@ impl Spans {
         self.0.insert(first, last);
     }
 
+    fn first(&self) -> Option<u64> {
+        self.0.first_key_value().map(|(first, _)| *first)
+    }
+
     /// The first block from `from` to `to` that is not in here, and the last one.
     fn missing(&self, from: u64, to: u64) -> Option<(u64, u64)> {
         let around = self.0.range(..=from).next_back().filter(|(_, last)| **last >= from);
@@ -67,21 +71,26 @@ pub(super) async fn check(
     };
     let mut missing: Option<(u64, u64)> = None;
     for row in &rows {
-        if rows.len() > 1 && !has_files(&row.server) {
-            continue;
-        }
         // What a restore left behind need not be here; a chain that was cut is told by its own heads,
-        // or here when they are gone, too.
+        // or here when they are gone, too, or elsewhere.
         let is_whole = path.kept(life.incarnation).is_none();
         if is_whole && row.last_block > life.last_block {
             let from = report.sealed_to + 1;
-            if !report.has(0, row.last_position) {
+            // It may have gone on since it was read.
+            let links = store.links(row.last_block - 1, 1).await?;
+            let is_there = links.first().is_some_and(|link| {
+                link.block == row.last_block && link.incarnation == life.incarnation
+            });
+            if !is_there && !report.has(0, row.last_position) {
                 let detail = format!(
                     "the database says that heads were published up to {}, and its chain ends before",
                     row.last_position
                 );
                 report.fault(FaultKind::Cut, from, row.last_position, detail);
             }
+        }
+        if rows.len() > 1 && !has_files(&row.server) {
+            continue;
         }
         let to = row.last_block.min(life.last_block);
         let before = row.each_from.saturating_sub(1);
@@ -111,6 +120,34 @@ pub(super) async fn check(
          there could not be seen"
     );
     report.fault(FaultKind::NoHeads, from, to, detail);
+    Ok(())
+}
+
+/// Warns of a life whose heads begin behind its first block. Each block is published where its server
+/// publishes, so those before were elsewhere, or are gone, whoever went on here and whatever the database
+/// remembers.
+pub(super) async fn check_start(
+    store: &Store,
+    dir: &HeadsDir,
+    spans: &Spans,
+    index: usize,
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
+    let life = &report.lives[index];
+    let Some(first) = spans.first().filter(|first| *first > life.first_block) else {
+        return Ok(());
+    };
+    if report.faults.iter().any(|fault| fault.kind == FaultKind::NoHeads) {
+        return Ok(());
+    }
+    let before = store.links(first - 2, 1).await?;
+    let to = before.first().map_or(life.first_position, |link| link.last);
+    report.warnings.push(format!(
+        "no head of the events {} to {to} is in {}: they were published elsewhere, or they are gone, and \
+         then that the log was cut off there before it went on could not be seen",
+        life.first_position,
+        dir.path().display()
+    ));
     Ok(())
 }
 

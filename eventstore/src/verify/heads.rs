@@ -71,6 +71,10 @@ pub(super) async fn check(
         }
         newest.insert(incarnation, report.lives[index].published_to);
         complete::check(store, &rows, &files, &spans, path, index, report).await?;
+        // Of the lives before, a statement says what they were; of this one's, it is about to.
+        if index + 1 + usize::from(at_rest) >= report.lives.len() {
+            complete::check_start(store, dir, &spans, index, report).await?;
+        }
     }
     for incarnation in published {
         if newest.contains_key(&incarnation) {
@@ -181,6 +185,7 @@ async fn check_file(
     let mut cursor = Cursor::new(store);
     let mut broken = false;
     let mut unreadable = false;
+    let mut newest: Option<Signed<Head>> = None;
     loop {
         let (page, more) = blocking(move || {
             let page: Vec<_> = rest.by_ref().take(PAGE).collect::<Result<_, _>>()?;
@@ -189,7 +194,7 @@ async fn check_file(
         .await?;
         rest = more;
         if page.is_empty() {
-            return Ok(());
+            break;
         }
         for head in page {
             report.heads += 1;
@@ -216,6 +221,9 @@ async fn check_file(
                 seen.spans.add(stated.block);
                 let life = &mut report.lives[seen.index];
                 life.published_to = life.published_to.max(stated.position);
+                if newest.as_ref().is_none_or(|known| known.statement.block <= stated.block) {
+                    newest = Some(head);
+                }
             } else if !head.is_trusted(trusted) {
                 let detail = format!("{name} holds a head that no trusted key signed");
                 let from = (seen.same + 1).min(stated.position);
@@ -229,6 +237,19 @@ async fn check_file(
             }
         }
     }
+    // Signatures take long, and what the chain has is signed there: the last one speaks for its file. Of a
+    // block whose key is not known, that was told with the chain.
+    if let Some(head) = newest.filter(|head| !head.is_trusted(trusted)) {
+        let position = head.statement.position;
+        let is_told = |fault: &super::Fault| {
+            fault.kind == FaultKind::UnknownKey && (fault.position..=fault.to).contains(&position)
+        };
+        if !report.faults.iter().any(is_told) {
+            let detail = format!("{name} ends with a head that no trusted key signed");
+            report.fault(FaultKind::ForgedHead, position, position, detail);
+        }
+    }
+    Ok(())
 }
 
 impl Seen {

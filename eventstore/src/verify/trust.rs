@@ -36,8 +36,9 @@ pub(crate) fn statements(
 /// Whether a statement was signed while its key was one.
 ///
 /// A key that was destroyed may be in other hands. What it signed counts when the log went on long
-/// enough for the destruction to stand in it, or when a later restore that a living key signed builds
-/// on it; and never when the life that it ends had gone on under another key already.
+/// enough for the destruction to stand in it, when a later restore that a living key signed builds on
+/// it, or, in a log from before the destruction, when a living key published in the life that it
+/// begins; and never when the life that it ends had gone on under another key already.
 fn counts(
     dir: &HeadsDir,
     trusted: &Trusted,
@@ -59,8 +60,21 @@ fn counts(
             return Ok(true);
         }
     }
-    if destroyed.is_none_or(|at| life.statement.kept() >= at) {
-        return Ok(false);
+    match destroyed {
+        Some(at) if life.statement.kept() >= at => return Ok(false),
+        Some(_) => {}
+        // A log that ends before the destruction, as a backup from before it does: the life has to have gone
+        // on under a living key, and of two that were signed for it nothing tells the older one.
+        None => {
+            let incarnation = life.statement.incarnation;
+            let is_doubted = known.iter().any(|other| {
+                other.statement.incarnation == incarnation && other.statement != life.statement
+            });
+            let went_on = || dir.survey(incarnation, &trusted.living());
+            if is_doubted || went_on()?.newest.is_none() {
+                return Ok(false);
+            }
+        }
     }
     let newest = dir.survey(life.statement.from, trusted)?.newest;
     Ok(newest.is_none_or(|head| !is_alive(&head.key_id)))

@@ -310,7 +310,14 @@ async fn an_unreachable_database_is_said_to_be_unavailable_and_found_again() {
     .await
     .unwrap();
     store.append(one("a", Expected::At(1))).await.unwrap();
-    assert_eq!(store.head().await.unwrap(), 2);
+    // A connection that was in use a moment ago is not asked first: each may fail one read.
+    let mut head = store.head().await;
+    for _ in 0..through(&home, &proxy).readers {
+        if head.is_err() {
+            head = store.head().await;
+        }
+    }
+    assert_eq!(head.unwrap(), 2);
 
     proxy.cut_after(0);
     let mut reasons = Vec::new();

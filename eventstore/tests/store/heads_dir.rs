@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use proximity_eventstore::{Expected, FaultKind, Options, Store, sqlite_file};
+use proximity_eventstore::{
+    Expected, FaultKind, Head, Options, Sealing, Signed, Store, sqlite_file,
+};
 use rustix::fs::{CWD, FileType, Mode};
 use serde_json::json;
 use tempfile::TempDir;
@@ -207,6 +209,126 @@ on_both_stores! {
             assert_eq!((kinds(&report), report.heads), (vec![], report.blocks), "{report:?}");
             assert_eq!(report.lives[0].published_to, n + 3);
         }
+        store.close().await;
+    }
+
+    async fn a_directory_that_cannot_be_used_stops_the_publishing_alone_and_nothing_is_left_out(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let heads = outside.path().join("heads");
+        std::fs::write(&heads, "a file").unwrap();
+        let store = home.open().await;
+        store.seal_with(sealing(&key, &heads)).unwrap();
+        for n in 0..3 {
+            store.append(one("a", Expected::At(n))).await.unwrap();
+            sealed_to(&store, n + 1).await;
+            assert!(trouble(&store, true).await.contains(heads.to_str().unwrap()));
+        }
+        std::fs::remove_file(&heads).unwrap();
+        assert_eq!(trouble(&store, false).await, "");
+        let report = check(&store, &key, &heads).await;
+        assert_eq!((kinds(&report), report.heads, report.warnings), (vec![], 3, vec![]));
+        store.close().await;
+    }
+
+    async fn a_server_that_began_under_a_mount_point_goes_on_in_the_mount_when_it_is_there(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let [mount, away, under] = ["mount", "away", "under"].map(|name| outside.path().join(name));
+        let heads = mount.join("heads");
+        let begin = async |server: &str| {
+            let store = home.open().await;
+            store.seal_with(Sealing { server: server.to_owned(), ..sealing(&key, &heads) }).unwrap();
+            store
+        };
+        let store = begin("one").await;
+        store.append(one("a", Expected::At(0))).await.unwrap();
+        sealed_to(&store, 1).await;
+        store.close().await;
+        std::fs::rename(&mount, &away).unwrap();
+        let store = begin("two").await;
+        for n in [1, 2] {
+            store.append(one("a", Expected::At(n))).await.unwrap();
+            sealed_to(&store, n + 1).await;
+        }
+        assert_eq!(trouble(&store, false).await, "", "nothing tells it from a directory of its own");
+        std::fs::rename(&mount, &under).unwrap();
+        std::fs::rename(&away, &mount).unwrap();
+        store.append(one("a", Expected::At(3))).await.unwrap();
+        sealed_to(&store, 4).await;
+        assert_eq!(trouble(&store, false).await, "");
+        let report = check(&store, &key, &heads).await;
+        assert_eq!((kinds(&report), report.warnings, report.blocks), (vec![], vec![], 4));
+        assert_eq!(report.lives[0].published_to, 4);
+        store.close().await;
+        let store = begin("two").await;
+        store.append(one("a", Expected::At(4))).await.unwrap();
+        sealed_to(&store, 5).await;
+        assert_eq!(kinds(&check(&store, &key, &heads).await), []);
+        store.close().await;
+    }
+
+    async fn a_mount_with_heads_of_another_chain_is_not_gone_on_with(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let [heads, away] = ["heads", "away"].map(|name| outside.path().join(name));
+        let store = home.open().await;
+        store.seal_with(sealing(&key, &heads)).unwrap();
+        store.append(one("a", Expected::At(0))).await.unwrap();
+        sealed_to(&store, 1).await;
+        std::fs::rename(&heads, &away).unwrap();
+        let head = Head {
+            incarnation: store.incarnation(), block: 1, position: 1, hash: "00".repeat(32), sealed_at: 1,
+        };
+        let folder = heads.join(store.incarnation().to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        let line = serde_json::to_string(&Signed::new(head, &key).unwrap()).unwrap() + "\n";
+        std::fs::write(folder.join("00000000000000000001-other.heads"), line).unwrap();
+        store.append(one("a", Expected::At(1))).await.unwrap();
+        sealed_to(&store, 2).await;
+        assert!(trouble(&store, true).await.contains("is it mounted?"));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        store.close().await;
+    }
+
+    async fn what_a_command_published_that_did_not_know_the_directory_is_published_there_too(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let [usual, named] = ["usual", "named"].map(|name| outside.path().join(name));
+        let store = home.open().await;
+        store.seal_with(sealing(&key, &usual)).unwrap();
+        for n in 0..2 {
+            store.append(one("a", Expected::At(n))).await.unwrap();
+            sealed_to(&store, n + 1).await;
+        }
+        store.close().await;
+        let begin = async || {
+            let store = home.open().await;
+            store.seal_with(Sealing { elsewhere: Some(usual.clone()), ..sealing(&key, &named) }).unwrap();
+            store
+        };
+        let store = begin().await;
+        store.append(one("a", Expected::At(2))).await.unwrap();
+        sealed_to(&store, 3).await;
+        assert_eq!(trouble(&store, false).await, "");
+        let report = check(&store, &key, &named).await;
+        assert_eq!((kinds(&report), report.heads, report.warnings), (vec![], 3, vec![]));
+        store.close().await;
+        // The same of what one publishes later.
+        let store = home.open().await;
+        store.seal_with(sealing(&key, &usual)).unwrap();
+        store.append(one("a", Expected::At(3))).await.unwrap();
+        sealed_to(&store, 4).await;
+        store.close().await;
+        let store = begin().await;
+        store.append(one("a", Expected::At(4))).await.unwrap();
+        sealed_to(&store, 5).await;
+        let report = check(&store, &key, &named).await;
+        assert_eq!((kinds(&report), report.heads, report.warnings), (vec![], 5, vec![]));
+        store.close().await;
+        // From then on it is missed like any other directory, and the place of the first ones is named.
+        std::fs::remove_dir_all(&named).unwrap();
+        let store = begin().await;
+        store.append(one("a", Expected::At(5))).await.unwrap();
+        sealed_to(&store, 6).await;
+        let why = trouble(&store, true).await;
+        assert!(why.contains("is it mounted?") && why.contains(usual.to_str().unwrap()), "{why}");
         store.close().await;
     }
 }

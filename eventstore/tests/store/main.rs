@@ -10,6 +10,8 @@ mod faults;
 mod full_disk;
 mod heads_dir;
 mod lives;
+mod lost_heads;
+mod present;
 mod proxy;
 mod races;
 mod schema;

@@ -25,6 +25,7 @@ pub fn sealing(key: &SigningKey, heads: &Path) -> Sealing {
         destroyed: vec![],
         renewed: None,
         heads: Some(heads.to_owned()),
+        elsewhere: None,
         server: "one".to_owned(),
         every: Duration::from_millis(50),
     }

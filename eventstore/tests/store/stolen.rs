@@ -10,7 +10,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::on_both_stores;
-use crate::sealing::{kinds, new_key, restored, sealed_to, sealing};
+use crate::sealing::{check, kinds, new_key, restored, sealed_to, sealing};
 use crate::support::{Home, one};
 
 struct Scene {
@@ -106,6 +106,69 @@ on_both_stores! {
         let report = scene.look(&store).await;
         assert_eq!(kinds(&report), []);
         assert_eq!(report.lives.last().unwrap().note.as_deref(), Some("restored: by us"));
+        store.close().await;
+    }
+
+    async fn a_restore_that_was_signed_by_a_key_before_its_end_counts_in_a_log_from_before_that(home: &Home) {
+        let (old, new, outside) = (new_key(), new_key(), TempDir::new().unwrap());
+        let store = home.open().await;
+        store.seal_with(sealing(&old, outside.path())).unwrap();
+        store.append(one("a", Expected::At(0))).await.unwrap();
+        store.close().await;
+        let store = home.open().await;
+        let life = restored(&store, &old, outside.path(), "by us", None, false).await.unwrap();
+        store.close().await;
+        // The log is a backup from between the rotation and the destruction, so that it does not know of it.
+        let trusted = Trusted::new([new.verifying_key()]).and_destroyed(old.verifying_key(), None);
+        let look = async || {
+            let store = home.open().await;
+            let report = verify(&store, &trusted, Some(HeadsDir::new(outside.path())), |_| {}).await;
+            store.close().await;
+            kinds(&report.unwrap())
+        };
+        assert_eq!(look().await, [(FaultKind::UnknownLife, 2)], "nothing tells that it is from before");
+        let store = home.open().await;
+        store.seal_with(Sealing { earlier: vec![old.verifying_key()], ..sealing(&new, outside.path()) }).unwrap();
+        store.append(one("a", Expected::At(1))).await.unwrap();
+        store.close().await;
+        assert_eq!(look().await, [], "a living key went on in the life");
+        // What somebody says of the same life who has the key now does not take its place.
+        let lives = outside.path().join("lives");
+        let forged = lives.join(format!("{}-x.json", life.incarnation));
+        put(&forged, Life { began_at: 1, note: "by somebody".to_owned(), ..life }, &old);
+        assert_eq!(look().await, [(FaultKind::UnknownLife, 2)]);
+        std::fs::remove_file(&forged).unwrap();
+        assert_eq!(look().await, []);
+        // Nor does it begin another life: then nothing says how this one and the one before hang together.
+        let unknown = [2, 3].map(|at| (FaultKind::UnknownLife, at));
+        let store = home.open().await;
+        restored(&store, &old, outside.path(), "forged", None, true).await.unwrap();
+        store.close().await;
+        assert_eq!(look().await, unknown);
+        let store = home.open().await;
+        store.seal_with(sealing(&old, outside.path())).unwrap();
+        store.append(one("a", Expected::At(2))).await.unwrap();
+        store.close().await;
+        assert_eq!(look().await, unknown);
+    }
+
+    async fn a_head_with_a_damaged_signature_is_found_at_the_end_of_its_file(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = home.open().await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        for n in 0..3 {
+            store.append(one("a", Expected::At(n))).await.unwrap();
+            sealed_to(&store, n + 1).await;
+        }
+        store.close().await;
+        let store = home.open().await;
+        let folder = outside.path().join(store.incarnation().to_string());
+        let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let at = text.rfind("\"signature\":\"").unwrap() + 13;
+        let digit = if text[at..].starts_with('0') { "1" } else { "0" };
+        std::fs::write(&file, format!("{}{digit}{}", &text[..at], &text[at + 1..])).unwrap();
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::ForgedHead, 3)]);
         store.close().await;
     }
 }

@@ -160,7 +160,7 @@ fn change(row: &mut Row, event: Event) {
             row.status("error");
             row.app.problem = Some(problem);
         }
-        Event::OperationAbandoned { operation: _, problem } => {
+        Event::OperationAbandoned { operation: _, problem, running: _ } => {
             if row.kind == Some(OperationKind::Delete) || !row.complete {
                 row.empty();
             }

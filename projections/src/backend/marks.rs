@@ -55,6 +55,14 @@ pub(crate) struct Mark {
     pub updated_at: i64,
 }
 
+/// Where a checkpoint goes from `mark`.
+pub(crate) struct Move<'a> {
+    pub mark: &'a Mark,
+    pub to: Position,
+    /// Why the projection stops there.
+    pub problem: Option<&'a str>,
+}
+
 const COLUMNS: &str = "name, slot, version, generation, incarnation, position, problem, updated_at";
 const KINDS: [Kind; 8] = [
     Kind::Text,
@@ -197,27 +205,37 @@ impl dyn Session + '_ {
         self.execute(sql, vec![name.into(), slot.as_str().into()]).await.map(drop)
     }
 
-    /// Moves a checkpoint on, if it is where the caller left it: false means that somebody else
-    /// moved it, and that the caller's rows must not be kept.
-    pub async fn advance(
-        &mut self,
-        mark: &Mark,
-        to: Position,
-        problem: Option<&str>,
-    ) -> Result<bool, Error> {
+    /// Moves checkpoints on, those that are where the caller left them. Fewer than were given means
+    /// that somebody else moved one, and that the caller's rows must not be kept.
+    pub async fn advance(&mut self, moves: &[Move<'_>]) -> Result<bool, Error> {
+        if moves.is_empty() {
+            return Ok(true);
+        }
         let now = self.now().await?;
-        let sql = "update checkpoints set position = $1, problem = nullif($2, ''), updated_at = $3 \
-                   where name = $4 and slot = $5 and generation = $6 and position = $7";
-        let cells = vec![
-            number(to),
-            problem.unwrap_or_default().into(),
-            now.into(),
-            mark.name.as_str().into(),
-            mark.slot.as_str().into(),
-            mark.generation.as_str().into(),
-            number(mark.position),
-        ];
-        Ok(self.execute(sql, cells).await? == 1)
+        let mut cells = vec![now.into()];
+        let mut rows = Vec::with_capacity(moves.len());
+        for Move { mark, to, problem } in moves {
+            let first = cells.len() + 1;
+            let places: Vec<String> = (first..first + 6).map(|place| format!("${place}")).collect();
+            rows.push(format!("({})", places.join(", ")));
+            cells.extend([
+                mark.name.as_str().into(),
+                mark.slot.as_str().into(),
+                mark.generation.as_str().into(),
+                number(mark.position),
+                number(*to),
+                problem.unwrap_or_default().into(),
+            ]);
+        }
+        let sql = format!(
+            "with moved (name, slot, generation, was, reached, problem) as (values {}) \
+             update checkpoints set position = moved.reached, \
+             problem = nullif(moved.problem, ''), updated_at = $1 from moved \
+             where checkpoints.name = moved.name and checkpoints.slot = moved.slot \
+             and checkpoints.generation = moved.generation and checkpoints.position = moved.was",
+            rows.join(", ")
+        );
+        Ok(self.execute(&sql, cells).await? == moves.len() as u64)
     }
 
     /// Creates a projection's empty table, without indexes but its key.

@@ -4,11 +4,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proximity_eventstore::postgres_alive;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{Executor, PgPool, Row};
 
+use super::copy::copy;
 use super::{Backend, Dialect, Rows, Session};
 use crate::cell::{Cell, Kind, Table};
 use crate::error::Error;
@@ -41,11 +43,8 @@ impl Postgres {
         let pool = PgPoolOptions::new()
             .max_connections(connections.max(2))
             .acquire_timeout(Duration::from_secs(5))
-            // The rollback below finds out whether the connection lives.
             .test_before_acquire(false)
-            .before_acquire(|connection, _| {
-                Box::pin(async move { connection.execute("rollback").await.map(|_| true) })
-            })
+            .before_acquire(|connection, meta| Box::pin(postgres_alive(connection, meta.idle_for)))
             .connect_with(options)
             .await?;
         Ok(Self { pool })
@@ -185,13 +184,11 @@ impl Session for Transaction {
         Ok(rows.iter().map(|row| cells(row, kinds)).collect::<Result<_, _>>()?)
     }
 
-    async fn write(
-        &mut self,
-        table: &Table,
-        physical: &str,
-        rows: Rows,
-        replace: bool,
-    ) -> Result<(), Error> {
+    async fn insert(&mut self, table: &Table, physical: &str, rows: Rows) -> Result<(), Error> {
+        copy(&mut self.connection, table, physical, &rows).await
+    }
+
+    async fn replace(&mut self, table: &Table, physical: &str, rows: Rows) -> Result<(), Error> {
         let arrays: Vec<String> = table
             .all_columns()
             .enumerate()
@@ -200,23 +197,15 @@ impl Session for Transaction {
                 Kind::Integer => format!("${}::bigint[]", index + 1),
             })
             .collect();
-        let mut sql = format!(
-            "insert into {physical} ({}) select * from unnest({})",
+        let set: Vec<String> =
+            table.columns.iter().map(|column| format!("{0} = excluded.{0}", column.name)).collect();
+        let sql = format!(
+            "insert into {physical} ({}) select * from unnest({}) on conflict ({}) do update set {}",
             table.column_list(),
-            arrays.join(", ")
+            arrays.join(", "),
+            table.key.name,
+            set.join(", ")
         );
-        if replace {
-            let set: Vec<String> = table
-                .columns
-                .iter()
-                .map(|column| format!("{0} = excluded.{0}", column.name))
-                .collect();
-            sql.push_str(&format!(
-                " on conflict ({}) do update set {}",
-                table.key.name,
-                set.join(", ")
-            ));
-        }
         let mut rows = rows.into_iter();
         loop {
             let chunk: Rows = rows.by_ref().take(CHUNK).collect();

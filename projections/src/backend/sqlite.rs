@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use proximity_eventstore::{Error as StoreError, open_sqlite_for_reading};
+use proximity_eventstore::{Error as StoreError, Still, open_sqlite_for_reading};
 use rusqlite::types::{ToSql, ToSqlOutput};
 use rusqlite::{Connection, params_from_iter};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::worker::Workers;
+use super::worker::{Connected, Workers};
 use super::{Backend, Dialect, Rows, Session, damage};
 use crate::cell::{Cell, Kind, Table};
 use crate::error::Error;
@@ -35,11 +35,13 @@ const WAL_BYTES: u32 = 16 << 20;
 const LOOKUP: usize = 500;
 
 /// Opens a connection to the file.
-type Connect = fn(&Path) -> Result<Connection, Error>;
+type Connect = fn(&Path) -> Result<Connected, Error>;
 
 pub(crate) struct Sqlite {
     path: PathBuf,
     connect: Connect,
+    /// Set when it is read as a file that nobody changes: what it was before the first look at it.
+    still: Option<Arc<Still>>,
     readers: Workers,
     writer: Arc<Mutex<Workers>>,
     checkpoints: Arc<Checkpoints>,
@@ -92,7 +94,7 @@ impl Sqlite {
             }
             other => other,
         }?;
-        Self::around(path, writer, |path| Ok(connect(path)?))
+        Self::around(path, writer.into(), |path| Ok(connect(path)?.into()))
     }
 
     /// Opens `views.db` if it is there; whoever tries to write fails.
@@ -105,8 +107,9 @@ impl Sqlite {
         Self::around(path, writer, connect_read_only).map(Some)
     }
 
-    fn around(path: PathBuf, writer: Connection, connect: Connect) -> Result<Self, Error> {
+    fn around(path: PathBuf, writer: Connected, connect: Connect) -> Result<Self, Error> {
         let readers = (0..READERS).map(|_| connect(&path)).collect::<Result<_, _>>()?;
+        let still = writer.still.clone();
         let checkpoints = Checkpoints {
             workers: Workers::start("views-checkpoint", vec![connect(&path)?])?,
             rows: AtomicUsize::new(0),
@@ -115,6 +118,7 @@ impl Sqlite {
         Ok(Self {
             path,
             connect,
+            still,
             readers: Workers::start("views-read", readers)?,
             writer: Arc::new(Mutex::new(Workers::start("views-write", vec![writer])?)),
             checkpoints: Arc::new(checkpoints),
@@ -122,15 +126,15 @@ impl Sqlite {
     }
 }
 
-fn connect_read_only(path: &Path) -> Result<Connection, Error> {
-    let connection = open_sqlite_for_reading(path).map_err(|error| match error {
+fn connect_read_only(path: &Path) -> Result<Connected, Error> {
+    let (connection, still) = open_sqlite_for_reading(path).map_err(|error| match error {
         StoreError::Sqlite(error) => Error::Sqlite(error),
-        other => Error::Io(std::io::Error::other(other)),
+        other => Error::File(other),
     })?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(128);
-    Ok(connection)
+    Ok(Connected { connection, still: still.map(Arc::new) })
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
@@ -236,15 +240,17 @@ impl Backend for Sqlite {
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Session>, Error> {
-        let (path, connect) = (self.path.clone(), self.connect);
+        let (path, connect, still) = (self.path.clone(), self.connect, self.still.clone());
         // Its own connection: it may take long, and is then closed.
-        let opened = tokio::task::spawn_blocking(move || -> Result<Connection, Error> {
-            let connection = connect(&path)?;
-            connection.execute_batch("begin deferred")?;
-            Ok(connection)
+        let opened = tokio::task::spawn_blocking(move || -> Result<Connected, Error> {
+            let mut connected = connect(&path)?;
+            // Of several, the first one knows whether all of them have read the same.
+            connected.still = still.or(connected.still);
+            connected.connection.execute_batch("begin deferred")?;
+            Ok(connected)
         });
-        let connection = opened.await.map_err(|_| Error::Closed)??;
-        let workers = Workers::start("views-snapshot", vec![connection])?;
+        let connected = opened.await.map_err(|_| Error::Closed)??;
+        let workers = Workers::start("views-snapshot", vec![connected])?;
         Ok(Box::new(Transaction { workers: Owner::Own(workers), open: true, rows: 0 }))
     }
 
@@ -287,6 +293,29 @@ impl Transaction {
             workers.close().await;
         }
         ended
+    }
+
+    async fn put(
+        &mut self,
+        verb: &str,
+        table: &Table,
+        physical: &str,
+        rows: Rows,
+    ) -> Result<(), Error> {
+        let columns = table.column_list();
+        let marks = vec!["?"; table.all_columns().count()].join(", ");
+        let sql = format!("{verb} into {physical} ({columns}) values ({marks})");
+        self.rows += rows.len();
+        self.workers()
+            .run(move |connection| {
+                // One prepared statement a row is what SQLite does fastest.
+                let mut statement = connection.prepare_cached(&sql)?;
+                for row in &rows {
+                    statement.execute(params_from_iter(row))?;
+                }
+                Ok(())
+            })
+            .await
     }
 }
 
@@ -340,28 +369,12 @@ impl Session for Transaction {
         self.workers().run(move |connection| query(connection, &sql, &cells, &kinds)).await
     }
 
-    async fn write(
-        &mut self,
-        table: &Table,
-        physical: &str,
-        rows: Rows,
-        replace: bool,
-    ) -> Result<(), Error> {
-        let verb = if replace { "insert or replace" } else { "insert" };
-        let columns = table.column_list();
-        let marks = vec!["?"; table.all_columns().count()].join(", ");
-        let sql = format!("{verb} into {physical} ({columns}) values ({marks})");
-        self.rows += rows.len();
-        self.workers()
-            .run(move |connection| {
-                // One prepared statement a row is what SQLite does fastest.
-                let mut statement = connection.prepare_cached(&sql)?;
-                for row in &rows {
-                    statement.execute(params_from_iter(row))?;
-                }
-                Ok(())
-            })
-            .await
+    async fn insert(&mut self, table: &Table, physical: &str, rows: Rows) -> Result<(), Error> {
+        self.put("insert", table, physical, rows).await
+    }
+
+    async fn replace(&mut self, table: &Table, physical: &str, rows: Rows) -> Result<(), Error> {
+        self.put("insert or replace", table, physical, rows).await
     }
 
     async fn delete(&mut self, physical: &str, keys: Vec<String>) -> Result<(), Error> {

@@ -169,7 +169,7 @@ impl Row {
         match event {
             // Handled by the caller: it only ever comes first.
             Event::Planned { .. } => {}
-            Event::StepIntended { step, direction, attempt } => {
+            Event::StepIntended { step, direction, attempt, stood: _ } => {
                 let effort = self.effort(step, *direction)?;
                 effort.state = "running".to_owned();
                 effort.attempts = *attempt;

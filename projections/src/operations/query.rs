@@ -13,6 +13,7 @@ pub struct OperationFilter {
     /// Only this user's; `None` shows all, for admins.
     pub owner: Option<i64>,
     pub state: Option<String>,
+    /// Only those of this application, and the one that has reserved it, whose ever that is.
     pub app: Option<String>,
 }
 
@@ -28,18 +29,29 @@ impl Views {
     ) -> Result<Page<Operation>, Error> {
         let mut cells = Vec::new();
         let mut wanted = String::from("true");
-        let mut and = |column: &str, cell: Cell| {
+        let mut bind = |cell: Cell| {
             cells.push(cell);
-            wanted.push_str(&format!(" and {column} = ${}", cells.len()));
+            format!("${}", cells.len())
         };
+        // An application is reserved by an operation that is another one's while it is copied.
+        let reserves =
+            |app: &str| format!("id = (select a.operation from applications a where a.id = {app}");
+        let app = filter.app.as_deref().map(|app| bind(app.into()));
+        if let Some(app) = &app {
+            wanted.push_str(&format!(" and (app = {app} or {}))", reserves(app)));
+        }
         if let Some(owner) = filter.owner {
-            and("owner", owner.into());
+            let owner = bind(owner.into());
+            wanted.push_str(&match &app {
+                Some(app) => {
+                    format!(" and (owner = {owner} or {} and a.owner = {owner}))", reserves(app))
+                }
+                None => format!(" and owner = {owner}"),
+            });
         }
         if let Some(state) = &filter.state {
-            and("state", state.as_str().into());
-        }
-        if let Some(app) = &filter.app {
-            and("app", app.as_str().into());
+            let state = bind(state.as_str().into());
+            wanted.push_str(&format!(" and state = {state}"));
         }
         let offset = i64::from(page.saturating_sub(1)) * i64::from(per_page);
         let (limit_at, offset_at) = (cells.len() + 1, cells.len() + 2);

@@ -43,12 +43,23 @@ struct One {
     rows: u64,
 }
 
+/// What came of a comparison.
+pub(super) struct Compared {
+    /// Those that were compared, each at its position.
+    pub models: BTreeMap<&'static str, Position>,
+    pub rows: u64,
+    pub findings: Findings,
+    /// What a server that follows the log would have put right.
+    pub waiting: Findings,
+}
+
 /// All read models.
 pub(super) struct Comparison {
     inner: Arc<Inner>,
     printer: Printer,
     each: Vec<One>,
     findings: Findings,
+    waiting: Findings,
     /// Of the log when the comparison began: by its end, rows that are followed go as far.
     head: Position,
 }
@@ -60,12 +71,14 @@ impl Comparison {
         let mut session = inner.backend.snapshot().await?;
         let marks = session.marks(Slot::Live, false).await?;
         session.rollback().await?;
-        let (mut each, mut findings) = (Vec::new(), Findings::default());
+        let (mut each, mut findings, mut waiting) =
+            (Vec::new(), Findings::default(), Findings::default());
         for projection in &inner.projections {
             let name = projection.name();
             match comparable(mark_of(&marks, name), projection.version(), &inner.feed.incarnation())
             {
-                Err(why) => findings.note(None, name, format!("{why}; it was not compared")),
+                Err(Other::Wrong(why)) => findings.note(None, name, why + NOT_COMPARED),
+                Err(Other::Waits(why)) => waiting.note(None, name, why + NOT_COMPARED),
                 Ok(mark) => each.push(One {
                     target: mark.position,
                     folding: Folding::of(projection.as_ref()),
@@ -75,7 +88,7 @@ impl Comparison {
             }
         }
         let inner = Arc::clone(inner);
-        Ok(Self { inner, printer: Printer::default(), each, findings, head })
+        Ok(Self { inner, printer: Printer::default(), each, findings, waiting, head })
     }
 
     /// Folds a page as far as the live rows go.
@@ -91,7 +104,7 @@ impl Comparison {
     }
 
     /// Catches up with rows that were written meanwhile, and compares all of them in one state.
-    pub async fn end(mut self) -> Result<(BTreeMap<&'static str, Position>, u64, Findings), Error> {
+    pub async fn end(mut self) -> Result<Compared, Error> {
         let (mut session, marks) = self.caught_up().await?;
         let head = self.inner.feed.head().await?;
         let least = self.each.iter().map(|one| one.folding.reached).min().unwrap_or(0);
@@ -105,7 +118,8 @@ impl Comparison {
                 one.fold(&page).await?;
             }
         }
-        let (mut compared, mut rows, mut findings) = (BTreeMap::new(), 0, self.findings);
+        let (mut compared, mut rows) = (BTreeMap::new(), 0);
+        let (mut findings, mut waiting) = (self.findings, self.waiting);
         for mut one in self.each {
             let name = one.folding.name;
             if let Some(why) = one.folding.stopped.take() {
@@ -129,7 +143,7 @@ impl Comparison {
             } else if one.target < self.head {
                 let problem =
                     format!("it stands at {} of {} and goes no further", one.target, self.head);
-                findings.note(None, name, problem);
+                waiting.note(None, name, problem);
             }
             if let Err(error) = one.compare(session.as_mut(), &self.printer, &mut findings).await {
                 findings.note(None, name, format!("its rows cannot be read: {}", chain(&error)));
@@ -139,7 +153,7 @@ impl Comparison {
             rows += one.rows;
         }
         session.rollback().await?;
-        Ok((compared, rows, findings))
+        Ok(Compared { models: compared, rows, findings, waiting })
     }
 
     /// One state of all rows in which they go as far as the log did when the comparison began, and as
@@ -176,18 +190,29 @@ fn mark_of<'m>(marks: &'m [Mark], name: &str) -> Option<&'m Mark> {
     marks.iter().find(|mark| mark.name == name)
 }
 
+/// Why rows cannot be held against a fold.
+enum Other {
+    /// They are nothing that this program makes.
+    Wrong(String),
+    /// A server that starts builds them anew.
+    Waits(String),
+}
+
+const NOT_COMPARED: &str = "; it was not compared";
+
 /// The mark, if rows under it can be held against a fold; else why not.
 fn comparable<'m>(
     mark: Option<&'m Mark>,
     version: i32,
     incarnation: &str,
-) -> Result<&'m Mark, String> {
-    let Some(mark) = mark else { return Err("there is no such read model".to_owned()) };
+) -> Result<&'m Mark, Other> {
+    let Some(mark) = mark else { return Err(Other::Waits(super::ABSENT.to_owned())) };
     if mark.version != version {
-        return Err(format!("its rows are of version {}, and not of {version}", mark.version));
+        let why = format!("its rows are of version {}, and not of {version}", mark.version);
+        return Err(if mark.version < version { Other::Waits(why) } else { Other::Wrong(why) });
     }
     if mark.incarnation != incarnation {
-        return Err("its rows are of another life of the log".to_owned());
+        return Err(Other::Waits("its rows are of another life of the log".to_owned()));
     }
     Ok(mark)
 }
@@ -205,8 +230,8 @@ impl One {
 
     /// Lets rows go that nothing will change, and keeps what stands for those that did change.
     fn settle(&mut self, printer: &Printer) -> Result<(), Error> {
-        let changes = self.folding.fold.settle()?;
-        for row in changes.upserts {
+        let mut changes = self.folding.fold.settle()?;
+        for row in changes.take_rows() {
             self.prints.insert(key_of(&row), printer.of(&row));
         }
         for key in changes.deletes {

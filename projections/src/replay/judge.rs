@@ -20,7 +20,7 @@ use proximity_domain::log::Log;
 use proximity_domain::operation::Operation;
 use proximity_domain::settings::Settings;
 use proximity_domain::user::{ApiToken, ApiTokenEvent, Session, SessionEvent, User};
-use proximity_domain::{LeaseKey, UserId, admin_action, known, refusal, secret_use};
+use proximity_domain::{LeaseKey, UserId, admin_action, call, known, refusal, secret_use};
 use proximity_eventstore::{Position, Recorded};
 use serde::Serialize;
 
@@ -184,6 +184,7 @@ impl Judge {
             "log" => self.log(event),
             // Nothing is decided by these: what was done or counted is written down as it comes.
             "admin_action" => read::<admin_action::Event>(event).map(drop),
+            "call" => read::<call::Event>(event).map(drop),
             "refusal" => read::<refusal::Event>(event).map(drop),
             "secret_use" => read::<secret_use::Event>(event).map(drop),
             other => Err(format!("there is no kind of stream {other:?}")),

@@ -157,8 +157,8 @@ fn of_operation(event: &OpEvent) -> OpCommand {
         OpEvent::Planned { application, owner, plan, steps, deadline } => {
             OpCommand::Plan { application, owner, plan: Box::new(plan), steps, deadline }
         }
-        OpEvent::StepIntended { step, direction, attempt: _ } => {
-            OpCommand::IntendStep { step, direction }
+        OpEvent::StepIntended { step, direction, attempt: _, stood } => {
+            OpCommand::IntendStep { step, direction, stood }
         }
         OpEvent::TaskStarted { step, direction, upid } => {
             OpCommand::NoteTask { step, direction, upid }
@@ -229,8 +229,8 @@ fn of_application(event: &AppEvent) -> AppCommand {
         AppEvent::OperationStuck { operation, problem } => {
             AppCommand::MarkStuck { operation, problem }
         }
-        AppEvent::OperationAbandoned { operation, problem } => {
-            AppCommand::Abandon { operation, problem }
+        AppEvent::OperationAbandoned { operation, problem, running } => {
+            AppCommand::Abandon { operation, problem, running }
         }
         AppEvent::Observed { node, running, address } => {
             AppCommand::Observe(Sighting::Present { node, running, address })

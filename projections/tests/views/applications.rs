@@ -77,7 +77,7 @@ on_both! {
         let stuck = || App::OperationStuck { operation, problem: "stuck".into() };
         let guest = |number| Sample::new(number).guest();
         let gone = "its container 105 is gone from Proxmox, last seen on pve1: restore a backup, or delete the application";
-        let abandoned = || App::OperationAbandoned { operation, problem: "given up".into() };
+        let abandoned = || App::OperationAbandoned { operation, problem: "given up".into(), running: None };
         for (event, status, problem, busy) in [
             (began(OperationKind::Stop), "updating", None, true),
             (App::Stopped { operation }, "stopped", None, false),

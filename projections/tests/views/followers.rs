@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use proximity_projections::{Error, State, Views, boxed, discard_damaged};
+use proximity_eventstore::Error as StoreError;
+use proximity_projections::{Error, Location, State, Views, boxed, discard_damaged};
 
 use crate::on_both;
 use crate::support::*;
@@ -283,5 +284,42 @@ async fn damage_that_is_found_later_is_noted_and_mended_by_the_next_start() {
     assert!(views.serves(position, 10).await);
     runner.stop().await;
     views.close().await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_of_views_that_a_server_began_to_write_while_they_were_read() {
+    let site = Site::new(Kind::Sqlite).await;
+    let position = site.append(vec![added("a", 4)]).await;
+    let views = site.views().await;
+    let runner = views.follow();
+    caught_up(&views, position).await;
+    runner.stop().await;
+    views.close().await;
+    // What a server writes stays beside the file at first, and is in it once the server has stopped.
+    for what in ["runs", "stopped"] {
+        let copy = tempfile::tempdir().unwrap();
+        let file = copy.path().join("views.db");
+        std::fs::copy(site.dir().join("views.db"), &file).unwrap();
+        // Where no index of the write-ahead log can be made, the file alone is read.
+        let index = copy.path().join("views.db-shm");
+        std::os::unix::fs::symlink("/nowhere/at/all", &index).unwrap();
+        let location = Location::Sqlite { dir: copy.path().to_owned() };
+        let views = Views::open_read_only(&location, site.feed()).await.unwrap().unwrap();
+        assert!(!views.status().await.unwrap().is_empty());
+        std::fs::remove_file(&index).unwrap();
+        let server = rusqlite::Connection::open(&file).unwrap();
+        server.execute_batch("create table written_meanwhile (n)").unwrap();
+        let server = (what == "runs").then_some(server);
+        let read = views.status().await.map(drop);
+        let verified = views.verify("applications", silent()).await.map(drop);
+        for refused in [read, verified] {
+            let Err(Error::File(changed)) = refused else { panic!("{what}: {refused:?}") };
+            assert!(matches!(changed, StoreError::ChangedMeanwhile { .. }), "{what}: {changed}");
+        }
+        assert!(!views.is_damaged(), "a page that was changed is not a damaged one");
+        views.close().await;
+        drop(server);
+    }
     site.end().await;
 }

@@ -41,16 +41,28 @@ impl App {
         };
         let head = *self.store.watch_head().borrow();
         let near = self.views.serves(head, NEAR).await;
+        let keys = match self.commands.secrets.missing().await {
+            Ok(missing) => missing.is_none(),
+            Err(error) => {
+                // Then the store is what is not well, and says so.
+                tracing::debug!(
+                    error = chain(&error),
+                    "what the log says of the keys is not known"
+                );
+                true
+            }
+        };
         // A round that failed is said in the log once, and here for as long as it lasts.
         let sealed = self.store.seal_state().is_none_or(|state| state.trouble.is_none());
         let word = |well: bool| if well { "connected" } else { "unavailable" };
         Health {
-            status: if writable && near && sealed { "healthy" } else { "degraded" },
+            status: if writable && near && sealed && keys { "healthy" } else { "degraded" },
             service: "proximity",
             version: env!("CARGO_PKG_VERSION"),
             database: word(writable),
             cache: word(near),
             seals: if sealed { "sealed" } else { "failing" },
+            keys: if keys { "held" } else { "missing" },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -46,6 +46,31 @@ pub async fn read(store: &Store) -> anyhow::Result<Option<String>> {
     }))
 }
 
+/// Says where a data directory was when a server ran in it: a copy of it is somewhere else.
+const PLACE: &str = "place";
+
+fn place(data: &Path) -> std::io::Result<String> {
+    let metadata = std::fs::metadata(data.join(PLACE))?;
+    Ok(format!("{}:{}\n", metadata.dev(), metadata.ino()))
+}
+
+/// Notes that a server runs in this data directory, and in no copy of it.
+pub fn settle(data: &Path) -> std::io::Result<()> {
+    if is_settled(data) {
+        return Ok(());
+    }
+    let mut options = File::options();
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(data.join(PLACE))?;
+    file.write_all(place(data)?.as_bytes())
+}
+
+/// Whether a server ran in this very directory.
+pub fn is_settled(data: &Path) -> bool {
+    let noted = std::fs::read_to_string(data.join(PLACE));
+    matches!((noted, place(data)), (Ok(noted), Ok(place)) if noted == place)
+}
+
 /// This server's id as a runner, and the lock that says that it is in use.
 pub struct RunnerId {
     pub id: Uuid,
@@ -53,6 +78,11 @@ pub struct RunnerId {
 }
 
 impl RunnerId {
+    /// The one that is kept, for whoever only looks.
+    pub fn known(data: &Path) -> Option<Uuid> {
+        std::fs::read_to_string(data.join("runner")).ok()?.trim().parse().ok()
+    }
+
     /// The one kept in the data directory, so that a server that comes back takes its own
     /// operations up at once; a new one when another process uses that.
     pub fn take(data: &Path) -> anyhow::Result<Self> {

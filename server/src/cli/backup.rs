@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::stdout::print;
-use super::{Failure, Settings};
+use super::{Failure, Settings, must_exist};
 use crate::app::sealing::close_sealed;
 use crate::control::{self, Request};
 use crate::moment::rfc3339;
@@ -61,6 +61,7 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
     match command {
         Command::Create { file } => create(config, file, format).await,
         Command::Verify { file } => {
+            must_exist(&file)?;
             let verified = blocking(move || read(&file)).await?;
             show(&verified, None, format)
         }
@@ -100,6 +101,12 @@ async fn create(config: &Settings, path: PathBuf, format: Format) -> Result<(), 
     // Whether there is something to back up, before a file says so.
     stores::open_read_only(config).await.map_err(unavailable)?.close().await;
     let file = BackupFile::create(&path).map_err(anyhow::Error::from)?;
+    for left in file.remove_left() {
+        tell(&format!(
+            "{} was left by a backup that was cut off; it is removed.\n",
+            left.display()
+        ))?;
+    }
     // First, so that the backup itself says that it was made.
     note(config, Act::CreateBackup, &path.display().to_string()).await?;
     let store = stores::open_read_only(config).await.map_err(unavailable)?;
@@ -159,9 +166,10 @@ async fn put_back(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     stores::at_home(config).map_err(unavailable)?;
-    config.ensure_data()?;
+    must_exist(&path)?;
     let checked = path.clone();
     let (header, trailer) = blocking(move || read(&checked)).await?;
+    config.ensure_data()?;
     let incarnation = Uuid::new_v4();
     let restored = Restored {
         incarnation,

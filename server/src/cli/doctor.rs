@@ -3,6 +3,7 @@
 mod rights;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +13,8 @@ use proximity_commands::ports::{HypervisorError, Hypervisors as _};
 use proximity_commands::secrets::Secrets;
 use proximity_domain::HostId;
 use proximity_eventstore::{
-    Error as StoreError, HeadsDir, Rights, Store, sqlite_faults, sqlite_file, waiting,
+    Error as StoreError, HeadsDir, Reached, Rights, Store, reached, sqlite_faults, sqlite_file,
+    waiting,
 };
 use proximity_projections::{State, Status, Views};
 use serde::Serialize;
@@ -21,9 +23,10 @@ use super::output::{Format, render};
 use super::stdout::print;
 use super::{Failure, Settings, opened};
 use crate::app::commands::Commands;
-use crate::app::existing_keys;
+use crate::app::installation::RunnerId;
 use crate::app::open_catalog;
 use crate::app::sealing::heads_dir;
+use crate::app::{existing_keys, key_file};
 use crate::http::problem::chain;
 
 /// A clock that differs more from the database's than this confuses deadlines and sessions.
@@ -100,6 +103,9 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
             }
             store.close().await;
         }
+    }
+    if let Some(result) = drafts(config).await {
+        note("master key", result);
     }
     if config.database_url.as_ref().map(Secret::expose).is_none() {
         note("data directory", data_directory(config));
@@ -184,20 +190,34 @@ async fn role(store: &Store) -> Option<Result<String, String>> {
 /// Whether the chain follows the log, and its heads the chain; `audit verify` looks at everything.
 async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
     let say = |error: StoreError| chain(&error);
-    let head = store.head().await.map_err(say)?;
-    let last = store.last_seal().await.map_err(say)?;
-    let sealed = last.as_ref().map_or(0, |seal| seal.last);
     let dir = HeadsDir::new(heads_dir(config));
     let place = dir.path().display().to_string();
-    let incarnation = store.incarnation();
-    let published = tokio::task::spawn_blocking(move || dir.latest(incarnation)).await;
-    let published = published.map_err(|error| error.to_string())?.map_err(say)?;
-    let to = published.as_ref().map_or(0, |head| head.statement.position);
+    if let Err(error) = std::fs::read_dir(dir.path())
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(format!("{place}, where the heads of the log are, cannot be read: {error}"));
+    }
+    let server = RunnerId::known(&config.data).map(|id| id.simple().to_string());
+    let Reached { here, noted } = reached(store, dir, server).await.map_err(say)?;
+    // Behind the heads: a server may go on meanwhile.
+    let last = store.last_seal().await.map_err(say)?;
+    let sealed = last.as_ref().map_or(0, |seal| seal.last);
+    let head = store.head().await.map_err(say)?;
+    let (block, to) = here.as_ref().map_or((0, 0), |head| (head.block, head.position));
     let text = format!("sealed to {sealed} of {head} events, heads up to {to} in {place}");
     if to > sealed {
         return Err(format!("{text}: run `proximity audit verify`"));
     }
-    let waits = waiting(store, published.map(|head| head.statement.block)).await.map_err(say)?;
+    if let Some((_, noted)) = noted.filter(|(noted, _)| *noted > block) {
+        return Err(format!(
+            "{text}, and the database says that they went up to {noted}: see \"When the heads directory is \
+             not there\" in OPERATING.md"
+        ));
+    }
+    // Where nothing was ever published, the last block waits for that, too.
+    let ours = last.filter(|seal| seal.incarnation == store.incarnation());
+    let before = ours.map(|seal| seal.block.saturating_sub(1));
+    let waits = waiting(store, here.map(|head| head.block).or(before)).await.map_err(say)?;
     let mut waits = waits.iter().filter(|waiting| waiting.seconds > LONG);
     match waits.next() {
         Some(waiting) => Err(format!(
@@ -206,6 +226,26 @@ async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
         )),
         None => Ok(text),
     }
+}
+
+/// Drafts of the key file that were left by a change that was cut off, when there are any.
+async fn drafts(config: &Settings) -> Option<Result<String, String>> {
+    let file = key_file(config);
+    let left = tokio::task::spawn_blocking(move || file.left()).await.ok()?;
+    let left = match left {
+        Ok(left) => left,
+        Err(error) => {
+            return Some(Err(format!("what lies beside the key file cannot be listed: {error}")));
+        }
+    };
+    let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
+    (!left.is_empty()).then(|| {
+        Err(format!(
+            "{} was left by a change of the key file that was cut off, and holds keys, maybe destroyed ones: \
+             the next start and the next `keys rotate` or `keys destroy` remove it",
+            left.join(", ")
+        ))
+    })
 }
 
 async fn clock(store: &Store) -> Result<String, String> {
@@ -220,7 +260,7 @@ async fn clock(store: &Store) -> Result<String, String> {
     Ok(format!("the last event is {:?} old", now.saturating_sub(last)))
 }
 
-/// What the host's credential lacks of the role, one finding each.
+/// What the host's credential lacks, one finding each; what the role leaves out is none that has to be mended.
 async fn privileges(
     commands: &Commands,
     host: HostId,
@@ -228,13 +268,15 @@ async fn privileges(
 ) -> Vec<Result<String, String>> {
     // One that cannot be asked is reported by the check that follows.
     let Ok(hypervisor) = commands.directory.of(host).await else { return Vec::new() };
-    match rights::missing(&*hypervisor, bridge).await {
-        Err(error) => vec![Err(format!("its privileges cannot be read: {error}"))],
-        Ok((missing, looked_at)) if missing.is_empty() => {
-            vec![Ok(format!("its credential has all that is needed, {looked_at} looked at"))]
-        }
-        Ok((missing, _)) => missing.into_iter().map(Err).collect(),
-    }
+    let rights::Missing { needed, extra, looked_at } =
+        match rights::missing(&*hypervisor, bridge).await {
+            Err(error) => return vec![Err(format!("its privileges cannot be read: {error}"))],
+            Ok(missing) => missing,
+        };
+    let all = needed
+        .is_empty()
+        .then(|| Ok(format!("its credential has all that is needed, {looked_at} looked at")));
+    all.into_iter().chain(needed.into_iter().map(Err)).chain(extra.into_iter().map(Ok)).collect()
 }
 
 async fn reach(commands: &Commands, host: HostId) -> Result<String, String> {
@@ -311,12 +353,10 @@ async fn database_file(file: PathBuf) -> Result<String, String> {
 }
 
 fn data_directory(config: &Settings) -> Result<String, String> {
-    use std::os::unix::fs::PermissionsExt as _;
     let path = config.data.display();
-    let metadata = std::fs::metadata(&config.data).map_err(|error| format!("{path}: {error}"))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("{path} may be read by others (mode {mode:o}): run chmod 700 on it"));
+    match config.open_to_others() {
+        Err(error) => Err(format!("{path}: {error}")),
+        Ok(Some(why)) => Err(why),
+        Ok(None) => Ok(format!("{path} is for its owner only")),
     }
-    Ok(format!("{path} is for its owner only"))
 }

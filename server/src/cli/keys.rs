@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::noted::{Act, note};
 use super::output::{Format, render};
 use super::stdout::{print, print_once};
-use super::{Failure, Settings};
+use super::{Failure, Settings, must_exist};
 use crate::app::sealing::close_sealed;
 use crate::app::{self, installation};
 use crate::control::{self, Request};
@@ -65,6 +65,7 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
         Command::Status => status(config, format).await,
         Command::Rotate { grace, destroy } => rotate(config, grace, destroy, format).await,
         Command::Destroy { generation } => {
+            must_be_known(config, &generation).await?;
             destroy_one(config, &generation).await?;
             let row = json!({ "generation": generation, "state": "destroyed" });
             print(&render(&[row], &["generation", "state"], format)?)?;
@@ -139,6 +140,23 @@ async fn rotate(
     Ok(())
 }
 
+/// Says that neither the log nor the key file knows a generation.
+async fn must_be_known(config: &Settings, generation: &str) -> Result<(), Failure> {
+    let store = stores::open_read_only(config).await.map_err(unavailable)?;
+    let loaded = load::<Keys>(&store, STREAM).await;
+    store.close().await;
+    let (keys, _) = loaded.map_err(failed)?;
+    let past = [&keys.leaving, &keys.replaced, &keys.destroyed].into_iter().flatten();
+    let is_in_log = keys.current.iter().chain(past).any(|known| known == generation);
+    let is_held = || {
+        app::key_file(config).read().is_ok_and(|held| held.ids().iter().any(|id| id == generation))
+    };
+    if is_in_log || is_held() {
+        return Ok(());
+    }
+    Err(Failure::NoSuchThing(format!("there is no key generation {generation}")))
+}
+
 async fn destroy_one(config: &Settings, generation: &str) -> Result<(), Failure> {
     let request = Request::DestroyKey { generation: generation.to_owned() };
     if let Some(answer) = control::ask(config, &request).await? {
@@ -169,13 +187,7 @@ async fn export(
     note(config, Act::ExportRecovery, &file.display().to_string()).await?;
     let recovery = Recovery::seal(&keys, &installation, &code).map_err(anyhow::Error::from)?;
     let text = serde_json::to_string_pretty(&recovery).map_err(anyhow::Error::from)? + "\n";
-    std::fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    write_new(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
     let mut row = json!({ "file": file, "generations": recovery.generations });
     let mut columns = vec!["file", "generations"];
     if !code_stdin {
@@ -196,7 +208,20 @@ async fn export(
     Ok(())
 }
 
+/// Writes all of it to a file that is not there yet, or leaves none.
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err()
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        tracing::warn!(%error, file = %path.display(), "a part of the file is left over");
+    }
+    written
+}
+
 fn import(config: &Settings, file: &Path, format: Format) -> Result<(), Failure> {
+    must_exist(file)?;
     config.ensure_data()?;
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;

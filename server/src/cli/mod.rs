@@ -24,7 +24,7 @@ mod verify;
 use std::future::Future;
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
-            Self::Failed(error) if error.chain().any(is_changed_meanwhile) => 4,
+            Self::Failed(error) if error.chain().any(is_unavailable) => 4,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Config(_) => 3,
@@ -95,9 +95,20 @@ impl Failure {
     }
 }
 
-/// Whether a server has begun to write what was read as a log that rests: nothing was found out then.
-fn is_changed_meanwhile(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(StoreError::ChangedMeanwhile { .. }))
+/// Whether the store is in other hands, or elsewhere; or whether a server has begun to write what was read
+/// as a log that rests: nothing was found out then.
+fn is_unavailable(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_held = matches!(
+        error.downcast_ref(),
+        Some(StoreError::ChangedMeanwhile { .. } | StoreError::Locked { .. })
+    );
+    is_held || error.is::<stores::Error>()
+}
+
+/// Says that a file is not there, before anything is begun with it.
+fn must_exist(file: &Path) -> Result<(), Failure> {
+    let none = || Failure::NoSuchThing(format!("there is no file {}", file.display()));
+    if file.exists() { Ok(()) } else { Err(none()) }
 }
 
 /// Deploys applications as LXC containers on Proxmox VE.

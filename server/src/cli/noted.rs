@@ -9,6 +9,7 @@ use proximity_eventstore::Store;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Settings};
+use crate::app::sealing::close_noted;
 use crate::control::{self, Request};
 use crate::stores;
 
@@ -54,6 +55,7 @@ async fn try_note(config: &Settings, act: Act, to: &str) -> anyhow::Result<()> {
     // Not brought up to date on the way: a backup is made before that.
     let store = stores::open_unchanged(config).await?;
     let noted = act.store(&store, to).await;
-    store.close().await;
+    // Before a backup reads it.
+    close_noted(config, store).await;
     Ok(noted?)
 }

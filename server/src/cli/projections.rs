@@ -60,12 +60,20 @@ const LISTED: [&str; 8] = [
 
 /// Works on the views, beside a running server or alone.
 pub async fn run(command: Command, config: &Settings, format: Format) -> Result<(), Failure> {
-    if matches!(command, Command::List) && opened(config).await?.1.is_none() {
-        // None is no failure: a server that starts builds them.
-        return print(&render::<Status>(&[], &LISTED, format)?);
-    }
-    let is_reading = matches!(command, Command::List | Command::Verify { .. });
-    let (store, views) = if is_reading { readers(config).await } else { builders(config).await }?;
+    let (store, views) = match &command {
+        Command::List => match opened(config).await? {
+            (store, Some(views)) => (store, views),
+            // None is no failure: a server that starts builds them.
+            (store, None) => {
+                store.close().await;
+                return print(&render::<Status>(&[], &LISTED, format)?);
+            }
+        },
+        Command::Verify { .. } => readers(config).await?,
+        Command::Rebuild { .. } | Command::SwitchBack { .. } | Command::DropPrevious { .. } => {
+            builders(config).await?
+        }
+    };
     let status = views.status().await.map_err(anyhow::Error::from)?;
     let known = |names: Vec<String>| -> Result<Vec<String>, Failure> {
         let all = || status.iter().map(|one| one.name.clone());

@@ -21,6 +21,9 @@ pub async fn run(config: Settings) -> Result<(), Failure> {
             Err(other) => Failure::Failed(other),
         })?;
     setup::offer(&app.config, &app.accounts).await?;
+    if let Ok(Some(why)) = app.config.open_to_others() {
+        tracing::warn!("the data directory {why}");
+    }
     let listening = http::serve(app.clone())?;
     tracing::info!(address = %listening.address, "serving");
     stop.wanted().await;

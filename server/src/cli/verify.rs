@@ -17,7 +17,7 @@ use super::stdout::print;
 use super::{Failure, Settings};
 use crate::app::installation::RunnerId;
 use crate::app::key_file;
-use crate::app::sealing::{SigningKeys, heads_dir, seal_once};
+use crate::app::sealing::{SigningKeys, ended_by_the_log, heads_dir, seal_once};
 use crate::stores;
 
 /// What a verification rests on.
@@ -46,9 +46,10 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
     let heads = HeadsDir::new(wanted.heads.unwrap_or_else(|| heads_dir(config)));
     let store = open(config).await?;
     let trusted = match own {
-        Some(keys) => keys.trusted(&store).await.map_err(anyhow::Error::from)?,
-        None => Trusted::new(given),
+        Some(keys) => keys.trusted(&store).await,
+        None => ended_by_the_log(&store, Trusted::new(given)).await,
     };
+    let trusted = trusted.map_err(anyhow::Error::from)?;
     let bar = Bar::new();
     let on_progress = |progress: proximity_eventstore::VerifyProgress| {
         bar.show(progress.events_done, progress.events_total, progress.elapsed);
@@ -90,12 +91,16 @@ pub async fn restored(
         return Err(Failure::Failed(anyhow::anyhow!("say in --note what was restored, and why")));
     }
     let keys = SigningKeys::derive(&keys(config)?);
-    let store =
-        stores::open_existing(config).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
+    let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
+    stores::at_home(config).map_err(unavailable)?;
+    // Until the new life has begun: a server that has the log open would go on in the old one.
+    let alone = stores::alone(config).await.map_err(unavailable)?;
+    let store = stores::open_existing(config).await.map_err(unavailable)?;
     let life = sign_restore(&keys, &store, config, note, accept).await;
     store.close().await;
     let life = life?;
     begin_life(&keys, config).await?;
+    drop(alone);
     print(&render(&[life], &["incarnation", "from", "position", "block", "note"], format)?)?;
     Ok(())
 }

@@ -123,6 +123,15 @@ impl Config {
             .map_err(|source| Error::File { path: self.data.clone(), source })
     }
 
+    /// Why the data directory is not for its owner only.
+    pub fn open_to_others(&self) -> std::io::Result<Option<String>> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&self.data)?.permissions().mode() & 0o777;
+        let path = self.data.display();
+        let why = || format!("{path} may be read by others (mode {mode:o}): run chmod 700 on it");
+        Ok((mode & 0o077 != 0).then(why))
+    }
+
     /// Makes the directory of the heads where one is named, and asks whether it takes files: nobody
     /// names one to find out in an emergency that nothing was ever put there.
     pub fn ensure_heads(&self) -> Result<(), Error> {

@@ -10,6 +10,7 @@ use proximity_domain::UserId;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
+use super::distinct;
 use super::peer::Peer;
 use super::problem::Problem;
 use super::query;
@@ -74,7 +75,7 @@ impl Call {
             .ok_or_else(Problem::not_found)
     }
 
-    /// The query as `T`; unknown parameters are ignored, malformed ones are a 400.
+    /// The query as `T`: those of its parameters that `T` has; malformed ones are a 400.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         query::read(&self.query)
     }
@@ -153,6 +154,10 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         // Read by its order, a list would pass for an object whose fields it does not name.
         return Err(Problem::field("", "value.invalid", "the body is an object, not a list"));
     }
+    if let Some(pointer) = distinct::twice(body) {
+        let wrong = Wrong::Twice(pointer.rsplit('/').next().map(unescaped).unwrap_or_default());
+        return Err(Problem::field(pointer, "value.invalid", wrong.sentence("the body")));
+    }
     let mut parser = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut parser).map_err(|error| {
         let mut pointer = json_pointer(error.path());
@@ -178,8 +183,12 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })
 }
 
-fn escaped(key: &str) -> String {
+pub(super) fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
+}
+
+fn unescaped(key: &str) -> String {
+    key.replace("~1", "/").replace("~0", "~")
 }
 
 fn json_pointer(path: &serde_path_to_error::Path) -> String {
@@ -247,6 +256,8 @@ mod tests {
         for (body, pointer, detail) in [
             (r#"{"outer":[{}]}"#, "/outer/0/number", "number is missing"),
             (r#"{"outer":[],"outer":[]}"#, "/outer", "outer is there twice"),
+            (r#"{"outer":[{"number":1,"number":2}]}"#, "/outer/0/number", "number is there twice"),
+            (r#"{"outer":[],"else":{"a":1,"a":1}}"#, "/else/a", "a is there twice"),
             (r#"{"outer":[{"number":"x"}]}"#, "/outer/0/number", "number is a whole number"),
             (r#"{"outer":7}"#, "/outer", "outer is a list"),
             ("7", "", "the body is an object"),

@@ -19,7 +19,7 @@ use super::peer::Peer;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::route::{Policy, Route, Verb};
-use super::{accept, cookies, dry, headers, identity, position, query};
+use super::{accept, cookies, declared, dry, headers, identity, position, query};
 use crate::app::App;
 
 /// Within which a body must have arrived in full.
@@ -177,6 +177,7 @@ async fn admit(
         browser.check_csrf(&app.csrf, route.policy)?;
     }
     query::legible(request.query_string())?;
+    declared::check(route, request.query_string())?;
     let params = params(request);
     if params.iter().any(|(_, value)| query::has_controls(value)) {
         // No id that was ever issued has them.

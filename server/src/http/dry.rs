@@ -35,6 +35,10 @@ const DRY: &[&str] = &[
 
 /// The parameter that asks for it.
 const DRY_RUN: &str = "dry_run";
+/// The parameter that holds a call to what a dry run has answered.
+const PLAN: &str = "plan";
+/// Those that are judged here, for all calls that may change something.
+pub const PARAMETERS: &[&str] = &[DRY_RUN, PLAN];
 
 /// What would be done.
 #[derive(Debug, Serialize, ToSchema)]
@@ -130,7 +134,7 @@ fn agreed(route: &Route, call: &Call) -> Result<Option<Agreed>, Problem> {
     if route.verb.is_safe() {
         return Ok(None);
     }
-    let Some(plan) = query::single(&call.query, "plan")? else { return Ok(None) };
+    let Some(plan) = query::single(&call.query, PLAN)? else { return Ok(None) };
     if !is_possible(route) {
         let detail = "this call makes no plans; nothing was done";
         return Err(Problem::field("?plan", "dry_run.unsupported", detail));

@@ -35,7 +35,7 @@ pub struct Shown {
     pub actor: Option<String>,
     /// For whom, when that is someone else.
     pub on_behalf_of: Option<String>,
-    /// What was shown to prove it: `session/…`, `token/…`; told to whoever acted, and administrators.
+    /// What was shown to prove it: `session/…`, `token/…`, `password`; told to whoever acted, and administrators.
     pub credential: Option<String>,
     /// The address that it came from; told to whoever acted, to administrators,
     /// and of a login to the one in whose name it was.

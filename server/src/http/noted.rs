@@ -1,6 +1,7 @@
-//! What is written down about a call beside its own events: that it was refused, or that an
-//! administrator made it.
+//! What is written down about a call beside its own events: that it was refused, that an administrator
+//! made it, that it changed nothing, or that it was answered again.
 
+use proximity_commands::once::OnceKey;
 use proximity_commands::policy::Admin;
 use proximity_commands::{Actor, admin_actions};
 
@@ -24,6 +25,30 @@ pub async fn note_action(route: &Route, call: &Call, reply: &Reply) {
         // It has happened; what is left is to say so here.
         tracing::error!(route = route.name, ?error, "an administrator's action is not in the log");
     }
+}
+
+/// A command that was accepted is in the log, also when what it asks for was so already.
+pub async fn note_unchanged(route: &Route, call: &Call) {
+    if route.verb.is_safe() || route.only_looks() || call.actor.told.is_set() {
+        return;
+    }
+    let noted = call.app.refusals.note_unchanged(&call.actor, route.name, &call.path).await;
+    if let Err(error) = noted {
+        tracing::error!(
+            route = route.name,
+            ?error,
+            "a call that changed nothing is not in the log"
+        );
+    }
+}
+
+/// Of a call that was answered again it is written down which request was the first.
+pub async fn note_repeated(route: &Route, call: &Call, key: &OnceKey) {
+    let first = call.app.answers.first(&call.actor, key).await.unwrap_or_else(|error| {
+        tracing::warn!(route = route.name, ?error, "the first request of a key is not known");
+        None
+    });
+    call.app.refusals.note_repeated(&call.actor, route.name, &call.path, first);
 }
 
 /// Refusals are audited: `docs/adr/0028-what-is-counted-as-a-refusal.md` says which.

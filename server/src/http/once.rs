@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use proximity_commands::answers::Found;
 use proximity_commands::once::{Once, OnceKey};
-use proximity_commands::policy::Owned;
+use proximity_commands::policy::{Concerned, Owned};
 use proximity_commands::{Actor, Error};
-use proximity_domain::{ApplicationId, OperationId};
+use proximity_domain::ApplicationId;
 use proximity_eventstore::AppendError;
 
 use super::call::Call;
-use super::noted::note_action;
+use super::noted::{note_action, note_repeated, note_unchanged};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::route::{Policy, Route};
@@ -62,22 +62,36 @@ impl Turns {
 /// Calls the handler, or gives the first answer again.
 pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Problem> {
     let Some(key) = call.once().filter(|_| !route.verb.is_safe()) else {
-        return carried_out(route, call).await;
+        let reply = carried_out(route, call.clone()).await?;
+        note_unchanged(route, &call).await;
+        return Ok(reply);
     };
     let app = call.app.clone();
     let _turn = match route.policy {
         Policy::Admin => Some(app.turns.take(&call, &key).await?),
         _ => None,
     };
-    call.refusals = match recalled(route, &call, &key).await? {
-        Recalled::Answer(reply) => return Ok(reply),
-        Recalled::Free(refusals) | Recalled::WithCommand(refusals) => refusals,
+    let is_first;
+    (is_first, call.refusals) = match recalled(route, &call, &key).await? {
+        Recalled::Answer(reply) => {
+            note_repeated(route, &call, &key).await;
+            return Ok(reply);
+        }
+        Recalled::Free(refusals) => (true, refusals),
+        Recalled::WithCommand(refusals) => (false, refusals),
     };
     let once = Arc::new(Once::new(key.after(call.refusals)));
     call.actor.once = Some(once.clone());
     let outcome = carried_out(route, call.clone()).await;
     match outcome {
-        Ok(reply) => Ok(keep(&call, &key, reply).await),
+        Ok(reply) => {
+            if is_first || call.actor.told.is_set() {
+                note_unchanged(route, &call).await;
+            } else {
+                note_repeated(route, &call, &key).await;
+            }
+            Ok(keep(&call, &key, reply).await)
+        }
         Err(problem) if problem.status.is_client_error() && !once.is_taken() => {
             // Nobody who is not signed in can fill the table of refusals.
             if call.actor.user().is_some()
@@ -87,10 +101,15 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
             }
             // Not refused for what it asks, but because another request of this key did it just now.
             match recalled(route, &call, &key).await? {
-                Recalled::Answer(reply) => Ok(reply),
+                Recalled::Answer(reply) => {
+                    note_repeated(route, &call, &key).await;
+                    Ok(reply)
+                }
                 Recalled::WithCommand(refusals) => {
                     call.refusals = refusals;
-                    carried_out(route, call).await
+                    let reply = carried_out(route, call.clone()).await?;
+                    note_repeated(route, &call, &key).await;
+                    Ok(reply)
                 }
                 Recalled::Free(_) => Err(problem),
             }
@@ -175,7 +194,7 @@ async fn still_allowed(route: &Route, call: &Call) -> Result<(), Problem> {
     let id: String = call.param("id")?;
     let store = &call.app.store;
     let proved = async |actor: &Actor| match route.path.split('/').nth(2) {
-        Some("operations") => Owned::<OperationId>::prove_text(store, actor, &id).await.map(drop),
+        Some("operations") => Concerned::prove_text(store, actor, &id).await.map(drop),
         _ => Owned::<ApplicationId>::prove_text(store, actor, &id).await.map(drop),
     };
     match proved(&call.actor).await {

@@ -26,6 +26,7 @@ const SHARED: &[&str] = &[
     "internal",
     "position.unknown",
     "query.malformed",
+    "query.unknown",
     "request.malformed",
     "request.timeout",
     "server.busy",
@@ -83,6 +84,11 @@ pub fn json() -> Result<String, Problem> {
 
 /// Pretty-printed, with a line feed at the end.
 pub fn render() -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string_pretty(&document()?)? + "\n")
+}
+
+/// The document, complete.
+pub fn document() -> Result<Value, serde_json::Error> {
     let mut document = serde_json::to_value(Document::openapi())?;
     document["components"]["securitySchemes"] = json!({
         "bearer": {
@@ -107,7 +113,7 @@ pub fn render() -> Result<String, serde_json::Error> {
             complete(operation, route);
         }
     }
-    Ok(serde_json::to_string_pretty(&document)? + "\n")
+    Ok(document)
 }
 
 /// Adds who may call it and how it fails.
@@ -177,7 +183,7 @@ fn complete_dry(operation: &mut Map<String, Value>) {
         }));
         parameters.push(json!({
             "name": "plan", "in": "query", "required": false, "schema": { "type": "string" },
-            "description": "The `plan_hash` of a dry run of the same request: exactly that, or 412. As without it, what is gone is 404, and what is so already is 200. The container gets no other number: when somebody else takes it on Proxmox after this call was accepted, the operation fails and is undone.",
+            "description": "The `plan_hash` of a dry run of the same request: exactly that, or 412, also when it is so already. As without it, what is gone is 404. The container gets no other number: when somebody else takes it on Proxmox after this call was accepted, the operation fails and is undone.",
         }));
     }
     let dry = json!({ "$ref": "#/components/schemas/DryRun" });
@@ -225,6 +231,9 @@ pub fn codes_of(route: &Route) -> Vec<&'static str> {
             codes.push("idempotency_key.in_progress");
         }
         codes.extend(["store.closed", "store.contended"]);
+        if !matches!(route.policy, Policy::Public | Policy::Optional) {
+            codes.push("keys.missing");
+        }
         // Asked of a call that cannot be tried.
         codes.push("dry_run.unsupported");
         // Sent to a call that changes nothing with an `ETag`.

@@ -11,7 +11,7 @@ fn root() -> PathBuf {
 }
 
 fn document() -> Value {
-    serde_json::from_str(&render().unwrap()).unwrap()
+    super::document().unwrap()
 }
 
 /// With `PROXIMITY_WRITE_DOCS=1` the document is written instead of compared.

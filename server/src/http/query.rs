@@ -45,18 +45,6 @@ pub fn without(query: &str, name: &str) -> String {
     query.split('&').filter(|part| !is_it(part)).collect::<Vec<_>>().join("&")
 }
 
-/// Refuses a parameter whose name is none of these: ignored, it would find more than was asked for.
-pub fn only(query: &str, names: &[&str]) -> Result<(), Problem> {
-    for (key, _) in url::form_urlencoded::parse(query.as_bytes()) {
-        if !names.contains(&key.as_ref()) {
-            let detail =
-                format!("there is no parameter of this name; there are {}", names.join(", "));
-            return Err(Problem::field(format!("?{key}"), "value.invalid", detail));
-        }
-    }
-    Ok(())
-}
-
 /// Refuses control characters: no value that anything here is found by has one, and a store that
 /// cannot hold them in a text (PostgreSQL and NUL) would take itself for broken.
 pub fn legible(query: &str) -> Result<(), Problem> {
@@ -78,7 +66,7 @@ pub fn has_controls(text: &str) -> bool {
     text.chars().any(char::is_control)
 }
 
-/// The query as `T`: unknown parameters are ignored, a number that is too large is a 422, and
+/// The query as `T`: those of its parameters that `T` has; a number that is too large is a 422, and
 /// whatever else is malformed a 400.
 pub fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let parser = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(query.as_bytes()));

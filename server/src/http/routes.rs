@@ -72,9 +72,9 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/apps/discover"             Admin    copies::discover: "query.out_of_range" "host.unknown" "proxmox.incomplete" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Post   "/api/apps/adopt"                Admin    copies::adopt, "Location": "host.unknown" "vmid.invalid" "node.invalid" "node.unknown" "node.ambiguous" "port.invalid" "hostname.invalid" "hostname.taken" "vmid.taken" "suggested_type.invalid" "container.unknown" "container.managed" "container.managed_elsewhere" "container.template" "container.locked" "container.notes_too_long" "container.unreadable" "host.gone" "hosts.unreachable" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}"                 Owner    apps::get, "ETag": "position.unknown";
-    Delete "/api/apps/{id}"                 Owner    apps::delete, "Location": "application.busy" "precondition.failed";
-    Post   "/api/apps/{id}/action"          Owner    apps::action, "Location": "action.unknown" "application.busy" "application.only_deletable" "application.not_running" "application.container_missing" "precondition.failed";
-    Post   "/api/apps/{id}/clone"           Owner    copies::clone, "Location": "precondition.failed" "hostname.invalid" "hostname.taken" "application.busy" "application.only_deletable" "application.container_missing" "clone.needs_downtime" "host.gone" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Delete "/api/apps/{id}"                 Owner    apps::delete, "Location": "application.busy" "operation.stuck" "precondition.failed";
+    Post   "/api/apps/{id}/action"          Owner    apps::action, "Location": "action.unknown" "application.busy" "operation.stuck" "application.only_deletable" "application.not_running" "application.container_missing" "precondition.failed";
+    Post   "/api/apps/{id}/clone"           Owner    copies::clone, "Location": "precondition.failed" "hostname.invalid" "hostname.taken" "application.busy" "operation.stuck" "application.only_deletable" "application.container_missing" "clone.needs_downtime" "host.gone" "ports.exhausted" "vmids.exhausted" "addresses.exhausted" "pools.contended" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/apps/{id}/logs"            Owner    apps::logs: "query.out_of_range";
     Get    "/api/apps/{id}/stats"           Owner    usage::stats: "query.out_of_range";
     Get    "/api/apps/{id}/history"         Owner    history::of_app;
@@ -85,11 +85,11 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/events/stream"             User     history::stream: "stream.too_many";
 
     Get    "/api/apps/{id}/backups"         Owner    backups::list: "query.out_of_range";
-    Post   "/api/apps/{id}/backups"         Owner    backups::create, "Location": "precondition.failed" "application.busy" "application.only_deletable" "application.container_missing" "backup.type_invalid" "backup.compression_invalid" "backup.no_storage" "nodes.none_online";
+    Post   "/api/apps/{id}/backups"         Owner    backups::create, "Location": "precondition.failed" "application.busy" "operation.stuck" "application.only_deletable" "application.container_missing" "backup.type_invalid" "backup.compression_invalid" "backup.no_storage" "nodes.none_online";
     Get    "/api/apps/{id}/backups/stats"   Owner    backups::stats;
     Get    "/api/apps/{id}/backups/{backup_id}" Owner backups::get, "ETag";
-    Delete "/api/apps/{id}/backups/{backup_id}" Owner backups::delete, "Location": "application.busy" "backup.busy" "host.gone" "precondition.failed";
-    Post   "/api/apps/{id}/backups/{backup_id}/restore" Owner backups::restore, "Location": "application.busy" "application.only_deletable" "application.container_missing" "backup.busy" "backup.only_deletable" "backup.application_gone" "backup.archive_missing" "restore.no_space" "restore.no_storage" "restore.would_lose_volumes" "restore.needs_root" "host.gone" "nodes.none_online" "vmids.exhausted" "pools.contended" "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
+    Delete "/api/apps/{id}/backups/{backup_id}" Owner backups::delete, "Location": "application.busy" "operation.stuck" "backup.busy" "host.gone" "precondition.failed";
+    Post   "/api/apps/{id}/backups/{backup_id}/restore" Owner backups::restore, "Location": "application.busy" "operation.stuck" "application.only_deletable" "application.container_missing" "backup.busy" "backup.only_deletable" "backup.application_gone" "backup.archive_missing" "restore.no_space" "restore.no_storage" "restore.would_lose_volumes" "restore.needs_root" "host.gone" "nodes.none_online" "vmids.exhausted" "pools.contended" "precondition.failed" "proxmox.unreachable" "proxmox.unauthorized" "proxmox.certificate" "proxmox.malformed" "proxmox.refused";
     Get    "/api/backups"                   User     backups::list_all: "query.out_of_range";
 
     Get    "/api/backup-schedules"          User     backup_schedules::list: "query.out_of_range";

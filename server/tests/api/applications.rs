@@ -1,5 +1,6 @@
 //! An application from the request to the page it serves, and back to nothing.
 
+use proximity_simulator::{Fault, FaultRule};
 use reqwest::Method;
 use serde_json::json;
 
@@ -51,6 +52,40 @@ async fn open(url: &str) -> String {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+}
+
+/// The log may be a minute behind, and "it is so already" would be wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_by_hand_a_moment_ago_is_started_and_the_other_way_round() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let id = world.deployed(&world.owner, "web-01").await;
+        let vmid = world.simulator.ledger().containers[0].vmid;
+        let act = async |action: &str| {
+            let path = format!("/api/apps/{id}/action");
+            world.post(&world.owner, &path, &json!({ "action": action, "force": true })).await
+        };
+        world.simulator.power_container(vmid, false).await.unwrap();
+        // Nobody can tell: it is answered from the log.
+        let refused = Fault::Status { status: 595, reason: None, after_effect: false };
+        world.simulator.faults().add(FaultRule::forever("container.status", refused)).unwrap();
+        assert_eq!(act("start").await.status, 200);
+        world.simulator.clear_faults();
+
+        for (action, now) in [("start", "running"), ("stop", "stopped")] {
+            world.simulator.power_container(vmid, action == "stop").await.unwrap();
+            let begun = act(action).await;
+            assert_eq!(begun.status, 202, "{action}: {}", begun.text);
+            let operation = begun.header("location").to_owned();
+            world.until(&operation, |answer| answer.body["state"] == "done").await;
+            assert_eq!(world.simulator.ledger().containers[0].status, now);
+            assert_eq!(act(action).await.status, 200, "it is so already");
+            let shown = world.get(&world.owner, &format!("/api/apps/{id}")).await;
+            assert_eq!(shown.body["status"], now);
+        }
+        world.stop().await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

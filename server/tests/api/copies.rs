@@ -1,5 +1,6 @@
 //! Clones, discovery, adoption and release over HTTP.
 
+use proximity_commands::clock::SECOND;
 use proximity_server::demo::generated_password;
 use proximity_simulator::{Fault, FaultRule, Foreign, LedgerContainer, Times, When};
 use reqwest::Method;
@@ -168,6 +169,53 @@ async fn a_container_is_discovered_adopted_and_given_back_untouched() {
     .await;
 }
 
+/// Archives keep a number from whoever would meet another guest under it, and not from who has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_was_kept_is_adopted_again_although_there_are_backups_of_it() {
+    on_both(async |kind| {
+        let (world, clock) = crate::schedule_runs::world(kind).await;
+        let id = world.deployed(&world.owner, "web-01").await;
+        world.backed_up(&world.owner, &id).await;
+        let guest = world.simulator.ledger().containers[0].clone();
+        let refused = Fault::Status { status: 403, reason: None, after_effect: false };
+        let rule = FaultRule::forever("container.destroy", refused);
+        world.simulator.faults().add(rule).unwrap();
+        let path = format!("/api/apps/{id}");
+        let deletion = world.delete_as(&world.owner, &path).await;
+        let operation = deletion.header("location").to_owned();
+        world.until(&operation, |answer| answer.body["state"] == "stuck").await;
+        let body = json!({ "vmid": guest.vmid, "node_name": guest.node });
+        let adopt = async || world.post(&world.admin, "/api/apps/adopt", &body).await;
+        let theirs = adopt().await;
+        theirs.problem(409, "container.managed");
+        assert!(theirs.text.contains("is the application"), "{}", theirs.text);
+        let note = json!({ "note": "it is kept" });
+        let abandoned = world.post(&world.admin, &format!("{operation}/abandon"), &note).await;
+        assert_eq!(abandoned.status, 202, "{}", abandoned.text);
+        world.simulator.clear_faults();
+
+        let marked = adopt().await;
+        marked.problem(409, "container.managed");
+        let detail = marked.body["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("{id}, which has no container any more")), "{detail}");
+        assert!(detail.contains("the line that starts with `proximity/`"), "{detail}");
+        let notes = guest.config["description"].lines();
+        let notes: Vec<&str> = notes.filter(|line| !line.starts_with("proximity/")).collect();
+        let notes = notes.join("\n");
+        world.simulator.edit_container(guest.vmid, "description", Some(&notes)).unwrap();
+        // What had been under way when it was given up may still have its effect.
+        adopt().await.problem(409, "vmid.taken");
+        clock.skip(16 * 60 * SECOND);
+        let answer = adopt().await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        world.until(answer.header("location"), |answer| answer.body["state"] == "done").await;
+        let found = world.simulator.ledger().container(guest.vmid).unwrap().clone();
+        assert!(found.config["description"].contains(answer.body["id"].as_str().unwrap()));
+        world.stop().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_18_what_an_adoption_cannot_use_is_said_with_what_to_send_instead() {
     let world = World::start(Kind::Sqlite).await;
@@ -313,6 +361,70 @@ async fn a_credential_that_may_not_see_all_containers_discovers_none_instead_of_
         }
         let found = world.get(&world.admin, "/api/apps/discover").await;
         assert_eq!(found.body.as_array().unwrap().len(), 2, "{}", found.text);
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_sees_and_cancels_what_copies_his_application_for_an_administrator() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let id = world.deployed(&world.owner, "web-01").await;
+        let (app, path) = (format!("/api/apps/{id}"), format!("/api/apps/{id}/clone"));
+        let refused = Fault::Status { status: 403, reason: None, after_effect: false };
+        let rule = FaultRule::forever("container.clone", refused.clone());
+        world.simulator.faults().add(rule).unwrap();
+        let rule = FaultRule::forever("container.destroy", refused);
+        world.simulator.faults().add(rule).unwrap();
+        let body = json!({ "new_hostname": "hidden-02", "allow_downtime": true });
+        let made = world.post(&world.admin, &path, &body).await;
+        assert_eq!(made.status, 202, "{}", made.text);
+        let (copy, operation) =
+            (made.body["id"].as_str().unwrap(), made.header("location").to_owned());
+
+        let seen = world.get(&world.owner, &operation).await;
+        assert_eq!((seen.status.as_u16(), &seen.body["app"]), (200, &json!(copy)), "{}", seen.text);
+        for hidden in ["vmid", "node", "host_id", "hostname", "reason"] {
+            assert!(seen.body[hidden].is_null(), "{hidden}: {}", seen.text);
+        }
+        assert!(!seen.text.contains("hidden-02"), "{}", seen.text);
+        world.get(&world.owner, &format!("/api/apps/{copy}")).await.problem(404, "not_found");
+        world.get(&world.other, &operation).await.problem(404, "not_found");
+        world
+            .post(&world.other, &format!("{operation}/cancel"), &json!({}))
+            .await
+            .problem(404, "not_found");
+        world
+            .post(&world.owner, &format!("{operation}/abandon"), &json!({ "note": "x" }))
+            .await
+            .problem(403, "admin.required");
+        // It may have ended by itself.
+        let cancelled = world.post(&world.owner, &format!("{operation}/cancel"), &json!({})).await;
+        assert!([202, 409].contains(&cancelled.status.as_u16()), "{}", cancelled.text);
+        let ends = ["undone", "stuck"];
+        world
+            .until(&operation, |answer| {
+                ends.contains(&answer.body["state"].as_str().unwrap_or_default())
+            })
+            .await;
+        if world.get(&world.admin, &operation).await.body["state"] == "stuck" {
+            let listed =
+                world.get(&world.owner, &format!("/api/operations?app={id}&state=stuck")).await;
+            assert_eq!(
+                listed.body["operations"][0]["id"],
+                operation.rsplit('/').next().unwrap(),
+                "{}",
+                listed.text
+            );
+            assert!(!listed.text.contains("hidden-02"), "{}", listed.text);
+            let busy = world
+                .post(&world.owner, &format!("{app}/action"), &json!({ "action": "stop" }))
+                .await;
+            busy.problem(409, "operation.stuck");
+        }
+        let theirs = world.get(&world.other, &format!("/api/operations?app={id}")).await;
+        assert_eq!(theirs.body["total"], 0, "{}", theirs.text);
         world.stop().await;
     })
     .await;

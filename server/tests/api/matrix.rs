@@ -167,8 +167,9 @@ impl<'a> Run<'a> {
     async fn added_to_log(&mut self) -> Option<String> {
         let added = self.cast.world.server.app.store.feed(self.head, 1_000).await.unwrap();
         self.head = added.last().map_or(self.head, |event| event.position);
-        // Uses of secrets are written down by the minute, beside whatever is asked then.
-        let by_itself = ["host.nodes_observed", "secret_use.counted"];
+        // Uses of secrets, and calls that changed nothing, are written down by the minute, beside whatever
+        // is asked then.
+        let by_itself = ["host.nodes_observed", "secret_use.counted", "call.changed_nothing"];
         let ours = |event: &proximity_eventstore::Recorded| {
             event.aggregate_type != STREAM && !by_itself.contains(&event.event_type.as_str())
         };

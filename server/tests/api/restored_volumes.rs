@@ -5,12 +5,26 @@ use proximity_simulator::{Foreign, TaskTimes};
 use serde_json::{Value, json};
 
 use crate::harness::on_both;
-use crate::world::World;
+use crate::world::{Person, World};
 
 pub async fn ended(world: &World, operation: &Value) -> Value {
     let path = format!("/api/operations/{}", operation.as_str().unwrap());
     let over = |state: &Value| ["done", "undone", "stuck"].contains(&state.as_str().unwrap_or(""));
     world.until(&path, |answer| over(&answer.body["state"])).await.body
+}
+
+/// Backs an application up; where the backup is restored.
+pub async fn backed_up(world: &World, who: &Person, app: &str) -> String {
+    let id = world.backed_up(who, app).await;
+    format!("/api/apps/{app}/backups/{id}/restore")
+}
+
+/// Restores what is there to its end.
+pub async fn assert_restored(world: &World, who: &Person, path: &str, body: &Value) {
+    let answer = world.post(who, path, body).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let end = ended(world, &answer.body["operation"]).await;
+    assert_eq!(end["state"], "done", "{end:#}");
 }
 
 /// Container 150 with `/data` on a volume that no backup holds and `/kept` on one that they do, adopted.
@@ -44,8 +58,7 @@ async fn a_volume_that_the_backup_does_not_hold_is_not_destroyed_unless_that_is_
         for in_place in [false, true] {
             let world = World::start(kind).await;
             let app = adopted(&world).await;
-            let id = world.backed_up(&world.admin, &app).await;
-            let path = format!("/api/apps/{app}/backups/{id}/restore");
+            let path = backed_up(&world, &world.admin, &app).await;
             let before = world.simulator.ledger();
             let body = json!({ "in_place": in_place });
             let answer = world.post(&world.admin, &path, &body).await;
@@ -57,10 +70,7 @@ async fn a_volume_that_the_backup_does_not_hold_is_not_destroyed_unless_that_is_
             assert_eq!(world.simulator.ledger(), before, "nothing was done");
 
             let body = json!({ "in_place": in_place, "lose_volumes": true });
-            let answer = world.post(&world.admin, &path, &body).await;
-            assert_eq!(answer.status, 202, "{}", answer.text);
-            let end = ended(&world, &answer.body["operation"]).await;
-            assert_eq!(end["state"], "done", "{end:#}");
+            assert_restored(&world, &world.admin, &path, &body).await;
             let after = world.simulator.ledger();
             assert_eq!((after.containers.len(), after.disks.len()), (1, 3), "{after:#?}");
             let guest = &after.containers[0];
@@ -84,15 +94,11 @@ async fn a_container_whose_volumes_are_all_in_the_backup_is_restored_without_a_w
         let at = |key: &str| world.simulator.ledger().container(150).unwrap().config[key].clone();
         let marked = format!("{},backup=1", at("mp0"));
         world.simulator.edit_container(150, "mp0", Some(&marked)).unwrap();
-        let id = world.backed_up(&world.admin, &app).await;
+        let path = backed_up(&world, &world.admin, &app).await;
         let unmarked = at("mp1").replace("backup=1", "backup=0");
         world.simulator.edit_container(150, "mp1", Some(&unmarked)).unwrap();
         world.simulator.edit_container(150, "mp7", Some("/srv,mp=/srv")).unwrap();
-        let path = format!("/api/apps/{app}/backups/{id}/restore");
-        let answer = world.post(&world.admin, &path, &json!({})).await;
-        assert_eq!(answer.status, 202, "{}", answer.text);
-        let end = ended(&world, &answer.body["operation"]).await;
-        assert_eq!(end["state"], "done", "{end:#}");
+        assert_restored(&world, &world.admin, &path, &json!({})).await;
         world.stop().await;
     })
     .await;
@@ -106,12 +112,8 @@ async fn a_pool_that_cannot_be_entered_keeps_nobody_from_a_restore() {
         let vmid = world.simulator.ledger().containers[0].vmid;
         world.simulator.put_into_pool(vmid, "gone").unwrap();
         world.simulator.remove_pool("gone");
-        let id = world.backed_up(&world.owner, &app).await;
-        let path = format!("/api/apps/{app}/backups/{id}/restore");
-        let answer = world.post(&world.owner, &path, &json!({})).await;
-        assert_eq!(answer.status, 202, "{}", answer.text);
-        let end = ended(&world, &answer.body["operation"]).await;
-        assert_eq!(end["state"], "done", "{end:#}");
+        let path = backed_up(&world, &world.owner, &app).await;
+        assert_restored(&world, &world.owner, &path, &json!({})).await;
         assert_eq!(world.simulator.ledger().containers[0].pool, None);
         world.stop().await;
     })
@@ -126,12 +128,11 @@ async fn a_volume_whose_mount_point_is_being_taken_away_is_not_destroyed_either(
         let world = World::start(kind).await;
         let app = adopted(&world).await;
         world.simulator.edit_container(150, "mp0", None).unwrap();
-        let id = world.backed_up(&world.admin, &app).await;
+        let path = backed_up(&world, &world.admin, &app).await;
         // Its contents are in the backup, but whoever takes it away may want to keep the volume.
         world.simulator.unmount(150, "mp1").unwrap();
         let volume = world.simulator.ledger().container(150).unwrap().config["mp1"].clone();
         let (volume, _) = volume.split_once(',').unwrap();
-        let path = format!("/api/apps/{app}/backups/{id}/restore");
         for in_place in [false, true] {
             let answer = world.post(&world.admin, &path, &json!({ "in_place": in_place })).await;
             answer.problem(409, "restore.would_lose_volumes");
@@ -156,8 +157,7 @@ async fn a_snapshot_is_not_destroyed_unless_that_is_agreed_to() {
             let world = World::start(kind).await;
             let app = world.deployed(&world.owner, "web-01").await;
             let vmid = world.simulator.ledger().containers[0].vmid;
-            let id = world.backed_up(&world.owner, &app).await;
-            let path = format!("/api/apps/{app}/backups/{id}/restore");
+            let path = backed_up(&world, &world.owner, &app).await;
             // Of a copy that was broken off: nobody has to miss it.
             let passing = format!("px{}", "0123456789abcdef".repeat(2));
             world.simulator.plant_snapshot(vmid, &passing).unwrap();
@@ -170,10 +170,7 @@ async fn a_snapshot_is_not_destroyed_unless_that_is_agreed_to() {
             assert!(!detail.contains(&passing), "{detail}");
 
             let body = json!({ "in_place": in_place, "lose_volumes": true });
-            let answer = world.post(&world.owner, &path, &body).await;
-            assert_eq!(answer.status, 202, "{}", answer.text);
-            let end = ended(&world, &answer.body["operation"]).await;
-            assert_eq!(end["state"], "done", "{end:#}");
+            assert_restored(&world, &world.owner, &path, &body).await;
             world.stop().await;
         }
     })
@@ -186,10 +183,9 @@ async fn a_snapshot_that_was_taken_after_the_call_undoes_the_restore() {
         let world = World::start(kind).await;
         let app = world.deployed(&world.owner, "web-01").await;
         let vmid = world.simulator.ledger().containers[0].vmid;
-        let id = world.backed_up(&world.owner, &app).await;
+        let path = backed_up(&world, &world.owner, &app).await;
         let slow = [("vzrestore".to_owned(), (1_500, 1_500))].into();
         world.simulator.set_task_times(TaskTimes { by_type: slow, ..TaskTimes::instant() });
-        let path = format!("/api/apps/{app}/backups/{id}/restore");
         let answer = world.post(&world.owner, &path, &json!({})).await;
         assert_eq!(answer.status, 202, "{}", answer.text);
         world.simulator.plant_snapshot(vmid, "before-restore").unwrap();

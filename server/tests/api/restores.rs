@@ -2,7 +2,7 @@
 
 use proximity_commands::saga::task_log;
 use proximity_server::demo::generated_password;
-use proximity_simulator::{Fault, FaultRule};
+use proximity_simulator::{Fault, FaultRule, NodeConfig, StorageKind};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -212,7 +212,9 @@ async fn a_restored_application_that_does_not_answer_leaves_the_old_one_running(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_cannot_end_well_is_refused_before_anything_happens() {
     on_both(async |kind| {
-        let world = World::start(kind).await;
+        let mut node = NodeConfig::new("pve1");
+        node.storages.retain(|storage| storage.kind == StorageKind::Dir);
+        let world = World::start_on(kind, vec![node]).await;
         let app = world.deployed(&world.owner, "web-01").await;
         let id = world.backed_up(&world.owner, &app).await;
         let path = format!("/api/apps/{app}/backups/{id}");

@@ -19,7 +19,7 @@ const MINUTE: i64 = 60 * SECOND;
 const DAY: i64 = 24 * 60 * MINUTE;
 
 /// A world whose clock can be moved on, with tokens that outlast that.
-async fn world(kind: Kind) -> (World, Arc<AheadClock>) {
+pub async fn world(kind: Kind) -> (World, Arc<AheadClock>) {
     let clock = Arc::new(AheadClock::default());
     let mut world = World::start_by(kind, clock.clone()).await;
     let lasting = async |who: &Person, scopes: Value| {
@@ -41,14 +41,14 @@ fn micros(moment: &Value) -> i64 {
 }
 
 /// Moves the clock to just after a schedule's next time; that time.
-async fn reach(world: &World, clock: &AheadClock, schedule: &str) -> Value {
+pub async fn reach(world: &World, clock: &AheadClock, schedule: &str) -> Value {
     let next = world.get(&world.admin, schedule).await.body["next_run"].clone();
     clock.skip(micros(&next) - clock.now() + SECOND);
     next
 }
 
 /// Waits until a time of the schedule is dealt with.
-async fn dealt_with(world: &World, schedule: &str, due: &Value) -> Answer {
+pub async fn dealt_with(world: &World, schedule: &str, due: &Value) -> Answer {
     world
         .until(schedule, |answer| {
             answer.body["last_result"]["due"] == *due && answer.body["is_running"] == false
@@ -56,7 +56,7 @@ async fn dealt_with(world: &World, schedule: &str, due: &Value) -> Answer {
         .await
 }
 
-async fn make(world: &World, who: &Person, body: Value) -> String {
+pub async fn make(world: &World, who: &Person, body: Value) -> String {
     let made = world.post(who, ALL, &body).await;
     assert_eq!(made.status, 201, "{}", made.text);
     format!("{ALL}/{}", made.body["id"])

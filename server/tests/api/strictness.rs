@@ -187,3 +187,48 @@ async fn a_stretch_that_ends_before_it_begins_is_refused_as_the_document_says() 
     world.get(&world.owner, &path).await.problem(422, "query.out_of_range");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_a_call_does_not_have_is_refused_and_nothing_is_done() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let id = world.deployed(&world.owner, "web-01").await;
+        let head = world.server.app.store.head().await.unwrap();
+        let body = json!({ "catalog_id": "nginx", "hostname": "web-02" });
+        let refused = world.post(&world.owner, "/api/apps/?dryrun=true", &body).await;
+        refused.problem(422, "query.unknown");
+        assert_eq!(refused.body["errors"][0]["pointer"], "?dryrun");
+        assert!(
+            refused.body["detail"].as_str().unwrap().contains("dry_run, plan"),
+            "{}",
+            refused.text
+        );
+        let app = format!("/api/apps/{id}");
+        let delete = format!("{app}?dry-run=true");
+        world
+            .server
+            .as_person(&world.owner, Method::DELETE, &delete, None)
+            .await
+            .problem(422, "query.unknown");
+        for path in [
+            format!("{app}?At=3"),
+            format!("{app}/diff?from=1&until=3"),
+            "/api/apps?statuss=running".to_owned(),
+            "/api/operations?stat=stuck".to_owned(),
+            "/api/backups?app=zz".to_owned(),
+            "/api/catalog?_=1700000000".to_owned(),
+        ] {
+            world.get(&world.owner, &path).await.problem(422, "query.unknown");
+        }
+        world
+            .get(&world.admin, "/api/audit/events?actor=system/x")
+            .await
+            .problem(422, "value.invalid");
+        let events = world.server.app.store.feed(head, 1_000).await.unwrap();
+        // The refusals themselves are noted.
+        assert!(events.iter().all(|event| event.event_type == "refusal.counted"), "{events:?}");
+        assert_eq!(world.get(&world.owner, &app).await.body["status"], "running");
+        world.stop().await;
+    })
+    .await;
+}

@@ -15,7 +15,7 @@ use crate::params::property::{self, ROOTFS};
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
 use crate::world::World;
-use crate::world::container::{Config, Container, is_mount};
+use crate::world::container::{Config, Container, is_mount, volumes_of};
 use crate::world::storage::{parse_size, split_volid};
 
 /// Makes a template of a stopped container, for good.
@@ -192,10 +192,16 @@ async fn work(task: TaskContext, plan: Plan) -> Result<(), Failure> {
 
 async fn copy(task: &TaskContext, mut plan: Plan) -> Result<(), Failure> {
     let _lock = task.flock(plan.newid).await?;
-    task.labour().await?;
+    let made = match make_disks(task, &mut plan) {
+        Ok(()) => task.labour().await,
+        failed => failed,
+    };
     let mut world = task.sim.world();
-    for request in &plan.disks {
-        disks::allocate(&task.sim, &mut world, &plan.node, plan.newid, &mut plan.config, request)?;
+    if let Err(failure) = made {
+        if failure != Failure::Died {
+            disks::free(&mut world, &plan.node, &made_for(&plan));
+        }
+        return Err(failure);
     }
     let container = existing_mut(&mut world, &plan.node, plan.newid)?;
     container.config = plan.config;
@@ -206,4 +212,21 @@ async fn copy(task: &TaskContext, mut plan: Plan) -> Result<(), Failure> {
     task.log("Number of regular files transferred: 16");
     task.log("Total file size: 2,026,331 bytes");
     Ok(())
+}
+
+/// Makes the copies of the volumes, one after the other.
+fn make_disks(task: &TaskContext, plan: &mut Plan) -> Result<(), Failure> {
+    let mut world = task.sim.world();
+    let Plan { node, newid, config, disks, .. } = plan;
+    for (index, request) in disks.iter().enumerate() {
+        disks::allocate(&task.sim, &mut world, node, *newid, config, request)?;
+        task.made_disks(index + 1)?;
+    }
+    Ok(())
+}
+
+/// The copies that were made: those of the copy's own number, since what is not copied yet is the source's.
+fn made_for(plan: &Plan) -> Vec<String> {
+    let own = format!("-{}-disk-", plan.newid);
+    volumes_of(&plan.config).into_iter().filter(|volid| volid.contains(&own)).collect()
 }

@@ -11,9 +11,18 @@ use crate::sim::{Call, Failure, Sim, TaskContext};
 use crate::world::World;
 use crate::world::storage::{APPLIANCES, Volume, file_path, split_volid};
 
-fn row(volid: &str, volume: &Volume) -> Value {
+/// What a volume is listed as: a disk of which no container is there counts as one of a virtual machine.
+fn content(world: &World, volume: &Volume) -> &'static str {
+    let is_orphan = |vmid| !world.containers.contains_key(&vmid);
+    match volume.content {
+        "rootdir" if volume.vmid.is_none_or(is_orphan) => "images",
+        content => content,
+    }
+}
+
+fn row(world: &World, volid: &str, volume: &Volume) -> Value {
     let mut row = json!({
-        "volid": volid, "content": volume.content, "format": volume.format, "size": volume.size,
+        "volid": volid, "content": content(world, volume), "format": volume.format, "size": volume.size,
         "ctime": volume.ctime,
     });
     if let Some(vmid) = volume.vmid {
@@ -65,10 +74,11 @@ pub(crate) async fn list(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
     let rows = store
         .volumes
         .iter()
-        .filter(|(_, volume)| wanted.is_none_or(|wanted| wanted == volume.content))
+        .filter(|(_, volume)| wanted.is_none_or(|wanted| wanted == content(&world, volume)))
+        .filter(|(_, volume)| store.takes(content(&world, volume)))
         .filter(|(_, volume)| owner.is_none_or(|owner| volume.vmid == Some(owner)))
         .filter(|(_, volume)| visible(&world, &call, name, volume));
-    Reply::data(rows.map(|(volid, volume)| row(volid, volume)).collect())
+    Reply::data(rows.map(|(volid, volume)| row(&world, volid, volume)).collect())
 }
 
 /// The full id of the volume that the path names, with or without its storage.

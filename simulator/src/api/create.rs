@@ -226,22 +226,21 @@ async fn fill(task: &TaskContext, mut plan: Plan) -> Result<(), Failure> {
             return Err(Failure::Error(format!("volume '{}' does not exist", plan.image)));
         }
     }
-    task.labour().await?;
     let mut lines = Vec::new();
+    // Until all is done the configuration names none of them.
+    let filled = match make_disks(task, &mut plan, &mut lines) {
+        Ok(()) => task.labour().await,
+        failed => failed,
+    };
+    let made = disks::made(&plan.config, &plan.disks);
     let mut world = task.sim.world();
-    let mut made: Vec<String> = Vec::new();
-    for request in &plan.disks {
-        let done =
-            disks::allocate(&task.sim, &mut world, &plan.node, vmid, &mut plan.config, request);
-        match done {
-            Ok(more) => {
-                lines.extend(more);
-                made = crate::world::container::volumes_of(&plan.config);
-            }
-            Err(failure) => {
-                disks::free(&mut world, &plan.node, &made);
-                return Err(failure);
-            }
+    match filled {
+        Ok(()) => {}
+        // A worker that dies frees nothing.
+        Err(Failure::Died) => return Err(Failure::Died),
+        Err(failure) => {
+            disks::free(&mut world, &plan.node, &made);
+            return Err(failure);
         }
     }
     let Some(container) = world.container_mut(&plan.node, vmid) else {
@@ -261,5 +260,16 @@ async fn fill(task: &TaskContext, mut plan: Plan) -> Result<(), Failure> {
     }
     lines.push("Detected container architecture: amd64".to_owned());
     lines.into_iter().for_each(|line| task.log(line));
+    Ok(())
+}
+
+/// Makes the volumes, one after the other; the configuration at hand names those that are made.
+fn make_disks(task: &TaskContext, plan: &mut Plan, lines: &mut Vec<String>) -> Result<(), Failure> {
+    let mut world = task.sim.world();
+    let Plan { node, vmid, config, disks, .. } = plan;
+    for (index, request) in disks.iter().enumerate() {
+        lines.extend(disks::allocate(&task.sim, &mut world, node, *vmid, config, request)?);
+        task.made_disks(index + 1)?;
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::create::quorum;
 use super::disks;
 use crate::reply::{Outcome, Refusal, Reply, no_config_text};
 use crate::sim::{Call, Failure, Sim, TaskContext};
@@ -32,6 +33,7 @@ fn check(world: &World, node: &str, vmid: u32, force: bool) -> Result<(), Refusa
 pub(crate) async fn destroy(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
     let (node, vmid) = (call.node().to_owned(), call.vmid());
     let (force, purge) = (call.params.flag("force"), call.params.flag("purge"));
+    quorum(&sim.world())?;
     check(&sim.world(), &node, vmid, force)?;
     let auth = call.auth.clone();
     let work = |task: TaskContext| async move {

@@ -127,6 +127,12 @@ pub(crate) fn free(world: &mut World, node: &str, volumes: &[String]) {
     }
 }
 
+/// The volumes that were made for these requests.
+pub(crate) fn made(config: &Config, wanted: &[Request]) -> Vec<String> {
+    let entries = wanted.iter().filter_map(|request| config.get_key_value(&request.key));
+    volumes_of(&entries.map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
 /// Every disk of a container: those of its configuration and those of its snapshots.
 pub(crate) fn all_volumes(container: &crate::world::container::Container) -> Vec<String> {
     let mut volumes = container.volumes();

@@ -57,6 +57,7 @@ async fn start_work(
     vmid: u32,
     skiplock: bool,
 ) -> Result<(), Failure> {
+    super::create::quorum(&task.sim.world())?;
     let _lock = task.flock(vmid).await?;
     startable(&task.sim, &node, vmid, skiplock)?;
     task.labour().await?;
@@ -253,6 +254,7 @@ pub(crate) async fn restore_power(sim: &Arc<Sim>, node: &str) {
         if let Some(entry) = world.nodes.get_mut(node) {
             entry.online = true;
             entry.boot = now;
+            entry.last_start = 0;
         }
         let here = world.containers.values().filter(|container| container.node == node);
         here.filter(|c| c.config.get("onboot").is_some_and(|value| value == "1"))

@@ -12,7 +12,7 @@ use crate::auth::Auth;
 use crate::params::property::{self, MOUNT_POINT};
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
-use crate::world::container::{Config, is_mount, volumes_of};
+use crate::world::container::{Config, is_mount};
 use crate::world::raw;
 use crate::world::storage::{Archive, file_path, parse_size, split_volid};
 
@@ -147,9 +147,10 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
     let lines = replace_disks(task, &plan, &mut config, &wanted)?;
     lines.into_iter().for_each(|line| task.log(line));
     if let Err(failure) = task.labour().await {
-        // Also of a worker that dies, as of one that creates a container: what either leaves on a disk
-        // of a real node is not simulated.
-        disks::free(&mut task.sim.world(), node, &made(&config, &wanted));
+        if failure == Failure::Died {
+            return Err(failure);
+        }
+        disks::free(&mut task.sim.world(), node, &disks::made(&config, &wanted));
         return Err(failure);
     }
     let mut world = task.sim.world();
@@ -231,21 +232,18 @@ fn replace_disks(
         let done = disks::check_room(&world, node, request)
             .and_then(|()| disks::allocate(&task.sim, &mut world, node, *vmid, config, request));
         match done {
-            Ok(more) => lines.extend(more),
+            Ok(more) => {
+                lines.extend(more);
+                task.made_disks(index + 1)?;
+            }
             Err(failure) => {
-                disks::free(&mut world, node, &made(config, &wanted[..index]));
+                disks::free(&mut world, node, &disks::made(config, &wanted[..index]));
                 return Err(failure);
             }
         }
     }
     disks::free(&mut world, node, &old);
     Ok(lines)
-}
-
-/// The volumes that were made for these requests.
-fn made(config: &Config, wanted: &[Request]) -> Vec<String> {
-    let entries = wanted.iter().filter_map(|request| config.get_key_value(&request.key));
-    volumes_of(&entries.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 fn find(task: &TaskContext, node: &str, volid: &str) -> Result<Archive, Failure> {

@@ -42,6 +42,8 @@ pub(crate) struct Node {
     /// Unix seconds of its boot.
     pub(crate) boot: i64,
     pub(crate) next_pid: u32,
+    /// When the last task began, in hundredths of a second since the node was booted.
+    pub(crate) last_start: u64,
     /// When its last task began.
     pub(crate) task_begun: Option<Instant>,
     pub(crate) stores: BTreeMap<String, Store>,
@@ -70,6 +72,7 @@ impl World {
                     online: true,
                     boot: now - 3_869,
                     next_pid: 1_000,
+                    last_start: 0,
                     task_begun: None,
                     stores,
                 };

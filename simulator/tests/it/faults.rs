@@ -130,6 +130,15 @@ async fn a_task_can_end_badly_before_and_after_its_work() {
     assert_eq!(root.exit_of(&upid).await, "unexpected status");
     assert_eq!(sim.ledger().container(100).unwrap().lock.as_deref(), Some("create"));
     root.delete("/nodes/pve1/lxc/100").await.refused(500, "CT is locked (create)");
+    // Its disk is there, named by nothing; without the configuration it counts as a virtual machine's.
+    let listed = async |content: &str| {
+        let path = format!("/nodes/pve1/storage/local/content?content={content}");
+        root.get(&path).await.data().as_array().unwrap().len()
+    };
+    assert_eq!((listed("rootdir").await, listed("images").await), (1, 0));
+    sim.edit_container(100, "lock", None).unwrap();
+    sim.remove_container(100).await.unwrap();
+    assert_eq!((listed("rootdir").await, listed("images").await), (0, 1));
 
     let (sim, root, upid) = create_struck(Fault::TaskDies { after_effect: true }).await;
     assert_eq!(root.exit_of(&upid).await, "unexpected status");

@@ -131,7 +131,8 @@ impl Reference {
             return;
         };
         if let Some((_, by)) = &app.current {
-            why.push("application.busy");
+            let is_stuck = app.status == "error";
+            why.push(if is_stuck { "operation.stuck" } else { "application.busy" });
             why.extend(
                 (kind == "clone" && by == "delete").then_some("application.container_missing"),
             );
@@ -305,6 +306,7 @@ impl Reference {
             }
             "operation_abandoned" => {
                 app.hollow |= !app.complete;
+                app.running = inner["running"].as_bool().unwrap_or(app.running);
                 app.status = "error".to_owned();
             }
             "removed" => app.removed = true,

@@ -206,7 +206,7 @@ fn twice(site: &Site, cell: Cell, end: &str, outcome: &mut Outcome) {
 fn tries(site: &Site, events: &[Recorded], outcome: &mut Outcome) {
     let config = &site.rig.env.config;
     for event in of(events, site.operation) {
-        if let Event::StepIntended { step, direction, attempt } = event {
+        if let Event::StepIntended { step, direction, attempt, .. } = event {
             outcome.most_tries = outcome.most_tries.max(attempt);
             let most = match direction {
                 Direction::Act => config.act_attempts,

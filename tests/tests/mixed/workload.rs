@@ -185,8 +185,9 @@ impl World {
         let returned = answer.is_some().then(|| self.began.elapsed());
         let outcome = match answer {
             Some(answer) if answer.code() == "idempotency_key.answer_gone" => Outcome::Gone,
-            // Turned away before its key was looked at, which says nothing of the first time.
-            Some(answer) if repeated && answer.status.is_server_error() => Outcome::Info,
+            // Turned away before its key was looked at, or while the first time is still under way:
+            // neither says what comes of that.
+            Some(answer) if repeated && says_nothing(&answer) => Outcome::Info,
             Some(answer) => self.outcome(person, &command, answer),
             None => Outcome::Info,
         };
@@ -275,4 +276,8 @@ impl World {
         }
         Outcome::Ok { position, request, operation, body: answer.body }
     }
+}
+
+fn says_nothing(answer: &Answer) -> bool {
+    answer.status.is_server_error() || answer.code() == "idempotency_key.in_progress"
 }

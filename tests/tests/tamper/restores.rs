@@ -118,6 +118,10 @@ async fn a_restore_hides_nothing(kind: Kind) {
     let log = std::fs::read_to_string(target.data.join("server.log")).unwrap();
     assert!(log.contains("audit restored"), "{log}");
     assert_eq!(verify(&target).1["first_break"]["kind"], "unknown_life");
+    let server = target.serve().await;
+    let (code, text) = refused(&target, &["audit", "restored", "--note", "x"]);
+    assert!(code == Some(4) && !text.is_empty(), "beside a server: {code:?} {text}");
+    server.terminate();
     target.run(&["audit", "restored", "--note", "the key was not at hand"]);
     clean(&target);
     target.serve().await.terminate();

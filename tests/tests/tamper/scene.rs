@@ -47,6 +47,7 @@ pub async fn seal(
         destroyed: vec![],
         renewed: None,
         heads: Some(heads.to_owned()),
+        elsewhere: None,
         server: "test".to_owned(),
         every: Duration::from_millis(10),
     };

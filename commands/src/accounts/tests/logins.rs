@@ -104,6 +104,70 @@ async fn one_user_may_sign_in_many_times_at_once() {
     }
 }
 
+/// The metadata of all events of a type.
+async fn metadata_of(office: &Office, event_type: &str) -> Vec<serde_json::Value> {
+    let events = office.site.store.feed(0, 1_000).await.unwrap();
+    let of_type = events.iter().filter(|event| event.event_type == event_type);
+    of_type.map(|event| serde_json::from_str(&event.metadata).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn whoever_signs_in_has_done_so_by_a_password_and_goes_on_by_the_session() {
+    let office = Office::open(Registration::Open).await;
+    let (_, password) = office.user("ada", Role::User).await;
+    let signed_in = office.login("ada", &password).await.unwrap();
+    let tokens = office.sessions.refresh(&visitor(7), &signed_in.tokens.refresh).await.unwrap();
+    office.sessions.logout(&visitor(7), None, Some(&tokens.refresh)).await.unwrap();
+    let session = format!("session/{}", tokens.session);
+    for (event_type, credential) in [
+        ("user.logged_in", "password"),
+        ("session.opened", "password"),
+        ("session.refreshed", session.as_str()),
+        ("session.ended", session.as_str()),
+    ] {
+        let said = metadata_of(&office, event_type).await;
+        assert_eq!(said.len(), 1, "{event_type}");
+        assert_eq!((&said[0]["actor"], &said[0]["owner"]), (&"user/1".into(), &"1".into()));
+        assert_eq!(said[0]["credential"], credential);
+        assert!(said[0].get("on_behalf_of").is_none(), "{}", said[0]);
+    }
+    let bob = office.accounts.register(&visitor(8), asked("bob", &random())).await.unwrap();
+    for event_type in ["user.registered", "user.logged_in"] {
+        let said = metadata_of(&office, event_type).await.pop().unwrap();
+        assert_eq!(said["actor"], format!("user/{}", bob.user.id), "{event_type}");
+        assert_eq!(said["owner"], bob.user.id.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_failed_login_is_found_by_whose_account_it_was_and_is_nobodys_act() {
+    let office = Office::open(Registration::Closed).await;
+    office.user("ada", Role::User).await;
+    office.user("bob", Role::User).await;
+    // More than stand alone, of three accounts that are tried from one address.
+    for name in ["nobody", "nobody", "nobody", "nobody", "nobody", "ada", "bob", "ada"] {
+        office.login(name, &random()).await.unwrap_err();
+    }
+    office.refusals.flush_all().await.unwrap();
+    let mut times = std::collections::BTreeMap::new();
+    for event in office.site.store.feed(0, 1_000).await.unwrap() {
+        if event.event_type != "refusal.counted" {
+            continue;
+        }
+        let said: serde_json::Value = serde_json::from_str(&event.metadata).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&event.payload).unwrap();
+        assert_eq!(said["actor"], "anonymous");
+        let owner = said["owner"].as_str().unwrap_or("nobody").to_owned();
+        let accounts = told["counted"]["accounts"].as_array().unwrap();
+        let of_owner = format!("user/{owner}");
+        let others = accounts.iter().filter(|account| **account != of_owner.as_str()).count();
+        assert_eq!(others == 0, owner != "nobody", "nobody sees who else was tried: {told}");
+        *times.entry(owner).or_insert(0) += told["counted"]["times"].as_u64().unwrap();
+    }
+    let wanted = [("1", 2), ("2", 1), ("nobody", 5)].map(|(owner, n)| (owner.to_owned(), n));
+    assert_eq!(times, wanted.into());
+}
+
 #[tokio::test]
 async fn failures_are_counted_in_a_few_events_a_minute_and_name_no_unknown_user() {
     let office = Office::open(Registration::Closed).await;

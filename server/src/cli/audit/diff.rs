@@ -41,7 +41,7 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
         Format::Json | Format::Ndjson => print(&render(&[diff], &[], format)?)?,
         Format::Csv => print(&render(&diff.changes, &CHANGES, format)?)?,
         Format::Table => {
-            print(&render(&diff.changes, &CHANGES, format)?)?;
+            print(&render(&diff.by_field(), &CHANGES, format)?)?;
             let columns = ["position", "recorded_at", "actor", "command", "stream", "type"];
             print(&format!("\n{}", render(&diff.events, &columns, format)?))?;
         }

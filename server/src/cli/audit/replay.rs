@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "ID", conflicts_with = "check")]
     app: Option<String>,
     /// Judge every event, and hold the live read models against the log; what is wrong is listed,
-    /// and the exit code is 6
+    /// and the exit code is 6. Read models that only wait for the next start of a server are a note
     #[arg(long)]
     check: bool,
 }
@@ -118,7 +118,8 @@ async fn check(at: Option<Moment>, config: &Settings, format: Format) -> Result<
     known(&store, at).await?;
     let feed = std::sync::Arc::new(store.clone());
     let judged = async || replay::judge(feed, until(at), progress()).await;
-    let report = if at.is_some() {
+    let was_served = stores::is_served(config).await.map_err(unavailable)?;
+    let mut report = if at.is_some() {
         // The read models are those of now.
         judged().await.map_err(anyhow::Error::from)?
     } else if let Some(views) =
@@ -129,9 +130,13 @@ async fn check(at: Option<Moment>, config: &Settings, format: Format) -> Result<
         checked.map_err(anyhow::Error::from)?
     } else {
         let mut report = judged().await.map_err(anyhow::Error::from)?;
-        report.findings.append(replay::absent());
+        report.waiting = replay::absent();
         report
     };
+    // One that has only just started, or ended meanwhile, had no time to bring them up.
+    if was_served && stores::is_served(config).await.map_err(unavailable)? {
+        report.followed();
+    }
     store.close().await;
     print_report(&report, format)?;
     match report.findings.total {
@@ -164,6 +169,12 @@ fn print_report(report: &Report, format: Format) -> Result<(), Failure> {
             if !report.findings.first.is_empty() {
                 let columns = ["position", "subject", "problem"];
                 print(&format!("\n{}", render(&report.findings.first, &columns, format)?))?;
+            }
+            if report.waiting.total > 0 {
+                print("\nnote: no server runs, and the next start brings these up:\n")?;
+            }
+            for one in &report.waiting.first {
+                print(&format!("  {}: {}\n", one.subject, one.problem))?;
             }
         }
         Format::Ndjson | Format::Csv => {

@@ -40,6 +40,9 @@ fn tree(trace: &Trace) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     let actor = trace.actor.as_deref().unwrap_or("nobody");
     writeln!(out, "request {} by {actor} at {}", trace.request, trace.recorded_at)?;
+    for first in &trace.repeats {
+        writeln!(out, "  repeats request {first}")?;
+    }
     for command in &trace.commands {
         writeln!(out, "  command {}", command.command)?;
         events(&mut out, 4, &command.events)?;

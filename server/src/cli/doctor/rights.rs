@@ -54,23 +54,37 @@ static NEEDS: &[Need] = needs! {
     "Sys.AccessNetwork" Place::Nodes => "images of applications cannot be pulled there";
 };
 
-/// All that is missing, a sentence each; and how many privileges were looked at.
+/// What the role leaves out, since it allows more than it is wanted for.
+static EXTRAS: &[Need] = needs! {
+    "Datastore.Allocate" Place::Storages(&["rootdir"]) => "disks that a creation leaves there when it is broken off are named for `pvesm free` instead of removed; it also allows the removal of every other volume there";
+};
+
+/// What a credential lacks, a sentence each.
+pub(super) struct Missing {
+    pub(super) needed: Vec<String>,
+    /// Not of the role: nobody has to give it.
+    pub(super) extra: Vec<String>,
+    /// How many privileges of the role were looked at.
+    pub(super) looked_at: usize,
+}
+
+/// All that is missing.
 pub(super) async fn missing(
     hypervisor: &dyn Hypervisor,
     bridge: &str,
-) -> Result<(Vec<String>, usize), HypervisorError> {
+) -> Result<Missing, HypervisorError> {
     // A list that the credential may not read says less, and what it lacks is said first.
     let nodes = hypervisor.nodes().await.unwrap_or_default();
     let storages = storages(hypervisor, &nodes).await;
     let mut known: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
-    let mut sentences = Vec::new();
-    let mut looked_at = 0;
-    for need in NEEDS {
+    let mut missing = Missing { needed: Vec::new(), extra: Vec::new(), looked_at: 0 };
+    let needs = NEEDS.iter().map(|need| (need, true));
+    for (need, is_needed) in needs.chain(EXTRAS.iter().map(|need| (need, false))) {
         for path in paths(need.place, &nodes, &storages, bridge) {
             if !known.contains_key(&path) {
                 known.insert(path.clone(), hypervisor.privileges(&path).await?);
             }
-            looked_at += 1;
+            missing.looked_at += usize::from(is_needed);
             let has = known.get(&path).and_then(|rights| rights.get(need.privilege));
             // Guests are below the path that is asked about; the others are that path.
             let enough = match need.place {
@@ -78,12 +92,16 @@ pub(super) async fn missing(
                 Place::Root | Place::Nodes | Place::Storages(_) | Place::Bridge => has.is_some(),
             };
             if !enough {
-                sentences
-                    .push(format!("{} is missing on {path}: {}", need.privilege, need.without));
+                let said = format!("{} is missing on {path}: {}", need.privilege, need.without);
+                if is_needed {
+                    missing.needed.push(said);
+                } else {
+                    missing.extra.push(said);
+                }
             }
         }
     }
-    Ok((sentences, looked_at))
+    Ok(missing)
 }
 
 async fn storages(hypervisor: &dyn Hypervisor, nodes: &[Node]) -> Vec<Storage> {

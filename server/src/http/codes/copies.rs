@@ -31,7 +31,7 @@ pub(super) const CODES: &[Code] = &[
         409,
         "container.managed",
         "The container is an application's already",
-        "Its notes carry the marker of an application of this installation. It cannot be adopted a second time.",
+        "Its notes carry the marker of an application of this installation. It cannot be adopted a second time. Where that application is gone or has another container, `detail` says so: then take the line that starts with `proximity/` out of its notes.",
     ),
     code(
         409,

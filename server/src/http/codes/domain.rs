@@ -195,7 +195,7 @@ pub(super) const CODES: &[Code] = &[
         409,
         "restore.no_space",
         "There is no room for the restored disks",
-        "A restore makes its disks beside those that are there, and the storage has too little room for both. That holds for `in_place: true`, too: Proxmox makes the new disks before it destroys the old ones. `detail` says what was compared: on LVM without a thin pool, which allocates disks in full, the sizes of all disks in the backup's configuration; on other storages, which take what is written, the size of the archive, so that a restore that was accepted may still run out of room there. Nothing has happened. Make room.",
+        "A restore makes its disks beside those that are there, and the storage has too little room for both. That holds for `in_place: true`, too: Proxmox makes the new disks before it destroys the old ones. `detail` says what was compared: on LVM without a thin pool, which allocates disks in full, the sizes of all disks in the backup's configuration; on a directory, NFS, CIFS or a thin pool, which take what is written, the size of the archive (but for one on a Proxmox Backup Server, which tells another size), so that a restore that was accepted may still run out of room there. Storages that may compress better than the archive, such as ZFS, are not compared. Nothing has happened. Make room.",
     ),
     code(
         409,

@@ -73,7 +73,7 @@ pub(super) const CODES: &[Code] = &[
         412,
         "plan.changed",
         "The plan can no longer be carried out",
-        "`plan=` names what a dry run of the same request by the same caller answered as `plan_hash`, and something that the plan rests on is no longer so: a number was taken, a node, a host or the container is away, a setting or the application has changed. Nothing was done. Ask for another plan with `dry_run=true`.",
+        "`plan=` names what a dry run of the same request by the same caller answered as `plan_hash`, and something that the plan rests on is no longer so: a number was taken, a node, a host or the container is away, a setting or the application has changed, or what is asked for is so already. Nothing was done. Ask for another plan with `dry_run=true`.",
     ),
     code(
         413,
@@ -98,6 +98,12 @@ pub(super) const CODES: &[Code] = &[
         "query.out_of_range",
         "A parameter is out of range",
         "A parameter of the query string lies outside its limits (`page` from 1, `per_page` from 1 to 100, `limit` from 1 to 1000), or is none of the words that are possible there.",
+    ),
+    code(
+        422,
+        "query.unknown",
+        "There is no such parameter",
+        "The query string has a parameter that this call does not have: a misspelt `dry_run`, taken for nothing, would have done the thing, and a misspelt filter would have answered with everything. Nothing was done. The detail names the parameter and lists those that the call has; `/api/openapi.json` says what each means.",
     ),
     code(
         422,
@@ -152,6 +158,12 @@ pub(super) const CODES: &[Code] = &[
         "store.contended",
         "Too many changes to the same thing",
         "Others kept changing the same thing at the same moment. Nothing was changed; try again.",
+    ),
+    code(
+        503,
+        "keys.missing",
+        "This server lacks a master key",
+        "The master key was replaced while this server was away, and its key file has no line of the generation that `detail` names: it can neither seal nor open secrets. Nothing was changed. Whoever runs the server copies that line from the key file of another server of the same database, or from its copy, into this one's: the file is read again with the next request, and no restart is needed. Until then `/readyz` says no, and `/api/health` says `keys: missing`. Other servers of the database go on.",
     ),
     code(
         409,

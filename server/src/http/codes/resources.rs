@@ -97,7 +97,7 @@ pub(super) const CODES: &[Code] = &[
         409,
         "application.busy",
         "Another operation is running on it",
-        "One operation at a time works on an application. Wait until it has ended, or cancel it at `/api/operations/{id}/cancel`.",
+        "One operation at a time works on an application; `detail` names it. Wait until it has ended, or cancel it at `/api/operations/{id}/cancel`, also where it copies your application for somebody else.",
     ),
     code(409, "application.exists", "The application is there already", "The id is in use."),
     code(
@@ -124,7 +124,7 @@ pub(super) const CODES: &[Code] = &[
         409,
         "operation.stuck",
         "The operation is stuck",
-        "Follow its `instructions`, then resume it; or give it up.",
+        "It is the operation that was named, or the one that keeps the application reserved, which `detail` names then. An administrator follows its `instructions`, then resumes it or gives it up; until then nothing else can be done to the application.",
     ),
     code(
         409,

@@ -25,12 +25,14 @@ pub struct Health {
     pub cache: &'static str,
     /// `sealed` or `failing`: whether what is stored gets sealed, and its heads published.
     pub seals: &'static str,
+    /// `held` or `missing`: whether this server has the master key that seals now.
+    pub keys: &'static str,
 }
 
 impl Health {
     /// Whether requests can be answered.
     fn serves(&self) -> bool {
-        self.database == "connected" && self.cache == "connected"
+        self.database == "connected" && self.cache == "connected" && self.keys == "held"
     }
 }
 
@@ -40,7 +42,7 @@ pub async fn alive(_call: Call) -> Result<Reply, Problem> {
     Ok(Reply::text("text/plain; charset=utf-8", "ok\n"))
 }
 
-/// The store can be written, the views are near the head, and the key is the right one. Whether the log
+/// The store can be written, the views are near the head, and the master key that seals is held. Whether the log
 /// can be sealed is shown, and keeps nobody from working.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200, description = "Ready", body = Health), (status = 503, description = "Not ready (yet, or any more)", body = Health)))]
 pub async fn ready(call: Call) -> Result<Reply, Problem> {

@@ -4,7 +4,7 @@ use proximity_commands::Secret;
 use proximity_commands::hosts::{HostChange, HostInput};
 use proximity_commands::policy::Admin;
 use proximity_domain::HostId;
-use proximity_projections::{Host, Node};
+use proximity_projections::{Host, Moment, Node};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -114,6 +114,13 @@ async fn row(call: &Call, id: HostId) -> Result<Host, Problem> {
     found.ok_or_else(Problem::not_found)
 }
 
+/// With the moment of its last answer, which is recorded only when its nodes have changed.
+fn seen(call: &Call, mut host: Host) -> Host {
+    let answered = call.app.commands.watch.answered_at(HostId(host.id)).map(Moment);
+    host.last_seen = host.last_seen.max(answered);
+    host
+}
+
 /// Refuses when `If-Match` names another state of the host than the present one.
 pub(super) async fn unchanged(call: &Call, id: HostId) -> Result<(), Problem> {
     call.unchanged_since(async || Reply::json(&row(call, id).await?)).await
@@ -122,7 +129,9 @@ pub(super) async fn unchanged(call: &Call, id: HostId) -> Result<(), Problem> {
 /// All hosts: the default one first, then by name.
 #[utoipa::path(get, path = "/api/proxmox/hosts", tag = "proxmox", responses((status = 200, description = "All of them", body = Vec<Host>)))]
 pub async fn list(call: Call) -> Result<Reply, Problem> {
-    Reply::json(&call.app.views.hosts().await.map_err(unavailable)?)
+    let hosts = call.app.views.hosts().await.map_err(unavailable)?;
+    let seen: Vec<Host> = hosts.into_iter().map(|host| seen(&call, host)).collect();
+    Reply::json(&seen)
 }
 
 /// Connects, and registers the host when it answers.
@@ -154,7 +163,9 @@ pub async fn create(call: Call) -> Result<Reply, Problem> {
 /// One host.
 #[utoipa::path(get, path = "/api/proxmox/hosts/{id}", tag = "proxmox", params(("id" = i64, Path, description = "The host's id")), responses((status = 200, description = "The host", body = Host)))]
 pub async fn get(call: Call) -> Result<Reply, Problem> {
-    Ok(Reply::json(&row(&call, call.param("id")?).await?)?.tagged())
+    let host = row(&call, call.param("id")?).await?;
+    let state = Reply::json(&host)?;
+    Ok(Reply::json(&seen(&call, host))?.tagged_as(&state))
 }
 
 /// Changes what is sent.

@@ -43,6 +43,8 @@ pub struct Strange {
     pub node: String,
     /// `orphan`: it carries our marker, and no application has it. `stranger`: it has an application's
     /// number, and is not that application's. `renamed`: it was given another host name by hand.
+    /// `broken_off`: the creation of an application's container, or a restore over it, was broken off,
+    /// and has left a lock and nothing else.
     #[schema(example = "orphan")]
     pub kind: &'static str,
     /// The application that it was made for, or whose number it has.
@@ -59,7 +61,8 @@ impl From<Discrepancy> for Strange {
                 "orphan",
                 format!(
                     "container {vmid} was made for {application}, which has no use for it; look at \
-                     it, then keep it under another description or remove it with `pct destroy {vmid}`"
+                     it, then remove it with `pct destroy {vmid}`, or, to adopt it again, take the \
+                     line that starts with `proximity/` out of its notes"
                 ),
             ),
             DiscrepancyKind::Stranger => (
@@ -74,6 +77,15 @@ impl From<Discrepancy> for Strange {
                 format!(
                     "container {vmid} has another host name than {application}; give it its name \
                      back with `pct set {vmid} --hostname`, or leave it"
+                ),
+            ),
+            DiscrepancyKind::BrokenOff => (
+                "broken_off",
+                format!(
+                    "the making of container {vmid} for {application} was broken off, and what is left \
+                     is a lock that no task works on: on node {node} run `pct unlock {vmid} && \
+                     pct destroy {vmid} --purge`; an application that it was restored over can then be \
+                     deleted, and be restored from a backup (not in place) before that, too"
                 ),
             ),
         };

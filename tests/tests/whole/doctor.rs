@@ -1,6 +1,5 @@
 //! `proximity doctor` against a Proxmox VE whose role lacks one privilege after another, and on damage to
 //! a database file that no read of it shows.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
-use proximity_tests::http::Client;
+use proximity_tests::http::{Answer, Client};
 use proximity_tests::lab::Lab;
 use proximity_tests::process::Site;
 use serde_json::{Value, json};
@@ -70,6 +69,19 @@ async fn the_doctor_names_each_privilege_that_is_missing_and_what_does_not_work_
     registered(&lab, &client, &role).await;
     let (all, well) = wrong(&lab);
     assert!(well && all.is_empty(), "the documented role is enough: {all:#?}");
+    // More than the role has to have: named, and nothing wrong.
+    let extra =
+        "Datastore.Allocate is missing on /storage/local-btrfs: disks that a creation leaves";
+    let names_extra = || {
+        let (said, well) = findings(&lab);
+        assert!(well, "{said:#?}");
+        said.iter().any(|said| said["found"].as_str().unwrap().contains(extra))
+    };
+    assert!(names_extra());
+    let more: Vec<&str> = role.iter().copied().chain(["Datastore.Allocate"]).collect();
+    lab.simulator.add_role(ROLE, &more);
+    assert!(!names_extra());
+    lab.simulator.add_role(ROLE, &role);
     lab.simulator.set_retention("local", Some("keep-last=3")).unwrap();
     let (said, well) = findings(&lab);
     let warned: Vec<_> = said.iter().filter(|said| said["check"] == "backup storage").collect();
@@ -204,4 +216,55 @@ async fn the_doctor_finds_rows_that_are_ahead_of_the_log_or_not_whole() {
     server.terminate();
     let (found, well) = wrong(&lab);
     assert!(well, "a server that starts mends it: {found:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_misses_heads_that_were_published() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let lab = Lab::new(kind, 1).await;
+        let (server, client) = lab.start().await;
+        let [heads, away] = ["heads", "away"].map(|name| lab.site.data.join(name));
+        // The first heads are there, and the database knows of them.
+        let is_sealed = |answer: &Answer| heads.exists() && answer.body["seals"] == "sealed";
+        client.wait_until("/api/health", Duration::from_secs(20), is_sealed).await;
+        let seals = || {
+            let said = findings(&lab).0.into_iter().find(|one| one["check"] == "seals").unwrap();
+            (said["well"] == true, said["found"].as_str().unwrap().to_owned())
+        };
+        let look = || {
+            assert!(seals().0, "{:?}", seals());
+            std::fs::rename(&heads, &away).unwrap();
+            let (well, said) = seals();
+            assert!(!well && said.contains("the database says that they went up to"), "{said}");
+            std::fs::create_dir(&heads).unwrap();
+            assert!(!seals().0, "nothing is in it");
+            std::fs::remove_dir(&heads).unwrap();
+            std::os::unix::fs::symlink("/nowhere/at/all", &heads).unwrap();
+            assert!(!seals().0, "it is nowhere");
+            std::fs::remove_file(&heads).unwrap();
+            std::fs::write(&heads, "a file").unwrap();
+            let (well, said) = seals();
+            assert!(!well && said.contains("cannot be read"), "{said}");
+            std::fs::remove_file(&heads).unwrap();
+            std::fs::rename(&away, &heads).unwrap();
+            assert!(seals().0, "{:?}", seals());
+        };
+        look();
+        server.terminate();
+        look();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_a_draft_of_the_key_file_and_the_next_start_removes_it() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let draft = lab.site.data.join(".master.key.3b0c6f0e-6c1c-4b58-8e0b-0d7c3f0f5a11");
+    std::fs::copy(lab.site.data.join("master.key"), &draft).unwrap();
+    let (found, well) = wrong(&lab);
+    assert!(!well && found.len() == 1 && found[0].contains(draft.to_str().unwrap()), "{found:#?}");
+    let (server, _) = lab.start().await;
+    assert!(!draft.exists());
+    server.terminate();
+    let (found, well) = wrong(&lab);
+    assert!(well, "{found:#?}");
 }

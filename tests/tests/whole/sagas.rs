@@ -1,12 +1,9 @@
 //! Operations end to end, on the real store, client and engine, against the simulator.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;
 
 use proximity_commands::Actor;
 use proximity_commands::dispatch::{Unit, load};
-use proximity_commands::operations::Operations;
-use proximity_commands::policy::Admin;
 use proximity_commands::saga::SagaConfig;
 use proximity_domain::application::Application;
 use proximity_domain::lease::Lease;
@@ -263,13 +260,7 @@ async fn a_restore_that_is_given_up_keeps_the_container_that_the_log_names() {
     rig.simulator.faults().add(FaultRule::forever("container.destroy", refused)).unwrap();
     let restore = rig.restore(&app, RestoreWay::Swap, |_| {}).await;
     assert_eq!(rig.ended(restore, SOON).await, "stuck");
-    let operations = Operations {
-        store: rig.store.clone(),
-        clock: rig.env.clock.clone(),
-        quarantine: Duration::from_secs(900),
-    };
-    let admin = Admin::prove(&Actor::system("test")).unwrap();
-    operations.abandon(&admin, restore, "removed by hand".to_owned()).await.unwrap();
+    rig.abandon(restore, "removed by hand").await;
     let (state, _) = load::<Application>(&rig.store, app.as_str()).await.unwrap();
     let live = state.live().unwrap();
     assert_eq!((live.requested.guest.vmid.get(), live.current.is_some()), (105, false));

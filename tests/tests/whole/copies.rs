@@ -1,5 +1,4 @@
 //! Clones and adoptions end to end, on the real store, client and engine, against the simulator.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;
 
@@ -80,7 +79,7 @@ async fn audit_24_a_snapshot_that_cannot_be_removed_leaves_the_clone_stuck_and_i
         assert!(state.current().is_some_and(|current| current.stuck), "{state:?}");
         let begin =
             App::BeginOperation { operation: OperationId(uuid::Uuid::new_v4()), kind: Kind::Stop };
-        assert_eq!(state.decide(begin), Err(Refusal::Busy { operation }));
+        assert_eq!(state.decide(begin), Err(Refusal::Stuck { operation, kind: Kind::Clone }));
     }
 
     rig.simulator.clear_faults();

@@ -1,19 +1,15 @@
 //! What others do with our containers on Proxmox while operations run: consoles, migrations, and
 //! destructions that were broken off, theirs and ours.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;
 
 use proximity_commands::Actor;
 use proximity_commands::dispatch::{Unit, load};
-use proximity_commands::operations::Operations;
-use proximity_commands::policy::Admin;
-use proximity_commands::reconcile::Reconciler;
 use proximity_commands::saga::SagaConfig;
 use proximity_domain::application::Application;
 use proximity_domain::operation::{Command as Op, Operation, Phase};
 use proximity_domain::plan::Kind;
-use proximity_domain::{ApplicationId, BackupId, OperationId, UserId};
+use proximity_domain::{ApplicationId, BackupId, UserId};
 use proximity_eventstore::Recorded;
 use proximity_simulator::{Fault, FaultRule};
 use proximity_tests::rig::{HOST, Rig, quick};
@@ -59,16 +55,6 @@ fn aborts(rig: &Rig) -> usize {
     let seen = rig.simulator.requests_seen().requests;
     let asked = |path: &str| path.contains("/tasks/UPID");
     seen.iter().filter(|request| request.method == "DELETE" && asked(&request.path)).count()
-}
-
-async fn resume(rig: &Rig, operation: OperationId) {
-    let operations = Operations {
-        store: rig.store.clone(),
-        clock: rig.env.clock.clone(),
-        quarantine: Duration::from_secs(900),
-    };
-    let admin = Admin::prove(&Actor::system("test")).unwrap();
-    operations.resume(&admin, operation, "cleaned up".to_owned()).await.unwrap();
 }
 
 /// A console is open for hours, and changes nothing.
@@ -242,14 +228,14 @@ async fn a_deletion_whose_destruction_was_broken_off_says_how_to_end_it() {
         assert!(!stuck.payload.contains("marker"), "{stuck:?}");
         // Resumed too early, it says the same again.
         let stuck_at = rig.events().await.len();
-        resume(&rig, deletion).await;
+        rig.resume(deletion, "cleaned up").await;
         while rig.events().await.len() < stuck_at + 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
     assert_eq!(rig.ended(deletion, SOON).await, "stuck");
     rig.simulator.remove_container(104).await.unwrap();
-    resume(&rig, deletion).await;
+    rig.resume(deletion, "cleaned up").await;
     assert_eq!(rig.ended(deletion, SOON).await, "done");
     runner.stop().await;
 }
@@ -268,7 +254,7 @@ async fn a_deployment_whose_undoing_was_broken_off_is_not_taken_for_undone() {
     is_half_destroyed(&rig);
     event(&rig, "operation.stuck", &["its destruction was broken off", TODO]).await;
     rig.simulator.remove_container(104).await.unwrap();
-    resume(&rig, deployment).await;
+    rig.resume(deployment, "cleaned up").await;
     assert_eq!(rig.ended(deployment, SOON).await, "undone");
     runner.stop().await;
 }
@@ -286,13 +272,7 @@ async fn what_a_person_has_half_destroyed_is_not_ours() {
     rig.simulator.edit_container(104, "lock", Some("destroyed")).unwrap();
     // While the destruction goes on, nothing is concluded from a container without a name.
     let destruction = rig.simulator.plant_task(104, "vzdestroy").unwrap();
-    let reconciler = Reconciler::new(
-        rig.store.clone(),
-        rig.env.hypervisors.clone(),
-        rig.env.markers.clone(),
-        rig.env.clock.clone(),
-        SOON,
-    );
+    let reconciler = rig.reconciler();
     let found = reconciler.reconcile(HOST, &Actor::system("test")).await.unwrap();
     assert_eq!((found.changed, found.discrepancies), (vec![], vec![]));
     rig.simulator.stop_task(&destruction).await;

@@ -1,16 +1,12 @@
 //! A node of the cluster that is switched off: what goes on without it, and what is not concluded.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;
 
-use proximity_commands::Actor;
 use proximity_commands::dispatch::load;
-use proximity_commands::operations::Operations;
-use proximity_commands::policy::Admin;
+use proximity_domain::ApplicationId;
 use proximity_domain::application::Application;
 use proximity_domain::lease::Lease;
 use proximity_domain::plan::Kind;
-use proximity_domain::{ApplicationId, OperationId};
 use proximity_simulator::{Fault, FaultRule};
 use proximity_tests::rig::{Rig, quick};
 
@@ -20,16 +16,6 @@ async fn running(rig: &Rig) -> ApplicationId {
     let (app, operation) = rig.deploy("web", 104, 8100).await;
     assert_eq!(rig.ended(operation, SOON).await, "done");
     app
-}
-
-async fn resume(rig: &Rig, operation: OperationId) {
-    let operations = Operations {
-        store: rig.store.clone(),
-        clock: rig.env.clock.clone(),
-        quarantine: Duration::from_secs(900),
-    };
-    let admin = Admin::prove(&Actor::system("test")).unwrap();
-    operations.resume(&admin, operation, "the node is back".to_owned()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,6 +44,28 @@ async fn a_node_that_is_switched_off_holds_up_nothing_on_the_others() {
     runner.stop().await;
 }
 
+/// As when it fails between the call and the operation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_on_a_shared_storage_is_removed_without_the_node_that_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::of_nodes(folder.path(), quick(), 3).await;
+    let runner = rig.run(None);
+    let app = running(&rig).await;
+    let backup = rig.back_up(&app).await;
+    assert_eq!(rig.ended(backup, SOON).await, "done");
+    rig.simulator.node_down("pve1").await.unwrap();
+    // Where it is the node's own it is out of reach.
+    let removal = rig.delete_backup(&app).await;
+    assert_eq!(rig.ended(removal, SOON).await, "undone");
+    let volume = rig.simulator.ledger().backups[0].volid.clone();
+    rig.simulator.share_storage(volume.split(':').next().unwrap());
+    let removal = rig.delete_backup(&app).await;
+    assert_eq!(rig.ended(removal, SOON).await, "done");
+    let left = rig.simulator.ledger().backups;
+    assert!(left.iter().all(|archive| archive.node != "pve2"), "{left:?}");
+    runner.stop().await;
+}
+
 /// Its configuration is still in the cluster, whatever its node says or does not say.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_on_a_node_that_is_switched_off_is_never_taken_for_gone() {
@@ -77,7 +85,7 @@ async fn a_container_on_a_node_that_is_switched_off_is_never_taken_for_gone() {
     assert!(rig.simulator.ledger().container(104).is_some());
     // The node is back, and the deletion, which had not come to its pivot, is taken back.
     rig.simulator.node_up("pve3").await.unwrap();
-    resume(&rig, deletion).await;
+    rig.resume(deletion, "the node is back").await;
     assert_eq!(rig.ended(deletion, SOON).await, "undone");
     let (state, _) = load::<Application>(&rig.store, app.as_str()).await.unwrap();
     assert!(state.live().is_some());
@@ -109,10 +117,11 @@ async fn without_quorum_a_container_is_not_taken_for_gone() {
     rig.simulator.remove_container(104).await.unwrap();
     rig.simulator.node_down("pve2").await.unwrap();
     rig.simulator.node_down("pve3").await.unwrap();
+    // It is not begun.
     let deletion = rig.begin(&app, Kind::Delete).await;
-    assert_eq!(rig.ended(deletion, SOON).await, "stuck");
+    assert_eq!(rig.ended(deletion, SOON).await, "undone");
     rig.simulator.node_up("pve2").await.unwrap();
-    resume(&rig, deletion).await;
+    let deletion = rig.begin(&app, Kind::Delete).await;
     assert_eq!(rig.ended(deletion, SOON).await, "done");
     runner.stop().await;
 }

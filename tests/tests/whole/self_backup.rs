@@ -1,5 +1,4 @@
 //! A drill: Proximity itself backed up under load, restored on an empty machine, looked at, confirmed.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::Write as _;
 use std::process::Stdio;

@@ -1,6 +1,5 @@
 //! Published ports of real servers: what reaches an application's container through them, what does not,
 //! and what a thousand connections cost.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,5 +1,4 @@
 //! On PostgreSQL one role migrates and another one serves; `doctor` says when the second can do too much.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proximity_tests::database::Kind;
 use proximity_tests::figure;

@@ -1,14 +1,10 @@
 //! What is done by hand on Proxmox, as the reconciler sees it: recorded, removed or reported, and
 //! never a stranger's container touched.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proximity_commands::Actor;
-use proximity_commands::operations::Operations;
-use proximity_commands::policy::Admin;
-use proximity_commands::reconcile::Reconciler;
 use proximity_commands::saga::SagaConfig;
 use proximity_domain::host::DiscrepancyKind;
 use proximity_domain::lease::Lease;
@@ -93,6 +89,11 @@ impl Field {
 fn kinds(answer: &Value) -> Vec<(u64, String)> {
     let found = answer["discrepancies"].as_array().unwrap().iter();
     found.map(|d| (d["vmid"].as_u64().unwrap(), d["kind"].as_str().unwrap().to_owned())).collect()
+}
+
+/// A stopped container under this number that carries a marker of ours.
+fn marked(vmid: u32, marker: String) -> Foreign {
+    Foreign { vmid: Some(vmid), description: Some(marker), ..Foreign::default() }
 }
 
 async fn what_was_done_by_hand(kind: Kind) {
@@ -210,16 +211,8 @@ async fn what_turns_up_under_a_number_that_was_seen_free_is_reported_and_stays()
     rig.until_lease(&number, SOON, |lease| *lease == Lease::Free).await;
 
     // As `pct restore` of an old archive makes it: with the description that the archive holds.
-    let restored =
-        Foreign { vmid: Some(104), description: Some(description), ..Foreign::default() };
-    rig.simulator.plant_container(restored).await.unwrap();
-    let reconciler = Reconciler::new(
-        rig.store.clone(),
-        rig.env.hypervisors.clone(),
-        rig.env.markers.clone(),
-        rig.env.clock.clone(),
-        SOON,
-    );
+    rig.simulator.plant_container(marked(104, description)).await.unwrap();
+    let reconciler = rig.reconciler();
     for _ in 0..2 {
         let found = reconciler.reconcile(HOST, &Actor::system("test")).await.unwrap();
         assert_eq!(found.removals, []);
@@ -241,19 +234,7 @@ async fn the_container_of_an_operation_that_was_given_up_is_reported_and_stays()
     let rig = Rig::new(folder.path(), quick()).await;
     let runner = rig.run(None);
     rig.register().await;
-    let reconciler = Reconciler::new(
-        rig.store.clone(),
-        rig.env.hypervisors.clone(),
-        rig.env.markers.clone(),
-        rig.env.clock.clone(),
-        SOON,
-    );
-    let operations = Operations {
-        store: rig.store.clone(),
-        clock: rig.env.clock.clone(),
-        quarantine: Duration::from_secs(900),
-    };
-    let admin = Admin::prove(&Actor::system("test")).unwrap();
+    let reconciler = rig.reconciler();
     let refused = Fault::Status { status: 403, reason: None, after_effect: false };
     let always = FaultRule::forever("container.destroy", refused);
     let orphans = async |numbers: &[u32]| {
@@ -272,7 +253,7 @@ async fn the_container_of_an_operation_that_was_given_up_is_reported_and_stays()
     rig.simulator.faults().add(always.clone()).unwrap();
     let deletion = rig.begin(&mail, OperationKind::Delete).await;
     assert_eq!(rig.ended(deletion, SOON).await, "stuck");
-    operations.abandon(&admin, deletion, "it is kept".to_owned()).await.unwrap();
+    rig.abandon(deletion, "it is kept").await;
     rig.simulator.clear_faults();
     orphans(&[120]).await;
 
@@ -283,7 +264,7 @@ async fn the_container_of_an_operation_that_was_given_up_is_reported_and_stays()
     rig.simulator.faults().add(always).unwrap();
     let restore = rig.restore(&web, RestoreWay::Swap, |_| {}).await;
     assert_eq!(rig.ended(restore, SOON).await, "stuck");
-    operations.abandon(&admin, restore, "its data are kept".to_owned()).await.unwrap();
+    rig.abandon(restore, "its data are kept").await;
     rig.simulator.clear_faults();
     orphans(&[104, 120]).await;
     assert_eq!(rig.ended(rig.begin(&web, OperationKind::Delete).await, SOON).await, "done");
@@ -301,8 +282,7 @@ async fn a_leftover_with_volumes_that_its_application_never_had_stays_until_they
     let (hand, web) = (&field.lab.simulator, field.vmid("web"));
     let marker = field.description(web);
     field.delete("web").await;
-    let leftover = Foreign { vmid: Some(web), description: Some(marker), ..Foreign::default() };
-    hand.plant_container(leftover).await.unwrap();
+    hand.plant_container(marked(web, marker)).await.unwrap();
     hand.add_volume(web, "mp0", "mp=/data", 1 << 30).unwrap();
     let answer = field.reconcile().await;
     assert_eq!(answer["removals"], json!([]), "{answer}");
@@ -312,6 +292,35 @@ async fn a_leftover_with_volumes_that_its_application_never_had_stays_until_they
     field.lab.settle(&field.client, SOON).await;
     assert!(!field.there(web));
     field.server.terminate();
+}
+
+/// What a restore has made is judged like what a deployment has made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_looks_like_the_leftover_of_a_restore_stays_while_it_has_volumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    rig.register().await;
+    let (web, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    assert_eq!(rig.ended(rig.back_up(&web).await, SOON).await, "done");
+    let restore = rig.restore(&web, RestoreWay::Swap, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "done");
+    let description = rig.simulator.ledger().containers[0].config["description"].clone();
+    let vmid = rig.simulator.ledger().containers[0].vmid;
+    assert_eq!(rig.ended(rig.begin(&web, OperationKind::Delete).await, SOON).await, "done");
+
+    rig.simulator.plant_container(marked(vmid, description)).await.unwrap();
+    rig.simulator.add_volume(vmid, "mp0", "mp=/data", 1 << 30).unwrap();
+    let reconciler = rig.reconciler();
+    let found = reconciler.reconcile(HOST, &Actor::system("test")).await.unwrap();
+    assert_eq!(found.removals, []);
+    assert_eq!(found.discrepancies[0].kind, DiscrepancyKind::Orphan);
+    rig.simulator.edit_container(vmid, "mp0", None).unwrap();
+    let found = reconciler.reconcile(HOST, &Actor::system("test")).await.unwrap();
+    assert_eq!(rig.ended(found.removals[0], SOON).await, "done");
+    assert!(rig.simulator.ledger().container(vmid).is_none());
+    runner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -325,12 +334,10 @@ async fn leftovers_of_what_was_deleted_go_and_what_a_person_made_stays() {
 
     // What Proxmox makes after all, when everybody has given it up.
     let leftover = Foreign {
-        vmid: Some(late),
         hostname: Some("late".to_owned()),
-        description: Some(marker),
         running: true,
         config: BTreeMap::from([("protection".to_owned(), "1".to_owned())]),
-        ..Foreign::default()
+        ..marked(late, marker)
     };
     hand.plant_container(leftover).await.unwrap();
     // Strangers: one without any marker and our application's name, one with a copied marker, one

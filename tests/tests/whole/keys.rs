@@ -1,16 +1,16 @@
 //! The master key replaced for real: under `kill -9`, and while several servers go on.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use ed25519_dalek::SigningKey;
 use proximity_commands::dispatch::Unit;
-use proximity_commands::keys::{KeyFile, Keyring, MasterKeys};
+use proximity_commands::keys::{KeyFile, Keyring, MasterKeys, Purpose};
 use proximity_commands::secrets::{SecretOwner, Secrets, of_application};
 use proximity_commands::{Actor, Secret};
 use proximity_domain::SecretId;
-use proximity_eventstore::{Options, Store, Value, tables};
+use proximity_eventstore::{Head, Options, Signed, Store, Value, tables};
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
 use proximity_tests::http::Client;
@@ -272,6 +272,89 @@ async fn a_server_goes_on_while_its_key_is_replaced_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_go_on_while_their_key_is_replaced_on_postgresql() {
     servers_go_on(Kind::Postgres).await;
+}
+
+fn signal(server: &proximity_tests::process::Server, name: &str) {
+    let sent = std::process::Command::new("kill").args([name, &server.pid().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_missed_a_rotation_says_what_it_lacks_and_goes_on_with_it_on_postgresql() {
+    let lab = Lab::new(Kind::Postgres, 1).await;
+    let (server, client) = lab.start().await;
+    let other = lab.replica("b");
+    let away = other.serve().await;
+    let theirs = client.at(&other.url());
+    signal(&away, "-STOP");
+    lab.site.run(&["keys", "rotate", "--grace", "0", "--destroy"]);
+    signal(&away, "-CONT");
+    let new = keys(&lab.site).current_id().to_owned();
+    let body = json!({ "password": lab.simulator.root_password() });
+    let path = "/api/proxmox/hosts/1";
+    let put = theirs.try_call(reqwest::Method::PUT, path, Some(&body), &[]).await.unwrap();
+    assert_eq!((put.status.as_u16(), put.code()), (503, "keys.missing"), "{}", put.body);
+    assert!(put.body["detail"].as_str().unwrap().contains(&new), "{}", put.body);
+    // A look at itself is kept for a second.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let (ready, health) = (theirs.get("/readyz").await, theirs.get("/api/health").await);
+        if ready.status == 503 && health.body["keys"] == "missing" {
+            assert_eq!(health.body["status"], "degraded");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{} {}", ready.body, health.body);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    changes_credential(&client, &lab).await;
+    assert_eq!(client.get("/api/health").await.body["keys"], "held");
+    let ours = std::fs::read_to_string(lab.site.data.join("master.key")).unwrap();
+    let line = ours.lines().find(|line| line.starts_with(&new)).unwrap();
+    let file = other.data.join("master.key");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}{line}\n")).unwrap();
+    changes_credential(&theirs, &lab).await;
+    while theirs.get("/readyz").await.status != 200 {
+        assert!(Instant::now() < deadline, "it is not ready again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    server.terminate();
+    away.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_named_by_hand_is_trusted_no_further_than_those_of_the_key_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(Kind::Sqlite, folder.path()).await;
+    let server = site.serve().await;
+    site.run(&["user", "add", "eve"]);
+    server.terminate();
+    let stolen = keys(&site).derive(Purpose::SealSigning);
+    let stolen = SigningKey::from_bytes(stolen.bytes());
+    site.run(&["keys", "rotate", "--grace", "0", "--destroy"]);
+    site.serve().await.terminate();
+    let shown: Json = serde_json::from_str(&site.run(&["audit", "key", "-o", "json"])).unwrap();
+    let public = shown[0]["public_key"].as_str().unwrap().to_owned();
+    let verified = |more: &[&str]| {
+        let arguments = [&["audit", "verify", "-o", "json"], more].concat();
+        let output = site.command(&arguments).output().unwrap();
+        let report: Json = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), report["first_break"]["kind"].clone())
+    };
+    assert_eq!(verified(&["--key", &public]), (0, Json::Null));
+    // Whoever has the destroyed key, and may add to the heads, claims that the log had gone on.
+    let store = Store::open_read_only(options(&site)).await.unwrap();
+    let (life, head) = (store.incarnation(), store.head().await.unwrap());
+    let block = store.last_seal().await.unwrap().unwrap().block + 1;
+    store.close().await;
+    let hash = "00".repeat(32);
+    let head = Head { incarnation: life, block, position: head + 1, hash, sealed_at: 1 };
+    let line = serde_json::to_string(&Signed::new(head, &stolen).unwrap()).unwrap() + "\n";
+    let place = site.data.join("heads").join(life.to_string());
+    std::fs::write(place.join("99999999999999999999-x.heads"), line).unwrap();
+    let told = (6, json!("forged_head"));
+    assert_eq!(verified(&[]), told);
+    assert_eq!(verified(&["--key", &public]), told);
 }
 
 /// Every row of every table; the file's bytes also change when SQLite moves its journal into it.

@@ -1,5 +1,4 @@
 //! A log with events that this program does not know: told at start, before anything is done with it.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proximity_eventstore::{Append, Expected, Lane, NewEvent, Options, Store, StreamAppend};
 use proximity_tests::database::Kind;

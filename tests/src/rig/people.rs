@@ -1,0 +1,45 @@
+//! What people ask for beside operations, on the rig's own store: a look at the host, an operation resumed
+//! or given up.
+
+use std::time::Duration;
+
+use proximity_commands::Actor;
+use proximity_commands::operations::Operations;
+use proximity_commands::policy::Admin;
+use proximity_commands::reconcile::Reconciler;
+use proximity_domain::OperationId;
+
+use super::Rig;
+
+impl Rig {
+    /// Looks at the host when it is asked to.
+    pub fn reconciler(&self) -> Reconciler {
+        let (hypervisors, markers) = (self.env.hypervisors.clone(), self.env.markers.clone());
+        let clock = self.env.clock.clone();
+        Reconciler::new(self.store.clone(), hypervisors, markers, clock, Duration::from_secs(60))
+    }
+
+    /// As an administrator who has cleaned up does.
+    pub async fn resume(&self, operation: OperationId, note: &str) {
+        let resumed = self.operations().resume(&admin(), operation, note.to_owned()).await;
+        resumed.unwrap();
+    }
+
+    /// As an administrator who does not want it ended does.
+    pub async fn abandon(&self, operation: OperationId, note: &str) {
+        let abandoned = self.operations().abandon(&admin(), operation, note.to_owned()).await;
+        abandoned.unwrap();
+    }
+
+    fn operations(&self) -> Operations {
+        Operations {
+            store: self.store.clone(),
+            clock: self.env.clock.clone(),
+            quarantine: Duration::from_secs(900),
+        }
+    }
+}
+
+fn admin() -> Admin {
+    Admin::prove(&Actor::system("test")).unwrap()
+}
