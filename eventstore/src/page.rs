@@ -97,10 +97,28 @@ impl Page {
 
     /// The events after a position of streams of a type, in order; the others cost next to nothing.
     pub fn of(&self, aggregate_type: &str, after: Position) -> impl Iterator<Item = Stored<'_>> {
+        self.places_of(aggregate_type, after).map(|place| self.stored(place))
+    }
+
+    /// The stream and the sequence of each of those, for whoever needs no more.
+    pub fn streams(
+        &self,
+        aggregate_type: &str,
+        after: Position,
+    ) -> impl Iterator<Item = (&str, u64)> {
+        self.places_of(aggregate_type, after)
+            .map(|place| (self.text_in(place.start..place.ends[0]), place.sequence))
+    }
+
+    fn places_of(&self, aggregate_type: &str, after: Position) -> impl Iterator<Item = &Place> {
         let wanted = self.types.iter().position(|known| known == aggregate_type);
         let its =
             move |place: &&Place| Some(place.aggregate_type) == wanted && place.position > after;
-        self.places.iter().filter(its).map(|place| self.stored(place))
+        self.places.iter().filter(its)
+    }
+
+    fn text_in(&self, range: Range<usize>) -> &str {
+        self.text.get(range).unwrap_or_default()
     }
 
     /// Drops the events after a position.
@@ -111,15 +129,14 @@ impl Page {
 
     fn stored(&self, place: &Place) -> Stored<'_> {
         let [id, event_type, version, payload] = place.ends;
-        let text = |range: Range<usize>| self.text.get(range).unwrap_or_default();
         Stored {
             position: place.position,
             aggregate_type: self.types.get(place.aggregate_type).map_or("", String::as_str),
-            aggregate_id: text(place.start..id),
+            aggregate_id: self.text_in(place.start..id),
             sequence: place.sequence,
-            event_type: text(id..event_type),
-            event_version: text(event_type..version),
-            payload: text(version..payload),
+            event_type: self.text_in(id..event_type),
+            event_version: self.text_in(event_type..version),
+            payload: self.text_in(version..payload),
             recorded_at: place.recorded_at,
         }
     }
@@ -162,6 +179,7 @@ mod tests {
         assert!(page.of("lease", 0).eq([events[0].stored(), events[2].stored()]));
         assert!(page.of("lease", 4).eq([events[2].stored()]));
         assert_eq!(page.of("host", 0).next(), None);
+        assert!(page.streams("lease", 4).eq([("hostname/ü6", 13)]));
     }
 
     #[test]

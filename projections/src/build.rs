@@ -264,10 +264,12 @@ async fn claim(inner: &Inner, chosen: &[usize], cause: &Cause) -> Result<Claimed
 async fn finish(inner: &Arc<Inner>, unit: &mut Unit, turn: &Turn) -> Result<(), Error> {
     let projection = unit.projection(inner);
     let rest = unit.rest().await?;
-    let _turn = turn.lock().await;
+    let turn = turn.lock().await;
     let mut session = inner.backend.begin().await?;
     unit.write(inner, session.as_mut(), rest).await?;
     session.create_indexes(projection, Slot::Next, &unit.mark.generation).await?;
+    // What follows waits for the disk more than it works, so the next one may begin.
+    drop(turn);
     // From here on the live one waits, so the long part is done before.
     let live = session.mark(projection.name(), Slot::Live).await?;
     let same_log = live.as_ref().is_some_and(|live| live.incarnation == unit.mark.incarnation);

@@ -115,6 +115,8 @@ impl<P: Projection> Fold<P> {
         let mut dirty = std::mem::take(&mut self.dirty);
         // Neighbours in the index of keys are written together.
         dirty.sort_unstable();
+        // Grows once for all rows; a text of its own would grow a dozen times for each.
+        let mut json = Vec::new();
         for key in dirty {
             let Some(slot) = self.rows.get_mut(&key) else { continue };
             slot.dirty = false;
@@ -130,8 +132,7 @@ impl<P: Projection> Fold<P> {
             let mut cells = Vec::with_capacity(columns.len() + 2);
             cells.push(Cell::from(key.as_str()));
             cells.append(&mut columns);
-            let body = serde_json::to_string(row).map_err(|error| Self::unreadable(&error))?;
-            cells.push(Cell::Text(body));
+            cells.push(Cell::Text(Self::body(row, &mut json)?));
             if was_written { &mut changes.updates } else { &mut changes.inserts }.push(cells);
             if !keeps(row) {
                 self.rows.remove(&key);
@@ -140,7 +141,13 @@ impl<P: Projection> Fold<P> {
         Ok(changes)
     }
 
-    fn unreadable(error: &serde_json::Error) -> Error {
+    fn body(row: &P::Row, json: &mut Vec<u8>) -> Result<String, Error> {
+        json.clear();
+        serde_json::to_writer(&mut *json, row).map_err(|error| Self::unreadable(&error))?;
+        std::str::from_utf8(json).map(str::to_owned).map_err(|error| Self::unreadable(&error))
+    }
+
+    fn unreadable(error: &dyn std::fmt::Display) -> Error {
         Error::Row { table: P::TABLE.name.to_owned(), reason: error.to_string() }
     }
 }
@@ -150,14 +157,13 @@ impl<P: Projection> AnyFold for Fold<P> {
         let mut seen = HashSet::new();
         let mut last = "";
         let mut asked = Vec::new();
-        for stored in page.of(P::STREAM, after) {
-            let id = stored.aggregate_id;
+        for (id, sequence) in page.streams(P::STREAM, after) {
             // Events of a stream often come in a row.
             if std::mem::replace(&mut last, id) == id {
                 continue;
             }
             // A stream's first event on this page decides: if it is its first ever, there is no row.
-            if !self.rows.contains_key(id) && seen.insert(id) && stored.sequence > 1 {
+            if !self.rows.contains_key(id) && seen.insert(id) && sequence > 1 {
                 asked.push(id.to_owned());
             }
         }

@@ -1,9 +1,9 @@
 //! Measures what is done with a long log: verified, rebuilt beside a bare read, read meanwhile, followed
 //! by a hundred readers; memory.
 //!
-//! `bench_log [EVENTS]`, 1,000,000 unless it says otherwise; each store is measured at a tenth of them
-//! first, which shows whether memory grows with the log. PostgreSQL is measured when
-//! `PROXIMITY_TEST_POSTGRES` names an administrator's database.
+//! `bench_log [EVENTS] [sqlite|postgres]`, 1,000,000 and both unless it says otherwise; each store is
+//! measured at a tenth of them first, which shows whether memory grows with the log. PostgreSQL is
+//! measured when `PROXIMITY_TEST_POSTGRES` names an administrator's database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, dead_code, unused_imports)]
 
 use std::process::{Child, Stdio};
@@ -39,8 +39,12 @@ async fn main() {
         std::env::args().nth(1).map_or(1_000_000, |text| text.parse().expect("a number of events"));
     println!("| store | what | events | seconds | events/s | peak memory |");
     println!("|---|---|---:|---:|---:|---:|");
-    measure(Kind::Sqlite, events).await;
-    if std::env::var_os("PROXIMITY_TEST_POSTGRES").is_some() {
+    let only = std::env::args().nth(2);
+    let asked = |store: &str| only.as_deref().is_none_or(|only| only == store);
+    if asked("sqlite") {
+        measure(Kind::Sqlite, events).await;
+    }
+    if asked("postgres") && std::env::var_os("PROXIMITY_TEST_POSTGRES").is_some() {
         measure(Kind::Postgres, events).await;
     }
 }

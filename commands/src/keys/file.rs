@@ -119,7 +119,11 @@ impl KeyFile {
     /// Those drafts, for whoever only looks; one that is being written now is none of them.
     pub fn left(&self) -> std::io::Result<Vec<PathBuf>> {
         let Self::Own(path) = self else { return Ok(Vec::new()) };
-        let lock = std::fs::File::open(lock_path(path)).ok();
+        let lock = match std::fs::File::open(lock_path(path)) {
+            // Nobody has changed the file yet.
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            other => Some(other?),
+        };
         if let Some(lock) = &lock {
             lock.lock_shared()?;
         }

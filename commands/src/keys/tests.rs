@@ -50,6 +50,15 @@ fn what_a_change_left_that_was_killed_is_gone_with_the_next_start_and_nothing_el
 }
 
 #[test]
+fn drafts_are_not_listed_beside_a_lock_that_cannot_be_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = KeyFile::locate(directory.path(), |_| None);
+    let lock = file.path().with_extension("lock");
+    std::os::unix::fs::symlink(&lock, &lock).unwrap();
+    file.left().unwrap_err();
+}
+
+#[test]
 fn a_key_file_that_cannot_be_written_leaves_no_draft() {
     let directory = tempfile::tempdir().unwrap();
     let file = KeyFile::locate(directory.path(), |_| None);
