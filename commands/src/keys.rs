@@ -12,6 +12,7 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -50,10 +51,30 @@ pub enum KeyError {
     Missing { path: PathBuf },
     #[error("the master key file {} is handed over by the system and cannot be written here", path.display())]
     ReadOnly { path: PathBuf },
+    #[error(
+        "the master key file {} is handed over by the system and cannot be written here, so nothing was \
+         changed: stop the server, run `keys rotate` with PROXIMITY_MASTER_KEY_FILE set to a copy of that \
+         file which can be written, hand that copy over instead, and start the server again",
+        path.display()
+    )]
+    Handed { path: PathBuf },
+    #[error(
+        "the master key file {} is handed over by the system and still has the line of key {id}, so \
+         nothing was changed: stop the server, run `keys destroy {id}` with PROXIMITY_MASTER_KEY_FILE set to \
+         a copy of that file which can be written, hand that copy over instead, and start the server again",
+        path.display()
+    )]
+    StillHanded { id: String, path: PathBuf },
     #[error("line {line} of the master key file is not `<id> <base64 of 64 bytes>`")]
     Malformed { line: usize },
     #[error("the master key file holds no key")]
     Empty,
+    #[error(
+        "the master key file {} holds no key that opens anything: add the line of the one that seals, from \
+         another server's file or from its copy",
+        path.display()
+    )]
+    Keyless { path: PathBuf },
     #[error("the system gives no random numbers")]
     Random(#[source] rand::rand_core::OsError),
     #[error(
@@ -66,8 +87,6 @@ pub enum KeyError {
          belongs to another installation or was changed; put the right one back"
     )]
     Wrong { id: String, place: String },
-    #[error("key generation {id} is the one that seals")]
-    Sealing { id: String },
 }
 
 /// 512 bits for AES-SIV: 256 to encrypt, 256 to authenticate.
@@ -160,6 +179,12 @@ impl MasterKeys {
 
     /// Reads the text of a key file.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let this = Self::parse_any(text)?;
+        if this.is_empty() { Err(KeyError::Empty) } else { Ok(this) }
+    }
+
+    /// The same where all keys of the file may have been destroyed.
+    fn parse_any(text: &str) -> Result<Self, KeyError> {
         let mut this = Self { keys: Vec::new(), retired: Vec::new() };
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -190,7 +215,12 @@ impl MasterKeys {
             }
             this.keys.push(MasterKey { id: id.to_owned(), bytes: KeyBytes::new(bytes), since });
         }
-        if this.keys.is_empty() { Err(KeyError::Empty) } else { Ok(this) }
+        Ok(this)
+    }
+
+    /// Whether nothing in it opens anything; such keys are only ever in a file.
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// The text of a key file.
@@ -265,17 +295,27 @@ impl MasterKeys {
         Self { keys: vec![MasterKey { id: id.to_owned(), bytes, since }], retired: Vec::new() }
     }
 
-    /// Without a key: only what recognises containers and old seals is left of it.
-    pub(crate) fn without(&self, id: &str) -> Result<Self, KeyError> {
-        if self.current_id() == id {
-            return Err(KeyError::Sealing { id: id.to_owned() });
-        }
+    /// Without these keys: only what recognises containers and old seals is left of them.
+    pub(crate) fn without(&self, ids: &BTreeSet<String>) -> Self {
         let mut this = self.clone();
-        let (gone, kept) = this.keys.into_iter().partition(|key| key.id == id);
+        let (gone, kept): (Vec<MasterKey>, _) =
+            this.keys.into_iter().partition(|key| ids.contains(&key.id));
         this.keys = kept;
-        let gone: Vec<MasterKey> = gone;
+        this.retired.retain(|retired| gone.iter().all(|key| key.id != retired.id));
         this.retired.extend(gone.iter().map(Retired::of));
-        Ok(this)
+        this
+    }
+
+    /// With what another file has besides; a key that was destroyed here does not come back from there.
+    fn joined(&self, other: &Self) -> Self {
+        let mut this = self.clone();
+        let is_gone = |id: &str| self.retired.iter().any(|retired| retired.id == id);
+        let new = |key: &&MasterKey| self.by_id(&key.id).is_none() && !is_gone(&key.id);
+        this.keys.extend(other.keys.iter().filter(new).cloned());
+        let new = |retired: &&Retired| this.by_id(&retired.id).is_none() && !is_gone(&retired.id);
+        let retired: Vec<Retired> = other.retired.iter().filter(new).cloned().collect();
+        this.retired.extend(retired);
+        this
     }
 
     /// The key for a purpose that has to stay the same while generations come and go: from the oldest
@@ -289,7 +329,7 @@ impl MasterKeys {
 
     /// The key for a purpose, from the current master key.
     pub fn derive(&self, purpose: Purpose) -> DerivedKey {
-        // There is always a first key: both constructors see to it.
+        // There is always a first key: whoever reads a file without one gets an error.
         self.derive_all(purpose).swap_remove(0)
     }
 

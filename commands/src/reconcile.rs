@@ -7,9 +7,11 @@
 //! log says was undone or deleted, while its number is still kept for that: everything else that
 //! carries our marker is reported, and strangers are never touched. After a restoration from a backup it
 //! removes nothing before an administrator has confirmed it. What it changes beside that is the protection
-//! of an application's own container, where an operation took it off and was given up: it is set again.
+//! of an application's own container, where an operation took it off and was given up: it is set again,
+//! once.
 
 mod known;
+mod left;
 mod look;
 mod protect;
 mod strays;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::known::Known;
+use self::left::Left;
 use self::look::Look;
 use crate::actor::{Actor, Metadata};
 use crate::clock::Clock;
@@ -49,6 +52,8 @@ pub struct Reconciler {
     patience: Duration,
     /// What the log said when it was last read; one look at a time.
     known: Mutex<Known>,
+    /// Operations that were given up, as far as the log was read.
+    left: Mutex<Left>,
 }
 
 /// What one look at a host came to.
@@ -77,8 +82,8 @@ impl Reconciler {
         patience: Duration,
     ) -> Self {
         let restoration = Restoration::new(store.clone());
-        let known = Mutex::default();
-        Self { store, restoration, hypervisors, markers, clock, patience, known }
+        let (known, left) = (Mutex::default(), Mutex::default());
+        Self { store, restoration, hypervisors, markers, clock, patience, known, left }
     }
 
     /// Looks at all hosts every `period` until it is stopped; of several servers one does.
@@ -124,15 +129,20 @@ impl Reconciler {
         let mut known = self.known.lock().await;
         known.read(&self.store).await?;
         let registered = known.hosts.get(&host).and_then(Host::registration);
-        let cluster = registered.ok_or(Error::NotFound)?.cluster.clone();
+        let registered = registered.ok_or(Error::NotFound)?;
+        let (cluster, before) = (registered.cluster.clone(), registered.discrepancies.clone());
         let hypervisor = self.hypervisors.of(host).await?;
         let mut look = Look::take(&*hypervisor, host, cluster).await?;
         look.only = !self.restoration.may_act().await;
-        // Before anything is stored: what it rests on is the log as it was read.
-        self.protect(&look, &mut known).await;
+        // Before anything else is stored: what it rests on is the log as it was read.
         let mut findings = Findings { inconclusive: look.inconclusive, ..Findings::default() };
+        self.protect(&look, &mut known, actor, &mut findings).await;
         self.compare(&look, &known, actor, &mut findings).await?;
         self.sort_strays(&look, &known, actor, &mut findings).await?;
+        let mut left = self.left.lock().await;
+        left.read(&self.store).await?;
+        findings.discrepancies.extend(left.find(&look, &before).await);
+        drop(left);
         findings.discrepancies.sort();
         let report = findings.discrepancies.clone();
         let stored = self.report(host, actor.metadata("host.reconcile"), report).await?;

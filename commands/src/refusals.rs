@@ -131,25 +131,23 @@ impl Refusals {
 
     /// Notes an accepted call that changed nothing. With the idempotency key of someone who is signed in
     /// it is written down at once and takes the key, so that it is known which request was the first.
+    /// Returns false, and notes nothing, when that was another one: then this call is a repeat of it.
     pub async fn note_unchanged(
         &self,
         actor: &Actor,
         command: &'static str,
         path: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let note = Note::of(What::ChangedNothing, command, Some(path));
         if actor.once.is_none() || actor.user().is_none() {
             self.count(actor, note);
-            return Ok(());
+            return Ok(true);
         }
         let now = self.clock.now();
         let key = Key::of(actor.lane(), note.what, now);
         let mut count = Count::none(actor, now);
         count.add_one(actor, note, now);
-        if !store_once(&self.store, actor, append(&key, &count)?).await? {
-            self.note_repeated(actor, command, path, None);
-        }
-        Ok(())
+        store_once(&self.store, actor, append(&key, &count)?).await
     }
 
     /// Counts a call that was given the answer of an earlier one of its idempotency key, the `first`.

@@ -188,7 +188,11 @@ impl Schedules {
 
     /// The proof that the caller may have an application backed up. What is someone else's, is gone
     /// or never was, is one and the same error.
-    async fn application(&self, actor: &Actor, id: &str) -> Result<Owned<ApplicationId>, Error> {
+    pub async fn application(
+        &self,
+        actor: &Actor,
+        id: &str,
+    ) -> Result<Owned<ApplicationId>, Error> {
         let proof = Owned::prove_text(&self.applications.store, actor, id).await;
         proof.map_err(|error| match error {
             Error::NotFound => unknown_application(),

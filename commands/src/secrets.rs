@@ -3,6 +3,9 @@
 //! The associated data of both is table, record, column, version and master key id, so a ciphertext
 //! that was moved to another row, or is given back in another version, does not decrypt.
 
+#[cfg(test)]
+mod credential_tests;
+mod following;
 mod reseal;
 mod rotation;
 #[cfg(test)]
@@ -73,6 +76,7 @@ impl Secrets {
     pub async fn new(store: Store, keys: impl Into<Keyring>) -> Result<Self, Error> {
         let secrets = Self { store, ring: keys.into(), uses: Arc::default() };
         secrets.take_up().await?;
+        secrets.forget_destroyed().await?;
         match secrets.check_sentinels().await? {
             Sentinels::Current => {}
             // The first one has a fixed id, so that of two servers with different keys one loses.

@@ -9,116 +9,22 @@
 //! One operation at a time: while one runs or is stuck, every other is refused. What a look at Proxmox
 //! finds changes it only between operations.
 
+mod command;
 mod error;
 mod event;
 #[cfg(test)]
 mod tests;
 
+pub use command::{Command, Sighting};
 pub use error::Error;
 pub use event::*;
-
-use std::net::IpAddr;
 
 use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{GuestRef, Kind};
-use crate::value::{ApplicationId, BackupId, NodeName, OperationId, UserId, Vmid};
-
-/// What can be asked of an application.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    Request(Box<Requested>),
-    CompleteDeployment {
-        operation: OperationId,
-        address: Option<IpAddr>,
-    },
-    FailDeployment {
-        operation: OperationId,
-        problem: String,
-    },
-    FinishClone {
-        operation: OperationId,
-        address: Option<IpAddr>,
-        running: bool,
-    },
-    FinishAdoption {
-        operation: OperationId,
-        address: Option<IpAddr>,
-        running: bool,
-    },
-    /// Told to the application that was copied.
-    NoteCloned {
-        operation: OperationId,
-        into: ApplicationId,
-        running: bool,
-    },
-    ReplaceVmid {
-        operation: OperationId,
-        to: Vmid,
-    },
-    BeginOperation {
-        operation: OperationId,
-        kind: Kind,
-    },
-    FinishStart {
-        operation: OperationId,
-        address: Option<IpAddr>,
-    },
-    FinishStop {
-        operation: OperationId,
-    },
-    FinishRestart {
-        operation: OperationId,
-        address: Option<IpAddr>,
-    },
-    FinishRemoval {
-        operation: OperationId,
-    },
-    /// Another container takes the place of its own.
-    SwapGuest {
-        operation: OperationId,
-        to: GuestRef,
-    },
-    FinishRestore {
-        operation: OperationId,
-        backup: BackupId,
-        address: Option<IpAddr>,
-        running: bool,
-    },
-    /// An operation that leaves it as it was has ended well.
-    EndOperation {
-        operation: OperationId,
-        running: bool,
-    },
-    FailOperation {
-        operation: OperationId,
-        problem: String,
-        running: bool,
-    },
-    MarkStuck {
-        operation: OperationId,
-        problem: String,
-    },
-    /// `running`: what it left its container doing, where that is known to be otherwise than recorded.
-    Abandon {
-        operation: OperationId,
-        problem: String,
-        running: Option<bool>,
-    },
-    /// Told by a look at Proxmox; means nothing while an operation runs.
-    Observe(Sighting),
-}
-
-/// What a look at Proxmox found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sighting {
-    /// Its container, wherever it is.
-    Present { node: NodeName, running: bool, address: Option<IpAddr> },
-    /// No container of it.
-    Missing(Loss),
-}
+use crate::plan::Kind;
+use crate::value::{OperationId, UserId};
 
 /// An application as its events describe it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +75,8 @@ impl Application {
                 Self::Absent => Ok(vec![Event::Requested(requested)]),
                 Self::Live(_) | Self::Failed(_) | Self::Removed => Err(Error::AlreadyExists),
             },
-            Command::BeginOperation { operation, kind } => self.begin(operation, kind),
+            Command::BeginOperation { operation, kind } => self.begin(operation, kind, true),
+            Command::BeginUnseen { operation, kind } => self.begin(operation, kind, false),
             Command::CompleteDeployment { operation, address } => {
                 self.ending(operation, Event::Deployed { operation, address })
             }
@@ -227,12 +134,16 @@ impl Application {
                 self.ending(operation, Event::OperationAbandoned { operation, problem, running })
             }
             Command::Observe(sighting) => Ok(self.observe(sighting).into_iter().collect()),
+            Command::NoteProtected { operation } => {
+                let noted = self.settled().map(|_| Event::Protected { operation });
+                Ok(noted.into_iter().collect())
+            }
         }
     }
 
     /// What a look says that is not recorded yet.
     fn observe(&self, sighting: Sighting) -> Option<Event> {
-        let live = self.live().filter(|live| live.complete && live.current.is_none())?;
+        let live = self.settled()?;
         match sighting {
             Sighting::Present { node, running, address } => {
                 let known = live.lost.is_none()
@@ -244,7 +155,13 @@ impl Application {
         }
     }
 
-    fn begin(&self, operation: OperationId, kind: Kind) -> Result<Vec<Event>, Error> {
+    /// What it is while its container is its own affair: complete, and no operation runs.
+    fn settled(&self) -> Option<&Live> {
+        self.live().filter(|live| live.complete && live.current.is_none())
+    }
+
+    /// `seen`: what is recorded of its container is taken for so.
+    fn begin(&self, operation: OperationId, kind: Kind, seen: bool) -> Result<Vec<Event>, Error> {
         let began = || Ok(vec![Event::OperationBegan { operation, kind }]);
         match self.current() {
             Some(current) if current.operation == operation => return Ok(vec![]),
@@ -257,8 +174,8 @@ impl Application {
         match self {
             Self::Absent | Self::Removed => Err(Error::NotFound),
             Self::Live(live) => match kind {
-                Kind::Start if live.running => Ok(vec![]), // already so: repeating is not an error
-                Kind::Stop if !live.running => Ok(vec![]),
+                Kind::Start if live.running && seen => Ok(vec![]), // repeating is not an error
+                Kind::Stop if !live.running && seen => Ok(vec![]),
                 Kind::Start | Kind::Restart | Kind::Clone | Kind::Backup if live.lost.is_some() => {
                     Err(Error::Lost)
                 }
@@ -393,7 +310,7 @@ impl Live {
                     return self.failed(problem);
                 }
             }
-            Event::Requested(_) | Event::Removed { .. } => {}
+            Event::Requested(_) | Event::Protected { .. } | Event::Removed { .. } => {}
         }
         Application::Live(Box::new(self))
     }
@@ -432,6 +349,7 @@ impl Failed {
             | Event::Restarted { .. }
             | Event::Observed { .. }
             | Event::Lost(_)
+            | Event::Protected { .. }
             | Event::Removed { .. } => {}
         }
         self

@@ -18,6 +18,7 @@ pub static EVENTS: &[(&str, &str)] = &[
     ("application.operation_ended", "1"),
     ("application.operation_failed", "1"),
     ("application.operation_stuck", "1"),
+    ("application.protected", "1"),
     ("application.removed", "1"),
     ("application.requested", "1"),
     ("application.restarted", "1"),

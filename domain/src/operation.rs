@@ -38,6 +38,7 @@ pub enum Command {
         step: String,
         direction: Direction,
         stood: Option<Volumes>,
+        site: Option<Site>,
     },
     NoteTask {
         step: String,

@@ -58,8 +58,8 @@ pub enum Error {
     /// Heads that this server has published are gone, most likely with all others: nothing is written in
     /// their place until they are back, or somebody has signed that they are lost.
     #[error(
-        "the heads directory is not what it was, {} is gone: is it mounted? What is sealed meanwhile is \
-         published when it is back; if it is lost, see \"When heads are lost\" in OPERATING.md{}",
+        "the heads directory is not what it was, {} is gone, or a part of what this server published \
+         there: is it mounted? What is sealed meanwhile is published when it is back; if it is lost, see \"When heads are lost\" in OPERATING.md{}",
         path.display(),
         published_in(elsewhere.as_deref())
     )]

@@ -22,7 +22,7 @@ use crate::verify::Fault;
 use crate::{hex, signed};
 
 use read::{HEADS, list, read_all};
-pub(crate) use read::{Read, Survey, is_ours, lines};
+pub(crate) use read::{Read, Stretch, Survey, is_ours, lines};
 pub(crate) use writer::HeadWriter;
 
 /// The head of the chain as published: enough to notice that the log was cut or written anew.
@@ -139,22 +139,41 @@ impl HeadsDir {
 
     /// Whether a server has files with heads of a life here.
     pub(crate) fn has_files(&self, incarnation: Uuid, server: &str) -> Result<bool, Error> {
-        let ending = format!("-{server}.{HEADS}");
-        Ok(self.files(incarnation)?.iter().any(|file| file.to_string_lossy().ends_with(&ending)))
+        Ok(!self.files_of(incarnation, server)?.is_empty())
     }
 
-    /// The newest head of a life, as far as its files can be read; lines that cannot are left out.
-    pub fn latest(&self, incarnation: Uuid) -> Result<Option<Signed<Head>>, Error> {
-        let mut latest: Option<Signed<Head>> = None;
+    /// A server's files with heads of a life, as they are now.
+    pub(crate) fn files_of(&self, incarnation: Uuid, server: &str) -> Result<Vec<Stretch>, Error> {
+        let ending = format!("-{server}.{HEADS}");
+        let files = self.files(incarnation)?;
+        let own = files.iter().filter(|file| file.to_string_lossy().ends_with(&ending));
+        Ok(own.map(|file| Stretch::of(file)).collect())
+    }
+
+    /// All heads of a life, as far as its files can be read; lines that cannot are left out.
+    pub(crate) fn each(
+        &self,
+        incarnation: Uuid,
+        mut take: impl FnMut(Signed<Head>),
+    ) -> Result<(), Error> {
         for path in self.files(incarnation)? {
             for head in lines(&path)? {
-                let Some(head) = head? else { continue };
-                if latest.as_ref().is_none_or(|known| known.statement.block < head.statement.block)
-                {
-                    latest = Some(head);
+                if let Some(head) = head? {
+                    take(head);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The newest head of a life, as far as its files can be read.
+    pub fn latest(&self, incarnation: Uuid) -> Result<Option<Signed<Head>>, Error> {
+        let mut latest: Option<Signed<Head>> = None;
+        self.each(incarnation, |head| {
+            if latest.as_ref().is_none_or(|known| known.statement.block < head.statement.block) {
+                latest = Some(head);
+            }
+        })?;
         Ok(latest)
     }
 

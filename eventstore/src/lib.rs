@@ -47,8 +47,8 @@ pub use signed::{Signed, Statement, Trusted, Vouched, key_id, parse_public_key, 
 pub use sqlite::{Still, faults as sqlite_faults, open_for_reading as open_sqlite_for_reading};
 pub use store::{MigrationReport, Store, sqlite_file};
 pub use verify::{
-    Fault, FaultKind, LifeReport, Reached, VerifyProgress, VerifyReport, Waiting, reached, verify,
-    waiting,
+    Fault, FaultKind, LifeReport, Reached, VerifyProgress, VerifyReport, Waiting, reached,
+    unsealable, verify, waiting,
 };
 
 /// Lower-case hexadecimal digits.

@@ -24,6 +24,8 @@ pub(crate) type Leaf = [u8; 32];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sealable {
     pub position: Position,
+    /// As it says itself; `None` when the column holds no number.
+    pub recorded_at: Option<i64>,
     /// `None` when a column holds what no event of ours can hold.
     pub leaf: Option<Leaf>,
 }

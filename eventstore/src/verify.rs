@@ -9,6 +9,7 @@ mod heads;
 mod left;
 mod lives;
 mod report;
+mod tail;
 mod trust;
 
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::task::blocking;
 
 pub use behind::{Reached, Waiting, reached, waiting};
 pub use report::{Fault, FaultKind, LifeReport, VerifyReport};
+pub use tail::unsealable;
 pub(crate) use trust::statements;
 
 /// How far a verification is.

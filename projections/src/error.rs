@@ -48,6 +48,12 @@ pub enum Error {
     /// The log was restored from a backup since.
     #[error("the previous generation of projection {name} is of another life of the log")]
     PreviousLife { name: String },
+    /// The rows belong to an older version of the program.
+    #[error(
+        "projection {name} is of an older version of this program; the next start of the server builds \
+         it anew"
+    )]
+    Outdated { name: String },
     /// The rows belong to a newer version of the program.
     #[error("projection {name} is kept by a newer version of this program")]
     Superseded { name: String },

@@ -1,5 +1,6 @@
 //! Holds the live rows against a fold of the log made anew, row by row.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,9 +69,15 @@ pub(crate) async fn verify(
         let live = session.marks(Slot::Live, false).await?;
         let live = live.into_iter().find(|mark| mark.name == projection.name());
         let live = live.ok_or_else(|| Error::NoSuchProjection { name: folding.name.to_owned() })?;
-        if live.version != projection.version() {
+        let name = || folding.name.to_owned();
+        let of_another = match live.version.cmp(&projection.version()) {
+            Ordering::Less => Some(Error::Outdated { name: name() }),
+            Ordering::Equal => None,
+            Ordering::Greater => Some(Error::Superseded { name: name() }),
+        };
+        if let Some(error) = of_another {
             session.rollback().await?;
-            return Err(Error::Superseded { name: folding.name.to_owned() });
+            return Err(error);
         }
         // The long part is done without a snapshot, which would keep old rows from being cleaned.
         if folding.reached == 0 && live.position > 0 {

@@ -14,7 +14,7 @@ use crate::row::malformed;
 use crate::{archived, copy, create, decode, identity, oci, request, rights, upid, usage};
 
 impl PveClient {
-    async fn read(&self, request: &Request) -> Result<Value, HypervisorError> {
+    pub(crate) async fn read(&self, request: &Request) -> Result<Value, HypervisorError> {
         self.send(request).await.map(|answer| answer.data)
     }
 
@@ -170,6 +170,10 @@ impl Hypervisor for PveClient {
 
     async fn addresses(&self, node: &NodeName, vmid: Vmid) -> Result<Vec<IpAddr>, HypervisorError> {
         decode::addresses(&self.read(&request::interfaces(node, vmid)).await?)
+    }
+
+    async fn mentions(&self, guest: &Guest, words: &str) -> Result<Option<bool>, HypervisorError> {
+        if_there(self.look_through(guest, words).await)
     }
 
     async fn create(&self, node: &NodeName, guest: &NewGuest) -> Result<Upid, HypervisorError> {

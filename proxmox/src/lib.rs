@@ -24,6 +24,7 @@ mod hypervisor;
 mod identity;
 mod limits;
 mod lines;
+mod mentions;
 mod oci;
 mod request;
 mod rights;

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::cli;
 use crate::cli::noted::Act;
 use crate::config::Config;
+use crate::http::problem::chain;
 
 /// Bytes of a request or an answer.
 const MOST: u64 = 64 * 1024;
@@ -109,10 +110,15 @@ fn bind(path: &PathBuf) -> anyhow::Result<UnixListener> {
 async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
     let mut text = Vec::new();
     tokio::time::timeout(PATIENCE, (&mut stream).take(MOST).read_to_end(&mut text)).await??;
+    // Somebody only asked whether a server listens.
+    if text.is_empty() {
+        return Ok(());
+    }
     let request: Request = serde_json::from_slice(&text)?;
     let serving = app.clone();
     let done = app.detached(async move { carry_out(&serving, request).await }).await?;
-    let answer: Answer = done.map_err(|error| error.to_string());
+    // With its causes: whoever may open the socket may read the log as well.
+    let answer: Answer = done.map_err(|error| chain(&error));
     let bytes = serde_json::to_vec(&answer)?;
     tokio::time::timeout(PATIENCE, stream.write_all(&bytes)).await??;
     Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use proximity_commands::Actor;
 use proximity_commands::saga::{self, task_log};
 use proximity_domain::call::{self, Event as Call};
 use proximity_domain::operation::{Direction, Event as Operation};
@@ -12,7 +13,7 @@ use proximity_projections::operations::{self, Effort};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::events::{Shown, metadata};
+use crate::http::events::{Shown, metadata, seen};
 use crate::moment::rfc3339;
 
 /// Events read at once.
@@ -113,35 +114,24 @@ pub enum Error {
     Untold(String),
 }
 
-/// The tree of a request, of those of its events that `may_see`; `None` when there are none.
-pub async fn of(
-    store: &Store,
-    request: &str,
-    may_see: impl Fn(&Recorded) -> bool,
-    show: impl Fn(&Recorded) -> Shown,
-) -> Result<Option<Trace>, Error> {
-    let at_once = of_request(store, request, &may_see).await?;
+/// The tree of a request, of those of its events that the reader may see; `None` when there are none.
+pub async fn of(store: &Store, request: &str, reader: &Actor) -> Result<Option<Trace>, Error> {
+    let at_once = of_request(store, request, reader).await?;
     let Some(first) = at_once.first() else { return Ok(None) };
-    let (actor, recorded_at) = (show(first).actor, rfc3339(first.recorded_at));
+    let (actor, recorded_at) = (Shown::of(first).actor, rfc3339(first.recorded_at));
     let repeats = repeated(&at_once, request);
-    let mut commands = told(store, request, &at_once, &may_see, &show).await?;
+    let mut commands = told(store, request, &at_once, reader).await?;
     for first in &repeats {
-        let at_once = of_request(store, first, &may_see).await?;
-        commands.extend(told(store, first, &at_once, &may_see, &show).await?);
+        let at_once = of_request(store, first, reader).await?;
+        commands.extend(told(store, first, &at_once, reader).await?);
     }
     Ok(Some(Trace { request: request.to_owned(), actor, recorded_at, repeats, commands }))
 }
 
 /// What a request stored by itself.
-async fn of_request(
-    store: &Store,
-    request: &str,
-    may_see: &impl Fn(&Recorded) -> bool,
-) -> Result<Vec<Recorded>, Error> {
+async fn of_request(store: &Store, request: &str, reader: &Actor) -> Result<Vec<Recorded>, Error> {
     let search = Search { request: Some(request.to_owned()), ..Search::default() };
-    let mut at_once = all(store, search).await?;
-    at_once.retain(|event| may_see(event));
-    Ok(at_once)
+    Ok(seen(store, all(store, search).await?, reader).await?)
 }
 
 /// The requests that were answered first what this one was answered again.
@@ -162,8 +152,7 @@ async fn told(
     store: &Store,
     request: &str,
     at_once: &[Recorded],
-    may_see: &impl Fn(&Recorded) -> bool,
-    show: &impl Fn(&Recorded) -> Shown,
+    reader: &Actor,
 ) -> Result<Vec<TracedCommand>, Error> {
     let mut commands: Vec<(String, Vec<&Recorded>)> = Vec::new();
     for event in at_once {
@@ -185,11 +174,10 @@ async fn told(
         ids.dedup();
         for id in ids {
             let search = Search { correlations: Some(vec![id.to_owned()]), ..Search::default() };
-            let mut related = all(store, search).await?;
-            related.retain(|event| may_see(event));
-            operations.extend(operation(store, id, request, &related, show).await?);
+            let related = seen(store, all(store, search).await?, reader).await?;
+            operations.extend(operation(store, id, request, &related, reader).await?);
         }
-        let events = events.into_iter().map(show).collect();
+        let events = events.into_iter().map(|event| Shown::to(event, reader)).collect();
         told.push(TracedCommand { command, events, operations });
     }
     Ok(told)
@@ -212,8 +200,14 @@ async fn operation(
     id: &str,
     request: &str,
     related: &[Recorded],
-    show: &impl Fn(&Recorded) -> Shown,
+    reader: &Actor,
 ) -> Result<Option<TracedOperation>, Error> {
+    let is_plan =
+        |event: &Recorded| event.aggregate_id == id && event.event_type == "operation.planned";
+    if !related.iter().any(is_plan) {
+        // The reader sees an own act on it, and nothing of what it is.
+        return Ok(None);
+    }
     let row = operations::after(id, related).map_err(|error| Error::Untold(error.to_string()))?;
     let Some(row) = row else { return Ok(None) };
     let mut logs: BTreeMap<String, task_log::TaskLog> = task_log::of_operation(store, id)
@@ -270,7 +264,7 @@ async fn operation(
         app: row.app,
         kind: row.kind,
         state: row.state,
-        events: related.iter().filter(of_request).map(show).collect(),
+        events: related.iter().filter(of_request).map(|event| Shown::to(event, reader)).collect(),
         steps,
     }))
 }

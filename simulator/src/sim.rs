@@ -336,6 +336,13 @@ impl TaskContext {
         }
     }
 
+    /// The same for work that holds the world: what was done is in the log, also of a worker that dies.
+    pub(crate) fn log_in(&self, world: &mut World, lines: Vec<String>) {
+        if let Some(task) = world.task_mut(&self.upid) {
+            task.log.extend(lines);
+        }
+    }
+
     /// Takes a lock file inside the task, with the lines that a wait leaves in its log.
     pub(crate) async fn flock(&self, vmid: u32) -> Result<OwnedMutexGuard<()>, Failure> {
         let mut waiting = std::pin::pin!(self.sim.flock(vmid));

@@ -129,14 +129,19 @@ impl Rig {
         guest_ports: Vec<GuestPorts>,
     ) -> Self {
         let host = SimulatorConfig { guest_ports, ..one_node() };
-        Self::on(folder, config, answer_within, host).await
+        Self::on(folder, config, answer_within, host, false).await
     }
 
     /// The same on a cluster of `nodes` nodes; containers are deployed on the first, `pve1`.
     pub async fn of_nodes(folder: &Path, config: SagaConfig, nodes: usize) -> Self {
         let nodes = (1..=nodes).map(|n| NodeConfig::new(&format!("pve{n}"))).collect();
         let host = SimulatorConfig { nodes, ..one_node() };
-        Self::on(folder, config, Duration::from_secs(2), host).await
+        Self::on(folder, config, Duration::from_secs(2), host, false).await
+    }
+
+    /// A lone node that is called with an API token, so that Proxmox tells which tasks are ours.
+    pub async fn of_token(folder: &Path, config: SagaConfig) -> Self {
+        Self::on(folder, config, Duration::from_secs(2), one_node(), true).await
     }
 
     async fn on(
@@ -144,6 +149,7 @@ impl Rig {
         config: SagaConfig,
         answer_within: Duration,
         host: SimulatorConfig,
+        by_token: bool,
     ) -> Self {
         let simulator = Simulator::start(host).await.unwrap();
         let store = Store::open(Options::sqlite(folder)).await.unwrap();
@@ -155,12 +161,19 @@ impl Rig {
             ..Limits::default()
         };
         let address = simulator.address();
+        let credential = if by_token {
+            let token = simulator.add_token("root@pam", "rig", false).unwrap();
+            let (_, secret) = token.split_once('=').unwrap();
+            Credential::Token { id: "rig".to_owned(), secret: Secret::new(secret.to_owned()) }
+        } else {
+            Credential::Password(Secret::new(simulator.root_password().to_owned()))
+        };
         let hypervisor = PveConnector::new(limits)
             .connect(&ConnectionSpec {
                 address: address.ip().to_string(),
                 port: i64::from(address.port()).try_into().unwrap(),
                 user: "root@pam".to_owned(),
-                credential: Credential::Password(Secret::new(simulator.root_password().to_owned())),
+                credential,
                 trust: Trust::Pinned(simulator.fingerprint().parse().unwrap()),
             })
             .await

@@ -62,6 +62,16 @@ impl Action {
     }
 }
 
+/// What a look at Proxmox says of a container of which the log says that all is so already.
+enum Seen {
+    AsRecorded,
+    Otherwise(Sighting),
+    /// It is nowhere in its cluster, or a guest that is not the application's has its number.
+    Missing,
+    /// Proxmox did not answer, or the container is being moved or made.
+    Untold,
+}
+
 impl Applications {
     /// Accepts an action. `force`: stop without waiting for a graceful end.
     pub async fn act(
@@ -99,10 +109,19 @@ impl Applications {
         // The log may be a minute behind what was done by hand.
         if began == 0
             && let Some(live) = state.live()
-            && let Some(seen) = self.seen_otherwise(application, live).await
         {
-            judged(unit.apply::<Application>(application.as_str(), App::Observe(seen)).await)?;
-            began = judged(unit.apply::<Application>(application.as_str(), begin).await)?;
+            let commands = match self.seen_now(application, live).await {
+                Seen::AsRecorded => vec![],
+                Seen::Otherwise(seen) => vec![App::Observe(seen), begin],
+                Seen::Untold if live.lost.is_none() => {
+                    // It looks again, and tells what it finds.
+                    vec![App::BeginUnseen { operation, kind: action.kind() }]
+                }
+                Seen::Missing | Seen::Untold => return Err(Error::from(Refusal::Lost).into()),
+            };
+            for command in commands {
+                began = judged(unit.apply::<Application>(application.as_str(), command).await)?;
+            }
         }
         if began == 0 {
             crate::agreed::not_so_already(actor)?;
@@ -128,37 +147,59 @@ impl Applications {
         Ok(once::done(committed, accepted)?)
     }
 
-    /// What its container does, when that is not what the log says and Proxmox can be asked.
-    async fn seen_otherwise(&self, application: &ApplicationId, live: &Live) -> Option<Sighting> {
+    /// What its container does, as far as Proxmox can be asked now.
+    async fn seen_now(&self, application: &ApplicationId, live: &Live) -> Seen {
         let looked = tokio::time::timeout(PATIENCE, self.look_at(application, live)).await;
         match looked {
             Ok(Ok(seen)) => seen,
             Ok(Err(error)) => {
                 tracing::info!(%application, %error, "a container was not looked at");
-                None
+                Seen::Untold
             }
-            Err(_) => None,
+            Err(_) => Seen::Untold,
         }
     }
 
+    /// Looks for it on its node, and on all others when it is not there.
     async fn look_at(
         &self,
         application: &ApplicationId,
         live: &Live,
-    ) -> Result<Option<Sighting>, HypervisorError> {
+    ) -> Result<Seen, HypervisorError> {
         let GuestRef { host, cluster, node, vmid } = &live.requested.guest;
         let hypervisor = self.hypervisors.of(*host).await?;
-        let Some(status) = hypervisor.status(node, *vmid).await? else { return Ok(None) };
-        if status.running == live.running {
-            return Ok(None);
+        let (node, config) = match hypervisor.config(node, *vmid).await? {
+            Some(config) => (node.clone(), config),
+            None if hypervisor.vmid_is_free(*vmid).await? => return Ok(Seen::Missing),
+            None => {
+                let guests = hypervisor.guests().await?;
+                let Some(there) = guests.into_iter().find(|guest| guest.vmid == *vmid) else {
+                    return Ok(Seen::Untold);
+                };
+                if !there.is_container {
+                    return Ok(Seen::Missing);
+                }
+                match hypervisor.config(&there.node, *vmid).await? {
+                    Some(config) => (there.node, config),
+                    None => return Ok(Seen::Untold),
+                }
+            }
+        };
+        // A creation's lock and nothing else says nobody's name.
+        if config.is_being_created() {
+            return Ok(Seen::Untold);
         }
-        // It may be somebody else's by now.
-        let Some(config) = hypervisor.config(node, *vmid).await? else { return Ok(None) };
         let belongs = self.markers.judge(config.description.as_deref(), cluster, *vmid);
-        let is_its_own =
-            matches!(belongs, Belongs::Ours(marker) if marker.application == *application);
-        let (node, running) = (node.clone(), status.running);
-        Ok(is_its_own.then_some(Sighting::Present { node, running, address: None }))
+        if !matches!(belongs, Belongs::Ours(marker) if marker.application == *application) {
+            return Ok(Seen::Missing);
+        }
+        let Some(status) = hypervisor.status(&node, *vmid).await? else { return Ok(Seen::Untold) };
+        let running = status.running;
+        Ok(if running == live.running && live.lost.is_none() {
+            Seen::AsRecorded
+        } else {
+            Seen::Otherwise(Sighting::Present { node, running, address: None })
+        })
     }
 }
 

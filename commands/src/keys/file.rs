@@ -15,6 +15,8 @@ const FILE_NAME: &str = "master.key";
 const DRAFT: &str = ".master.key.";
 /// The name of the systemd credential (`LoadCredential=proximity-master-key:…`).
 const CREDENTIAL_NAME: &str = "proximity-master-key";
+/// Links to the file that lead to each other, as many as Linux follows.
+const MOST_LINKS: usize = 40;
 
 /// Where the keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,10 +85,12 @@ impl KeyFile {
             return Err(KeyError::ReadOnly { path: self.path().to_owned() });
         };
         let failed = |source| KeyError::Create { path: path.clone(), source };
-        let _lock = lock(path).map_err(failed)?;
-        clear(path)?;
-        let Some(keys) = change(self.read()?)? else { return self.read() };
-        replace(path, &keys).map_err(failed)?;
+        let real = resolved(path).map_err(failed)?;
+        let _lock = lock(&real).map_err(failed)?;
+        clear(path, &real)?;
+        let held = self.read_any()?;
+        let Some(keys) = change(held.clone())? else { return Ok(held) };
+        replace(&real, &keys).map_err(failed)?;
         Ok(keys)
     }
 
@@ -109,17 +113,19 @@ impl KeyFile {
     pub fn clear(&self) -> Result<(), KeyError> {
         let Self::Own(path) = self else { return Ok(()) };
         let failed = |source| KeyError::Create { path: path.clone(), source };
-        if drafts(path).map_err(failed)?.is_empty() {
+        let real = resolved(path).map_err(failed)?;
+        if drafts(path, &real).map_err(failed)?.is_empty() {
             return Ok(());
         }
-        let _lock = lock(path).map_err(failed)?;
-        clear(path)
+        let _lock = lock(&real).map_err(failed)?;
+        clear(path, &real)
     }
 
     /// Those drafts, for whoever only looks; one that is being written now is none of them.
     pub fn left(&self) -> std::io::Result<Vec<PathBuf>> {
         let Self::Own(path) = self else { return Ok(Vec::new()) };
-        let lock = match std::fs::File::open(lock_path(path)) {
+        let real = resolved(path)?;
+        let lock = match std::fs::File::open(lock_path(&real)) {
             // Nobody has changed the file yet.
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             other => Some(other?),
@@ -127,7 +133,7 @@ impl KeyFile {
         if let Some(lock) = &lock {
             lock.lock_shared()?;
         }
-        drafts(path)
+        drafts(path, &real)
     }
 
     /// The file.
@@ -139,6 +145,13 @@ impl KeyFile {
 
     /// What is in the file.
     pub fn read(&self) -> Result<MasterKeys, KeyError> {
+        let keys = self.read_any()?;
+        let keyless = || KeyError::Keyless { path: self.path().to_owned() };
+        if keys.is_empty() { Err(keyless()) } else { Ok(keys) }
+    }
+
+    /// The same for whoever can do with the remains of destroyed keys alone.
+    pub(super) fn read_any(&self) -> Result<MasterKeys, KeyError> {
         let path = self.path();
         let failed = |source| KeyError::Read { path: path.to_owned(), source };
         if matches!(self, Self::Own(_)) {
@@ -147,7 +160,7 @@ impl KeyFile {
                 return Err(KeyError::TooOpen { path: path.to_owned(), mode });
             }
         }
-        MasterKeys::parse(&Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?))
+        MasterKeys::parse_any(&Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?))
     }
 }
 
@@ -155,9 +168,10 @@ impl KeyFile {
 /// of two first starts one wins; the loser reads the winner's key.
 fn create(path: &Path, keys: &MasterKeys) -> Result<(), KeyError> {
     let failed = |source| KeyError::Create { path: path.to_owned(), source };
-    let _lock = lock(path).map_err(failed)?;
-    clear(path)?;
-    let linked = drafted(path, keys, |draft| match std::fs::hard_link(draft, path) {
+    let real = resolved(path).map_err(failed)?;
+    let _lock = lock(&real).map_err(failed)?;
+    clear(path, &real)?;
+    let linked = drafted(&real, keys, |draft| match std::fs::hard_link(draft, &real) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
     });
@@ -183,6 +197,22 @@ fn drafted(
     std::fs::File::open(directory)?.sync_all()
 }
 
+/// Where the file itself lies, or is to lie, behind links to it: those stay, and it is what is replaced.
+fn resolved(path: &Path) -> std::io::Result<PathBuf> {
+    let mut real = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&real) {
+            Ok(target) => real = folder(&real).join(target),
+            // It is no link, or nothing is there yet.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
+                return Ok(real);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::Error::other("too many links lead from one to the next"))
+}
+
 /// Held by whoever changes the file, makes it, or clears its drafts away.
 fn lock(path: &Path) -> std::io::Result<std::fs::File> {
     let mut options = std::fs::OpenOptions::new();
@@ -197,25 +227,33 @@ fn lock_path(path: &Path) -> PathBuf {
 }
 
 /// Removes all drafts; only for whoever holds the lock.
-fn clear(path: &Path) -> Result<(), KeyError> {
+fn clear(path: &Path, real: &Path) -> Result<(), KeyError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| KeyError::Left { path, source }
     };
-    let drafts = drafts(path).map_err(failed(folder(path)))?;
-    for draft in &drafts {
+    for draft in &drafts(path, real).map_err(failed(folder(real)))? {
         remove(draft).map_err(failed(draft))?;
+        let directory = folder(draft);
+        std::fs::File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(failed(directory))?;
         tracing::info!(draft = %draft.display(), "a draft of the master key file was removed");
     }
-    if drafts.is_empty() {
-        return Ok(());
-    }
-    let directory = folder(path);
-    std::fs::File::open(directory).and_then(|it| it.sync_all()).map_err(failed(directory))
+    Ok(())
 }
 
-/// The drafts that lie beside the file: regular files of exactly their names.
-fn drafts(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The drafts that lie beside the file, and beside the link to it, where they lay before links were
+/// followed: regular files of exactly their names.
+fn drafts(path: &Path, real: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = beside(real)?;
+    if folder(path) != folder(real) {
+        found.extend(beside(path)?);
+    }
+    Ok(found)
+}
+
+fn beside(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder(path)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,

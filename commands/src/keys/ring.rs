@@ -55,46 +55,90 @@ impl Keyring {
         }
     }
 
-    /// Changes the keys, in the file first. A file that cannot be written does not keep the change
-    /// from this process: the caller is told, and the keys are used all the same.
+    /// Changes the keys, in the file first: what cannot be written is refused, and nothing is changed.
     pub(crate) async fn update(
         &self,
         change: impl FnOnce(MasterKeys) -> Result<Option<MasterKeys>, KeyError> + Send + 'static,
     ) -> Result<(), KeyError> {
-        let held = (*self.keys()).clone();
-        let written = match self.inner.file.clone() {
-            None => change(held.clone())?.map(Ok),
-            Some(file @ KeyFile::Credential(_)) => {
-                // What the system hands over may be renewed; what is only in memory must not get lost.
-                let given = tokio::task::spawn_blocking({
-                    let file = file.clone();
-                    move || file.read()
-                });
-                let given = given.await.unwrap_or(Err(KeyError::Empty))?.led_by(&held);
-                let changed = change(given.clone())?;
-                let path = file.path().to_owned();
-                let outcome = changed.is_none().then_some(()).ok_or(KeyError::ReadOnly { path });
-                self.replace(changed.unwrap_or(given));
-                return outcome;
-            }
+        match self.inner.file.clone() {
+            None => self.replace(change),
             Some(file) => {
-                let updating = tokio::task::spawn_blocking(move || file.update(change));
-                Some(updating.await.unwrap_or(Err(KeyError::Empty)))
+                let keys = apart(move || file.update(change)).await?;
+                self.replace(|_| Ok(Some(keys)))
             }
-        };
-        if let Some(keys) = written {
-            self.replace(keys?);
         }
-        Ok(())
+    }
+
+    /// The same for what was decided elsewhere and has to be followed: where the system hands the file
+    /// over, the change is made in memory only, and the answer is `false`. A key that comes so has to be
+    /// in another server's file already, or what it signs would be lost with this process.
+    pub(crate) async fn follow(
+        &self,
+        change: impl FnOnce(MasterKeys) -> Result<Option<MasterKeys>, KeyError> + Send + 'static,
+    ) -> Result<bool, KeyError> {
+        let Some(file @ KeyFile::Credential(_)) = self.inner.file.clone() else {
+            return self.update(change).await.map(|()| true);
+        };
+        // What the system hands over may be renewed; what is only in memory must not get lost.
+        let given = apart(move || file.read_any()).await?;
+        let mut written = true;
+        self.replace(|held| {
+            let joined = held.joined(&given);
+            let changed = change(joined.clone())?;
+            written = changed.is_none();
+            Ok(Some(changed.unwrap_or(joined)))
+        })?;
+        Ok(written)
+    }
+
+    /// What is in the file now, where there is one.
+    pub(crate) async fn in_file(&self) -> Result<Option<MasterKeys>, KeyError> {
+        let Some(file) = self.inner.file.clone() else { return Ok(None) };
+        apart(move || file.read_any()).await.map(Some)
+    }
+
+    /// An error where the system hands the file over: a new key would be in memory only.
+    pub(crate) fn must_be_ours(&self) -> Result<(), KeyError> {
+        match &self.inner.file {
+            Some(KeyFile::Credential(path)) => Err(KeyError::Handed { path: path.clone() }),
+            Some(KeyFile::Own(_)) | None => Ok(()),
+        }
+    }
+
+    /// An error where the system hands the file over and it has the line of this key.
+    pub(crate) async fn must_not_be_handed(&self, id: &str) -> Result<(), KeyError> {
+        let Some(KeyFile::Credential(path)) = &self.inner.file else { return Ok(()) };
+        match self.in_file().await? {
+            Some(given) if given.by_id(id).is_some() => {
+                Err(KeyError::StillHanded { id: id.to_owned(), path: path.clone() })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Removes what is left of changes of the file that were cut off, keys that are gone among them.
     pub(crate) async fn clear(&self) -> Result<(), KeyError> {
         let Some(file) = self.inner.file.clone() else { return Ok(()) };
-        tokio::task::spawn_blocking(move || file.clear()).await.unwrap_or(Err(KeyError::Empty))
+        apart(move || file.clear()).await
     }
 
-    fn replace(&self, keys: MasterKeys) {
-        *self.inner.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    /// Changes the keys in memory. Where nothing would be left that seals, what is held serves on: the
+    /// log says which key seals, and this one is asked for nothing but what it signed.
+    fn replace(
+        &self,
+        change: impl FnOnce(MasterKeys) -> Result<Option<MasterKeys>, KeyError>,
+    ) -> Result<(), KeyError> {
+        let mut keys = self.inner.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changed) = change((**keys).clone())?.filter(|changed| !changed.is_empty()) {
+            *keys = Arc::new(changed);
+        }
+        Ok(())
     }
+}
+
+/// Does what blocks on the file system where nothing waits for it.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
+) -> Result<T, KeyError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(KeyError::Empty))
 }

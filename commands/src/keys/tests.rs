@@ -59,6 +59,36 @@ fn drafts_are_not_listed_beside_a_lock_that_cannot_be_opened() {
 }
 
 #[test]
+fn behind_a_link_the_file_itself_is_changed_and_the_link_stays() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = KeyFile::locate(here.path(), |_| None);
+    let (middle, real) = (there.path().join("middle"), there.path().join("real.key"));
+    std::os::unix::fs::symlink("real.key", &middle).unwrap();
+    std::os::unix::fs::symlink(&middle, file.path()).unwrap();
+    let is_link = || file.path().is_symlink() && middle.is_symlink() && !real.is_symlink();
+    // Also where nothing lies behind it yet.
+    let old = file.open(false).unwrap();
+    assert!(is_link());
+    let new = MasterKeys::generate().unwrap();
+    let lead = new.clone();
+    file.update(move |held| Ok(Some(held.led_by(&lead)))).unwrap();
+    file.update(|held| Ok(Some(held.without(&[old.current_id().to_owned()].into())))).unwrap();
+    assert!(is_link());
+    let found = KeyFile::Own(real.clone()).read().unwrap();
+    assert_eq!((found.ids(), found.retired_ids()), (new.ids(), old.ids()));
+    // Whoever names the file itself waits for the same lock, and finds the same drafts.
+    assert!(real.with_extension("lock").exists() && !file.path().with_extension("lock").exists());
+    let drafts = [&there, &here]
+        .map(|folder| folder.path().join(format!(".master.key.{}", uuid::Uuid::new_v4())));
+    for draft in &drafts {
+        std::fs::write(draft, "a key").unwrap();
+    }
+    assert_eq!(file.left().unwrap(), drafts);
+    file.clear().unwrap();
+    assert!(!drafts.iter().any(|draft| draft.exists()));
+}
+
+#[test]
 fn a_key_file_that_cannot_be_written_leaves_no_draft() {
     let directory = tempfile::tempdir().unwrap();
     let file = KeyFile::locate(directory.path(), |_| None);

@@ -71,6 +71,11 @@ pub trait Hypervisor: Send + Sync {
         vmid: Vmid,
     ) -> Result<Vec<std::net::IpAddr>, HypervisorError>;
 
+    /// Whether these words stand anywhere in the configuration of a guest, be it a virtual machine's: as it
+    /// is, as it will be after its next start, or in one of its snapshots. `None` when this node has
+    /// no such guest.
+    async fn mentions(&self, guest: &Guest, words: &str) -> Result<Option<bool>, HypervisorError>;
+
     /// Creates a container, stopped. `HypervisorError::VmidTaken` when the number is in use.
     async fn create(&self, node: &NodeName, guest: &NewGuest) -> Result<Upid, HypervisorError>;
     /// Gives an image's container its entrypoint and environment, before its first start: a creation

@@ -289,6 +289,8 @@ pub struct TaskSummary {
     pub in_turn: bool,
     /// Seconds since 1970, the node's clock.
     pub started: i64,
+    /// The same of its end; `None` while it runs, or where the list does not say.
+    pub ended: Option<i64>,
     /// A list may be some seconds behind, so one that is listed as running was asked itself.
     pub state: TaskState,
 }

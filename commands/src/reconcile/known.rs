@@ -6,12 +6,16 @@ use cqrs_es::Aggregate as _;
 use proximity_domain::application::{Application, Event, Origin};
 use proximity_domain::host::Host;
 use proximity_domain::lease::{Event as LeaseEvent, Holder, Lease};
-use proximity_domain::operation::Operation;
+use proximity_domain::operation::{Direction, Event as OperationEvent, Operation};
 use proximity_domain::{ApplicationId, ClusterName, HostId, LeaseKey, OperationId, UserId, Vmid};
 use proximity_eventstore::{Position, Recorded, Store};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+
+/// Steps from whose beginning on an application's own container may be without its protection, and
+/// which one sets it again when it is taken back.
+const UNPROTECT: [&str; 2] = ["unprotect_original", "overwrite"];
 
 /// Events read at a time.
 const PAGE: usize = 2_000;
@@ -24,6 +28,8 @@ pub(super) struct Known {
     pub(super) hosts: BTreeMap<HostId, Host>,
     /// Operations that a person gave up: what they left is his to decide about.
     abandoned: BTreeSet<OperationId>,
+    /// Operations that may have taken a protection off, and have neither ended nor set it again.
+    unprotecting: BTreeSet<OperationId>,
     cursor: Position,
 }
 
@@ -35,9 +41,9 @@ pub(super) struct KnownApplication {
     pub(super) owner: UserId,
     /// Its container was someone's before it was ours.
     pub(super) adopted: bool,
-    /// An operation on it was given up, perhaps after it took the protection off, and nobody has looked
-    /// since.
-    pub(super) given_up: bool,
+    /// An operation on it that may have taken its protection off, and was given up: no look has seen
+    /// since that it is set.
+    pub(super) given_up: Option<OperationId>,
 }
 
 /// A number of a cluster.
@@ -67,6 +73,7 @@ impl Known {
                     Operation::TYPE if event.event_type == "operation.abandoned" => {
                         self.abandoned.extend(event.aggregate_id.parse::<OperationId>());
                     }
+                    Operation::TYPE => self.operation(event)?,
                     _ => {}
                 }
                 self.cursor = event.position;
@@ -82,6 +89,36 @@ impl Known {
         self.abandoned.contains(&operation)
     }
 
+    /// Follows which operations leave a container unprotected where they stand.
+    fn operation(&mut self, recorded: &Recorded) -> Result<(), Error> {
+        let Ok(id) = recorded.aggregate_id.parse::<OperationId>() else { return Ok(()) };
+        match recorded.event_type.as_str() {
+            "operation.completed" | "operation.undone" => {
+                self.unprotecting.remove(&id);
+            }
+            // Few are of such a step, and all of the log is read at a start.
+            "operation.step_intended" | "operation.step_succeeded"
+                if UNPROTECT.iter().any(|step| recorded.payload.contains(step)) =>
+            {
+                match stored(recorded)? {
+                    OperationEvent::StepIntended { step, direction: Direction::Act, .. }
+                        if UNPROTECT.contains(&step.as_str()) =>
+                    {
+                        self.unprotecting.insert(id);
+                    }
+                    OperationEvent::StepSucceeded { step, direction: Direction::Undo, .. }
+                        if UNPROTECT.contains(&step.as_str()) =>
+                    {
+                        self.unprotecting.remove(&id);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn application(&mut self, recorded: &Recorded) -> Result<(), Error> {
         let Ok(id) = recorded.aggregate_id.parse::<ApplicationId>() else { return Ok(()) };
         let event: Event = stored(recorded)?;
@@ -91,12 +128,21 @@ impl Known {
                 sequence: 0,
                 owner: requested.owner,
                 adopted: requested.origin == Origin::Adopted,
-                given_up: false,
+                given_up: None,
             };
             self.applications.insert(id.clone(), known);
         }
         if let Some(known) = self.applications.get_mut(&id) {
-            known.given_up |= matches!(event, Event::OperationAbandoned { .. });
+            match &event {
+                Event::OperationAbandoned { operation, .. }
+                    if self.unprotecting.contains(operation) =>
+                {
+                    known.given_up = Some(*operation);
+                }
+                // The container that it was is not its own any more.
+                Event::Protected { .. } | Event::GuestSwapped { .. } => known.given_up = None,
+                _ => {}
+            }
             known.state.apply(event);
             known.sequence = recorded.sequence;
         }

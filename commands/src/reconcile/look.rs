@@ -14,6 +14,9 @@ use crate::error::Error;
 use crate::marker::Belongs;
 use crate::ports::{Guest, Hypervisor, HypervisorError, TaskSummary};
 
+/// Why a list without a guest concludes nothing: it may be filtered.
+pub(super) const EMPTY: &str = "it lists no guest at all";
+
 /// What a host said.
 pub(super) struct Look<'a> {
     pub(super) hypervisor: &'a dyn Hypervisor,
@@ -44,7 +47,7 @@ impl<'a> Look<'a> {
         } else if !sees_all {
             Some("its credential may not see all guests (VM.Audit on /vms)")
         } else if guests.is_empty() {
-            Some("it lists no guest at all")
+            Some(EMPTY)
         } else {
             None
         };
@@ -73,7 +76,7 @@ impl<'a> Look<'a> {
     }
 
     /// Whether a task that may change the guest with this number runs anywhere.
-    async fn is_busy(&self, vmid: Vmid) -> Result<bool, HypervisorError> {
+    pub(super) async fn is_busy(&self, vmid: Vmid) -> Result<bool, HypervisorError> {
         Ok(self.hypervisor.tasks_of(vmid).await?.iter().any(TaskSummary::is_at_work))
     }
 }
@@ -138,6 +141,7 @@ impl Reconciler {
                     node: listed.node.clone(),
                     kind,
                     application: id.clone(),
+                    volume: None,
                 }));
             }
             if let Some(sighting) = sighting {

@@ -85,6 +85,7 @@ impl Reconciler {
                     node: guest.node.clone(),
                     kind: DiscrepancyKind::Orphan,
                     application: marker.application,
+                    volume: None,
                 });
             }
         }
@@ -145,6 +146,7 @@ impl Reconciler {
                     node: guest.node.clone(),
                     kind: DiscrepancyKind::Orphan,
                     application: marker.application,
+                    volume: None,
                 });
                 Ok(())
             }
@@ -261,6 +263,7 @@ async fn broken_off(look: &Look<'_>, number: &Number, guest: &Guest) -> Option<D
             node: guest.node.clone(),
             kind: DiscrepancyKind::BrokenOff,
             application,
+            volume: None,
         }),
         Err(error) => {
             tracing::info!(vmid = %guest.vmid, %error, "a container was not looked at");

@@ -64,8 +64,8 @@ impl Step for CloneContainer {
 
     async fn makes(&self, work: &Work<'_>) -> Result<Option<Place>, StepError> {
         let plan = work.cloning()?;
-        let (_, config) = work.source(plan).await?;
-        Ok(Some(Place::beside(&plan.guest, &config)))
+        let (node, config) = work.source(plan).await?;
+        Ok(Some(Place::beside(&plan.guest, node, &config)))
     }
 
     async fn act(&self, work: &Work<'_>) -> Result<Option<Finding>, StepError> {

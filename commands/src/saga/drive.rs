@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use proximity_domain::operation::{
-    Command, Direction, Failure, FailureClass, Move, Operation, Phase, Progress, Volumes,
+    Command, Direction, Failure, FailureClass, Move, Operation, Phase, Progress, Site, Volumes,
 };
 use proximity_domain::plan::Plan;
 use tokio::sync::Mutex;
@@ -14,7 +14,7 @@ use super::finish;
 use super::guest::Found;
 use super::quorum;
 use super::step::{Point, Step, StepError};
-use super::work::{Env, Hold, Work, record, record_with};
+use super::work::{Env, Hold, Work, ran, record, record_with};
 use crate::clock::{Micros, SECOND};
 use crate::dispatch::load;
 use crate::ports::Upid;
@@ -188,7 +188,8 @@ async fn try_step(
         Err(StepError::Failed(failure)) => (None, Some(failure)),
         Err(other) => return Err(other),
     };
-    let intend = Command::IntendStep { step: name.clone(), direction, stood };
+    let (stood, site) = stood.unzip();
+    let intend = Command::IntendStep { step: name.clone(), direction, stood, site };
     record(env, hold, progress, "operation.intend", intend).await?;
     dies(env, Point::AfterIntent, &name, direction)?;
     let mut logs = Vec::new();
@@ -234,7 +235,7 @@ async fn try_step(
 }
 
 /// What stands under the number of a container that is to be made, looked at once.
-async fn stood(step: &dyn Step, work: &Work<'_>) -> Result<Option<Volumes>, StepError> {
+async fn stood(step: &dyn Step, work: &Work<'_>) -> Result<Option<(Volumes, Site)>, StepError> {
     if work.direction == Direction::Undo || work.progress.stood.is_some() {
         return Ok(None);
     }
@@ -326,7 +327,10 @@ async fn is_running(
     stopping: &CancellationToken,
 ) -> bool {
     let before = match &progress.plan {
-        Plan::Start(_) | Plan::Deploy(_) => false,
+        Plan::Deploy(_) => false,
+        // Also where it was recorded to be so already.
+        Plan::Start(_) => ran(env, progress).await.unwrap_or(false),
+        Plan::Stop(_) => ran(env, progress).await.unwrap_or(true),
         Plan::Clone(plan) => plan.was_running(),
         Plan::Restore(plan) => plan.was_running && plan.lost.is_none(),
         _ => true,

@@ -11,7 +11,6 @@ use proximity_domain::{ApplicationId, BackupId, LeaseKey, Vmid};
 use rand::Rng as _;
 
 use super::instructions::instructions;
-use super::orphans::HAS_LEFT;
 use super::step::StepError;
 use super::work::{Env, Hold, follows, metadata};
 use crate::clock::Micros;
@@ -168,10 +167,7 @@ pub(super) async fn stuck(
     failure: &Failure,
 ) -> Result<(), StepError> {
     let reason = failure.message.clone();
-    let mut instructions = instructions(progress, step, &reason);
-    if reason.contains(HAS_LEFT) {
-        instructions.push_str(", which then removes the volumes that the reason names");
-    }
+    let instructions = instructions(progress, step, &reason);
     let problem = format!("{step}: {reason}");
     let mark = App::MarkStuck { operation: hold.operation, problem };
     let mut decisions = vec![

@@ -246,9 +246,15 @@ impl Work<'_> {
 }
 
 pub(super) fn not_ours(vmid: Vmid) -> StepError {
-    StepError::permanent(format!(
-        "container {vmid} does not carry the marker of this application, so it is not touched"
-    ))
+    StepError::permanent(format!("container {vmid} {NO_MARKER}, so it is not touched"))
+}
+
+/// Said of a container that is not this application's.
+const NO_MARKER: &str = "does not carry the marker of this application";
+
+/// Whether this is why nothing was done with a container.
+pub(super) fn is_not_ours(reason: &str) -> bool {
+    reason.starts_with("container ") && reason.contains(NO_MARKER)
 }
 
 /// What is known of a task's end, for a message.

@@ -3,8 +3,28 @@
 use proximity_domain::operation::Progress;
 use proximity_domain::plan::{ClonePlan, GuestRef, Plan, RestorePlan, RestoreWay};
 
-use super::guest::rest_of_destruction;
-use super::orphans::rest_of_creation;
+use super::guest::{is_not_ours, rest_of_destruction};
+use super::orphans::{HAS_LEFT, rest_of_creation};
+
+/// What stands between the container and the rest of each of our sentences on a creation's lock that was
+/// seen on it.
+const BY_A_CREATION: &str = " is locked by a creation that ";
+/// What such a sentence begins with.
+const WHICH: [&str; 4] = ["the container", "the number", "the restored container", "the copy"];
+/// Said of any lock that was seen, and by Proxmox of one that it refuses to work under.
+const LOCKED: [&str; 2] = ["carries the lock `", "CT is locked ("];
+
+/// Whether a creation's lock was seen on the container, and nothing that works under it. Only our own
+/// sentences say so, from their first word on: what Proxmox says may be about any creation and any lock,
+/// and a destruction that is advised for one word of it would cost a container that is whole.
+pub(super) fn was_seen_broken_off(reason: &str) -> bool {
+    reason.split_once(BY_A_CREATION).is_some_and(|(which, _)| WHICH.contains(&which))
+}
+
+/// Whether a lock is in the way, of which nothing more is known.
+fn is_locked(reason: &str) -> bool {
+    LOCKED.iter().any(|words| reason.contains(words))
+}
 
 /// What an operator has to do, in words that can be followed.
 pub(super) fn instructions(progress: &Progress, step: &str, reason: &str) -> String {
@@ -14,34 +34,50 @@ pub(super) fn instructions(progress: &Progress, step: &str, reason: &str) -> Str
     if let Some(todo) = rest_of_destruction(reason).or_else(|| rest_of_creation(reason)) {
         return todo;
     }
+    let mut todo = of_plan(progress, guest, step, reason);
+    if was_seen_broken_off(reason) && reason.contains(HAS_LEFT) {
+        todo.push_str(", which then removes the volumes that the reason names");
+    }
+    todo
+}
+
+/// The same where the reason does not say all of it itself.
+fn of_plan(progress: &Progress, guest: &GuestRef, step: &str, reason: &str) -> String {
     let GuestRef { node, vmid, .. } = guest;
     match &progress.plan {
         Plan::Clone(plan) => return clone_instructions(plan, step, reason),
         Plan::Restore(plan) => return restore_instructions(plan, step, reason),
         _ => {}
     }
-    let locked = reason.contains("lock");
-    if reason.contains("creation") {
+    if was_seen_broken_off(reason) {
         // Unlocked, it would be an empty configuration that says nobody's name.
         format!(
             "the creation of container {vmid} on node {node} was broken off; when no task works on it \
              any more, run `pct unlock {vmid}` and `pct destroy {vmid} --purge`, then resume the \
              operation"
         )
-    } else if locked {
+    } else if is_locked(reason) {
         format!(
             "on node {node}, see with `pct config {vmid}` which lock container {vmid} carries; when no \
              task works on it any more, run `pct unlock {vmid}`, then resume the operation"
         )
-    } else if reason.contains("marker") {
+    } else if is_not_ours(reason) {
         format!(
             "look at container {vmid} on node {node}: if it is this application's, put the marker \
              line back into its notes and resume; if it is not, abandon the operation"
         )
     } else {
+        let instead = match &progress.plan {
+            // It was to go anyway.
+            Plan::Deploy(_) => "; or remove the container by hand and abandon it",
+            Plan::Delete(plan) if plan.adopted_by.is_none() => {
+                "; or remove the container by hand and abandon it"
+            }
+            _ => "; or abandon it, which leaves the container as it is",
+        };
         format!(
             "the step `{step}` on container {vmid} of node {node} keeps failing: mend what the reason \
-             names, then resume the operation; or remove the container by hand and abandon it"
+             names, then resume the operation{instead}"
         )
     }
 }
@@ -49,13 +85,13 @@ pub(super) fn instructions(progress: &Progress, step: &str, reason: &str) -> Str
 /// The same for a copy, where two containers may be locked.
 fn clone_instructions(plan: &ClonePlan, step: &str, reason: &str) -> String {
     let (node, source, copy) = (&plan.guest.node, plan.source_guest.vmid, plan.guest.vmid);
-    if reason.contains("creation") {
+    if was_seen_broken_off(reason) {
         format!(
             "the copying of container {source} into {copy} on node {node} was broken off; when no \
              task works on either any more, run `pct unlock {source}`, `pct unlock {copy}` and \
              `pct destroy {copy} --purge`, then resume the operation"
         )
-    } else if reason.contains("lock") {
+    } else if is_locked(reason) {
         format!(
             "on node {node}, see with `pct config {source}` which lock container {source} carries; \
              when no task works on it any more, run `pct unlock {source}`, then resume the operation"
@@ -71,38 +107,135 @@ fn clone_instructions(plan: &ClonePlan, step: &str, reason: &str) -> String {
 /// The same for a restore, where there are two containers or one that is half overwritten.
 fn restore_instructions(plan: &RestorePlan, step: &str, reason: &str) -> String {
     let (node, new, old) = (&plan.guest.node, plan.guest.vmid, plan.original.vmid);
-    let locked = reason.contains("lock");
-    match (plan.way, step) {
+    let (broken_off, locked) = (was_seen_broken_off(reason), is_locked(reason));
+    // Which of the two the step is about.
+    let (at, vmid) = match step {
+        "restore_container" | "start" | "wait_healthy" | "stop_restored" => (node, new),
+        _ => (&plan.original.node, old),
+    };
+    match plan.way {
         // Unlocked, it would be an empty configuration that says nobody's name.
-        (RestoreWay::InPlace, _) if reason.contains("creation") => format!(
+        RestoreWay::InPlace if broken_off => format!(
             "the restoring over container {old} on node {node} was broken off when its disks were gone \
              already; when no task works on it any more, run `pct unlock {old}` and \
              `pct destroy {old} --purge`, then resume the operation, which restores the archive again; \
              abandoning it instead does not help: what is left stays locked until that was done"
         ),
-        (RestoreWay::InPlace, _) if locked => format!(
+        RestoreWay::InPlace if locked => format!(
             "on node {node}, see with `pct config {old}` which lock container {old} carries; when no \
              task works on it any more, run `pct unlock {old}`, then resume the operation, which \
              restores the archive again"
         ),
-        (RestoreWay::InPlace, _) => format!(
+        RestoreWay::InPlace => format!(
             "container {old} on node {node} may be gone, and the archive is still there: mend what the \
              reason names, then resume the operation, which goes on from `{step}` and restores the \
              archive again where it has to; or abandon it and restore the backup, not in place"
         ),
-        (RestoreWay::Swap, "restore_container" | "start" | "wait_healthy") if locked => format!(
-            "the restoring into container {new} on node {node} was broken off; when no task works on \
-             it any more, run `pct unlock {new}` and `pct destroy {new} --purge`, then resume the \
-             operation"
+        RestoreWay::Swap if broken_off => format!(
+            "the creation of container {vmid} on node {at} was broken off; when no task works on it any \
+             more, run `pct unlock {vmid}` and `pct destroy {vmid} --purge`, then resume the operation"
         ),
-        (RestoreWay::Swap, _) if locked => format!(
-            "see with `pct config {old}` on node {} which lock container {old} carries; when no task \
-             works on it any more, run `pct unlock {old}`, then resume the operation",
-            plan.original.node
+        RestoreWay::Swap if locked => format!(
+            "on node {at}, see with `pct config {vmid}` which lock container {vmid} carries; when no \
+             task works on it any more, run `pct unlock {vmid}`, then resume the operation"
         ),
-        (RestoreWay::Swap, _) => format!(
+        RestoreWay::Swap => format!(
             "the step `{step}` of restoring container {old} into {new} on node {node} keeps failing: \
              mend what the reason names, then resume the operation"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proximity_domain::operation::{Event, Operation};
+    use proximity_domain::plan::{DeletePlan, Health, PowerPlan, Probe};
+    use proximity_domain::{HostId, UserId};
+
+    use super::*;
+
+    const BY_PROXMOX: [&str; 6] = [
+        "unable to create image: LINSTOR: resource creation failed",
+        "mount: /mnt: can't read superblock on /dev/loop1",
+        "POST /nodes/{node}/lxc: can't lock file '/run/lock/lxc/pve-config-104.lock' - got timeout",
+        "storage: rbd: image is locked by a creation that never ended",
+        "zfs error: cannot find the marker of the block device, it has left the pool",
+        "nothing was restored: creation of the lock failed: the marker is gone",
+    ];
+
+    fn guest() -> GuestRef {
+        GuestRef {
+            host: HostId(1),
+            cluster: "lab".parse().unwrap(),
+            node: "pve1".parse().unwrap(),
+            vmid: 104.try_into().unwrap(),
+        }
+    }
+
+    fn told(plan: Plan, reason: &str) -> String {
+        let planned = Event::Planned {
+            application: "alpine-0a1b2c3d".parse().unwrap(),
+            owner: UserId(1),
+            plan,
+            steps: vec!["start".to_owned()],
+            deadline: 0,
+        };
+        let operation = Operation::default().evolve(planned);
+        instructions(operation.progress().unwrap(), "start", reason)
+    }
+
+    fn power() -> PowerPlan {
+        let health = Health { probe: Probe::Running, within_s: 1 };
+        PowerPlan { guest: guest(), force: false, health }
+    }
+
+    fn deletion() -> Plan {
+        Plan::Delete(DeletePlan {
+            guest: Some(guest()),
+            holdings: None,
+            was_running: true,
+            adopted_by: None,
+            replaced: false,
+            detached: false,
+        })
+    }
+
+    #[test]
+    fn nothing_that_proxmox_says_has_a_container_unlocked_or_destroyed() {
+        for said in BY_PROXMOX {
+            for plan in [Plan::Restart(power()), deletion()] {
+                let todo = told(plan, said);
+                assert!(!todo.contains("pct ") && !todo.contains("volumes"), "{said}: {todo}");
+                assert!(todo.contains("keeps failing"), "{said}: {todo}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_creations_lock_that_was_seen_has_the_container_destroyed_and_another_only_unlocked() {
+        let seen = "the container is locked by a creation that no task works on";
+        let todo = told(deletion(), seen);
+        assert!(todo.contains("`pct destroy 104 --purge`") && !todo.contains("volumes"), "{todo}");
+        let left = format!("{seen}; it has left local:104/vm-104-disk-0.raw");
+        assert!(
+            told(deletion(), &left).ends_with("then removes the volumes that the reason names")
+        );
+        for said in [
+            "the container carries the lock `backup`",
+            "the container does not run: CT is locked (backup)",
+        ] {
+            let todo = told(deletion(), said);
+            assert!(todo.contains("`pct unlock 104`") && !todo.contains("destroy"), "{todo}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_to_go_anyway_is_to_be_removed_by_hand() {
+        let todo = told(Plan::Restart(power()), "no answer");
+        assert!(!todo.contains("remove the container") && todo.contains("as it is"), "{todo}");
+        assert!(told(deletion(), "no answer").contains("remove the container by hand"));
+        let not_ours =
+            "container 104 does not carry the marker of this application, so it is not touched";
+        assert!(told(deletion(), not_ours).contains("put the marker line back"));
     }
 }

@@ -1,21 +1,29 @@
 //! Volumes that a creation, a copy or a restore leaves when its worker is killed in the middle: no
-//! configuration names them, so that nothing but this removes them.
+//! configuration names them, so that nothing but this removes them. What cannot be shown to be the
+//! operation's own is named to a person, and stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use proximity_domain::Vmid;
-use proximity_domain::operation::Volumes;
-use proximity_domain::plan::GuestRef;
+use proximity_domain::NodeName;
+use proximity_domain::operation::{Site, Volumes};
+use proximity_domain::plan::{GuestRef, Plan};
 
+use super::guest::Found;
+use super::proof::{Begun, Making, SLACK, file_name, is_disk_of};
 use super::step::StepError;
 use super::task_log;
 use super::tasks::Ended;
+use super::traces::{Traces, making};
 use super::work::Work;
-use crate::ports::{GuestConfig, Volume};
+use crate::clock::SECOND;
+use crate::ports::{Guest, GuestConfig, Hypervisor, HypervisorError, TaskSummary, Upid, Volume};
 use crate::volumes;
 
-/// Kinds of tasks after which a number has volumes. A copy's goes by the number of its source.
-const MAKES: [&str; 6] = ["vzcreate", "vzrestore", "vzclone", "qmcreate", "qmrestore", "qmclone"];
+/// Kinds of tasks that put volumes under the number that they go by. A copy's does not: it goes by the
+/// number of its source.
+const MAKES: [&str; 4] = ["vzcreate", "vzrestore", "qmcreate", "qmrestore"];
+/// Lines of a making task's log that are read: what it makes stands near the beginning.
+const LINES: u32 = 500;
 
 /// Where a step makes a container.
 pub struct Place {
@@ -23,33 +31,35 @@ pub struct Place {
     /// What its volumes are put on.
     storages: BTreeSet<String>,
     /// The disks of the container that it takes the place of; they go with that.
-    given_up: BTreeSet<String>,
+    replaced: BTreeSet<String>,
 }
 
 impl Place {
     pub(super) fn on(guest: &GuestRef, storage: &str) -> Self {
         let storages = [storage.to_owned()].into();
-        Self { guest: guest.clone(), storages, given_up: BTreeSet::new() }
+        Self { guest: guest.clone(), storages, replaced: BTreeSet::new() }
     }
 
     /// In place of the container that has the number.
     pub(super) fn over(guest: &GuestRef, storage: &str, container: &GuestConfig) -> Self {
-        Self { given_up: disks(container).collect(), ..Self::on(guest, storage) }
+        Self { replaced: disks(container).collect(), ..Self::on(guest, storage) }
     }
 
-    /// A copy has its volumes where its source has them.
-    pub(super) fn beside(guest: &GuestRef, source: &GuestConfig) -> Self {
-        let storages = disks(source).filter_map(|id| Some(id.split_once(':')?.0.to_owned()));
-        Self { guest: guest.clone(), storages: storages.collect(), given_up: BTreeSet::new() }
+    /// A copy has its volumes where its source has them, and is made where that is now.
+    pub(super) fn beside(guest: &GuestRef, node: NodeName, source: &GuestConfig) -> Self {
+        let guest = GuestRef { node, ..guest.clone() };
+        Self { guest, storages: storages_of(source), replaced: BTreeSet::new() }
     }
 
-    /// What stands there and is not given up.
-    pub(super) async fn stood(&self, work: &Work<'_>) -> Result<Volumes, StepError> {
-        let mut stood = work.volumes_under(&self.guest, self.storages.iter()).await?;
-        for volumes in stood.values_mut() {
-            volumes.retain(|id| !self.given_up.contains(id));
+    /// What stands there, without what is replaced.
+    pub(super) async fn stood(self, work: &Work<'_>) -> Result<(Volumes, Site), StepError> {
+        let mut stood = Volumes::new();
+        for storage in &self.storages {
+            let found = work.volumes_under(&self.guest.node, storage, &self.guest).await?;
+            let ids = found.into_iter().map(|volume| volume.id);
+            stood.insert(storage.clone(), ids.filter(|id| !self.replaced.contains(id)).collect());
         }
-        Ok(stood)
+        Ok((stood, Site { node: self.guest.node, replaced: self.replaced }))
     }
 }
 
@@ -61,77 +71,251 @@ fn disks(container: &GuestConfig) -> impl Iterator<Item = String> {
     root.into_iter().chain(others)
 }
 
+fn storages_of(container: &GuestConfig) -> BTreeSet<String> {
+    disks(container).filter_map(|id| Some(id.split_once(':')?.0.to_owned())).collect()
+}
+
+/// A volume under the number that did not stand there before.
+struct Left {
+    node: NodeName,
+    storage: String,
+    volume: Volume,
+    /// It is of the container that was to be overwritten.
+    is_replaced: bool,
+}
+
+/// One of this operation's own tasks.
+struct Task {
+    upid: String,
+    /// Seconds since 1970, where that is known.
+    ended: Option<i64>,
+    log: Vec<String>,
+}
+
+impl Task {
+    fn making(&self) -> Option<Making<'_>> {
+        Making::of(&self.upid, self.ended, &self.log)
+    }
+}
+
+/// What is known of this operation's making.
+struct Case {
+    traces: Traces,
+    left: Vec<Left>,
+    tasks: Vec<Task>,
+    /// Somebody else has put volumes under the number since, or may have.
+    is_mixed: bool,
+}
+
+impl Case {
+    /// Whether this operation has made the volume, or has overwritten the container that it was of.
+    fn is_ours(&self, left: &Left) -> bool {
+        let mut makings = self.tasks.iter().filter_map(Task::making);
+        !self.is_mixed
+            && makings.any(|made| left.is_replaced || made.has_made(&left.node, &left.volume))
+    }
+}
+
 impl Work<'_> {
-    /// The disks that stand under the number now. Proxmox lists those of which no container is there as
-    /// a virtual machine's.
+    /// The disks that stand under the number on a storage now. Proxmox lists those of which no container
+    /// is there as a virtual machine's.
     async fn volumes_under(
         &self,
+        node: &NodeName,
+        storage: &str,
         guest: &GuestRef,
-        storages: impl Iterator<Item = &String>,
-    ) -> Result<Volumes, StepError> {
-        let mut found = Volumes::new();
-        for storage in storages {
-            let list = |content| self.hypervisor.volumes(&guest.node, storage, content);
-            let (known, unknown) = tokio::try_join!(list("rootdir"), list("images"))?;
-            let all = known.into_iter().chain(unknown);
-            let under = all.filter(|volume| is_disk_of(volume, guest.vmid));
-            found.insert(storage.clone(), under.map(|volume| volume.id).collect());
-        }
-        Ok(found)
+    ) -> Result<Vec<Volume>, StepError> {
+        let list = |content| self.hypervisor.volumes(node, storage, content);
+        let (known, unknown) = tokio::try_join!(list("rootdir"), list("images"))?;
+        let all = known.into_iter().chain(unknown);
+        Ok(all.filter(|volume| is_disk_of(volume, guest.vmid)).collect())
     }
 
-    /// The disks under the number that did not stand there before this operation made anything.
-    async fn left_over(&self, guest: &GuestRef) -> Result<Volumes, StepError> {
-        // Without that look nothing was made.
-        let Some(stood) = &self.progress.stood else { return Ok(Volumes::new()) };
-        let mut left = self.volumes_under(guest, stood.keys()).await?;
-        for (storage, volumes) in &mut left {
-            volumes.retain(|id| stood.get(storage).is_none_or(|before| !before.contains(id)));
+    /// What is under the number that did not stand there before this operation made anything; `None`
+    /// when nobody has looked what did, without which nothing is made.
+    async fn case(&self, guest: &GuestRef) -> Result<Option<Case>, StepError> {
+        if self.progress.stood.is_none() {
+            return Ok(None);
         }
-        left.retain(|_, volumes| !volumes.is_empty());
+        let operation = self.hold.operation.to_string();
+        let traces = Traces::read(&self.env.store, &operation).await.map_err(StepError::Store)?;
+        let Some(traces) = traces else { return Ok(None) };
+        let (tasks, is_mixed) = self.makings(guest, &traces).await?;
+        let left = self.left_over(guest, &traces, &tasks).await?;
+        Ok(Some(Case { traces, left, tasks, is_mixed }))
+    }
+
+    /// The tasks that this operation has begun to make its container with: those whose ids it noted, and,
+    /// since the reply that names one may have been lost, those of our own token that began after it
+    /// looked what stood there. And whether anybody else has made a guest under the number since.
+    async fn makings(
+        &self,
+        guest: &GuestRef,
+        traces: &Traces,
+    ) -> Result<(Vec<Task>, bool), StepError> {
+        let Some((kind, number)) = making(&traces.plan) else { return Ok((Vec::new(), true)) };
+        let listed = self.hypervisor.tasks_of(number).await?;
+        let is_own = |task: &&TaskSummary| {
+            task.own && !task.in_turn && task.kind == kind && task.started >= traces.looked_at
+        };
+        let mut ours = traces.made.clone();
+        ours.extend(listed.iter().filter(is_own).map(|task| task.upid.0.clone()));
+        let operation = self.hold.operation.to_string();
+        let kept = task_log::of_operation(&self.env.store, &operation).await;
+        let kept = kept.map_err(StepError::Store)?;
+        let mut tasks = Vec::new();
+        for upid in &ours {
+            let listed = listed.iter().find(|task| task.upid.0 == *upid);
+            let kept = kept.iter().find(|log| log.upid == *upid);
+            let ended = listed.and_then(|task| task.ended);
+            let ended = ended.or_else(|| kept.map(|log| log.recorded_at / SECOND));
+            let log = match self.hypervisor.task_log(&Upid(upid.clone()), LINES).await {
+                Ok(lines) if !lines.is_empty() => lines,
+                Ok(_) | Err(_) => kept.map(|log| log.lines.clone()).unwrap_or_default(),
+            };
+            tasks.push(Task { upid: upid.clone(), ended, log });
+        }
+        let first = ours.iter().filter_map(|upid| Begun::of(upid)).min_by_key(Begun::second);
+        let under = if number == guest.vmid {
+            listed
+        } else {
+            self.hypervisor.tasks_of(guest.vmid).await?
+        };
+        let mut others = under
+            .iter()
+            .filter(|task| MAKES.contains(&task.kind.as_str()) && !ours.contains(&task.upid.0))
+            .map(|task| Begun::of(&task.upid.0));
+        let is_mixed = first.is_none_or(|first| {
+            others.any(|other| other.is_none_or(|other| !other.is_before(&first)))
+        });
+        Ok((tasks, is_mixed))
+    }
+
+    /// Also on nodes where one of its tasks ran and nobody had looked before: a source may have moved
+    /// between the look and the copy. What was there before such a task began is not left by it.
+    async fn left_over(
+        &self,
+        guest: &GuestRef,
+        traces: &Traces,
+        tasks: &[Task],
+    ) -> Result<Vec<Left>, StepError> {
+        let Some(stood) = &traces.stood else { return Ok(Vec::new()) };
+        let site = traces.site.as_ref();
+        let node = site.map_or(&guest.node, |site| &site.node);
+        let mut left = Vec::new();
+        for (storage, before) in stood {
+            for volume in self.volumes_under(node, storage, guest).await? {
+                if !before.contains(&volume.id) {
+                    let is_replaced = site.is_some_and(|site| site.replaced.contains(&volume.id));
+                    let (node, storage) = (node.clone(), storage.clone());
+                    left.push(Left { node, storage, volume, is_replaced });
+                }
+            }
+        }
+        let elsewhere = tasks.iter().filter_map(Task::making).filter(|made| made.node != *node);
+        let mut since = BTreeMap::<NodeName, i64>::new();
+        for made in elsewhere {
+            let first = since.entry(made.node).or_insert(i64::MAX);
+            *first = (*first).min(made.begun.second());
+        }
+        for (node, since) in since {
+            for storage in self.storages_elsewhere(&node, stood).await? {
+                let mut found = self.volumes_under(&node, &storage, guest).await?;
+                found.retain(|volume| volume.created.is_none_or(|at| at >= since - SLACK));
+                left.extend(found.into_iter().map(|volume| {
+                    let (node, storage) = (node.clone(), storage.clone());
+                    Left { node, storage, volume, is_replaced: false }
+                }));
+            }
+        }
         Ok(left)
     }
 
+    /// Where a task on another node than the one that was looked at may have put volumes. What all nodes
+    /// share was looked at there.
+    async fn storages_elsewhere(
+        &self,
+        node: &NodeName,
+        stood: &Volumes,
+    ) -> Result<Vec<String>, StepError> {
+        let mut names: BTreeSet<String> = stood.keys().cloned().collect();
+        if let Plan::Clone(plan) = &self.progress.plan
+            && let Found::Ours { config, .. } =
+                self.find_of(&plan.source, &plan.source_guest).await?
+        {
+            names.extend(storages_of(&config));
+        }
+        let there = self.hypervisor.storages(node).await?.into_iter();
+        let there = there.filter(|storage| names.contains(&storage.name));
+        let unseen = there.filter(|storage| !(storage.shared && stood.contains_key(&storage.name)));
+        Ok(unseen.map(|storage| storage.name).collect())
+    }
+
     /// Removes what this operation has left under the number, once nobody has it: what cannot be shown to
-    /// be this operation's, or may not be removed, is named.
+    /// be this operation's, may not be removed, or was not named to whoever resumed it, is named.
     pub(super) async fn ensure_no_volumes(&self, guest: &GuestRef) -> Result<(), StepError> {
-        if !self.hypervisor.vmid_is_free(guest.vmid).await? {
+        if self.progress.stood.is_none() || !self.hypervisor.vmid_is_free(guest.vmid).await? {
             // Whoever has it has volumes of his own.
             return Ok(());
         }
-        let left = self.left_over(guest).await?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        if !self.has_made_them(guest.vmid).await? {
-            let why = "nothing shows that this operation has made them".to_owned();
-            return Err(StepError::permanent(named(guest, &left, &why)));
-        }
-        for (storage, volumes) in &left {
-            for volume in volumes {
-                self.free(guest, storage, volume).await.map_err(|error| match error {
-                    StepError::Failed(mut failure) => {
-                        failure.message = named(guest, &left, &failure.message);
-                        StepError::Failed(failure)
-                    }
-                    other => other,
-                })?;
+        let Some(case) = self.case(guest).await? else { return Ok(()) };
+        let (mut strange, mut untold, mut freed) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for (index, left) in case.left.iter().enumerate() {
+            let all: Vec<&Left> = case.left[index..].iter().collect();
+            let unnamed = |error| with_names(guest, &all, error);
+            match self.user_of(left).await.map_err(unnamed)? {
+                Some(user) => {
+                    let (volume, user) = (&left.volume.id, user.vmid);
+                    tracing::info!(operation = %self.hold.operation, volume, %user, "it is a guest's");
+                }
+                None if !case.is_ours(left) => strange.push(left),
+                None if !case.traces.is_agreed(&left.volume.id) => untold.push(left),
+                None => {
+                    self.free(guest, left).await.map_err(unnamed)?;
+                    freed.insert(left.volume.id.clone());
+                }
             }
         }
-        let still = self.left_over(guest).await?;
+        if !strange.is_empty() {
+            let why = "nothing shows that this operation has made them";
+            return Err(StepError::permanent(named(guest, &strange, why)));
+        }
+        if !untold.is_empty() {
+            return Err(StepError::permanent(format!(
+                "{HAS_LEFT} {} under number {}, which was named to nobody yet{TODO}see that nobody has \
+                 a use for what the reason names, then resume the operation, which removes it",
+                listed(&untold),
+                guest.vmid
+            )));
+        }
+        if freed.is_empty() {
+            return Ok(());
+        }
+        let now = self.left_over(guest, &case.traces, &case.tasks).await?;
+        let still: Vec<&Left> = now.iter().filter(|left| freed.contains(&left.volume.id)).collect();
         if still.is_empty() {
             return Ok(());
         }
         Err(StepError::retryable(named(guest, &still, "they were removed, and are still there")))
     }
 
-    async fn free(&self, guest: &GuestRef, storage: &str, volume: &str) -> Result<(), StepError> {
+    /// The guest that has the volume, whatever its number: one may have been given another by hand.
+    async fn user_of(&self, left: &Left) -> Result<Option<Guest>, StepError> {
+        self.go_on()?;
+        let user = user_of(self.hypervisor.as_ref(), &left.volume.id).await;
+        user.map_err(|error| {
+            StepError::retryable(format!("whether a guest has them cannot be told: {error}"))
+        })
+    }
+
+    async fn free(&self, guest: &GuestRef, left: &Left) -> Result<(), StepError> {
         // A guest that was made under the number since would lose its own.
         if !self.is_absent(guest.vmid).await? {
             return Err(StepError::retryable("whether the number is free cannot be told yet"));
         }
         self.before_effect().await?;
-        if let Some(upid) = self.hypervisor.delete_volume(&guest.node, storage, volume).await? {
+        let Left { node, storage, volume, .. } = left;
+        if let Some(upid) = self.hypervisor.delete_volume(node, storage, &volume.id).await? {
             self.note_task(&upid).await?;
             if let Ended::Badly(text) = self.wait(&upid).await? {
                 return Err(StepError::retryable(text));
@@ -140,39 +324,59 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Whether a task of ours made something under the number, and nobody else's has since.
-    async fn has_made_them(&self, vmid: Vmid) -> Result<bool, StepError> {
-        let operation = self.hold.operation.to_string();
-        let kept = task_log::of_operation(&self.env.store, &operation).await;
-        let kept = kept.map_err(StepError::Store)?;
-        let mut ours: BTreeSet<&str> = kept.iter().map(|log| log.upid.as_str()).collect();
-        let last = self.progress.attempt.as_ref().and_then(|last| last.upid.as_deref());
-        ours.extend(last);
-        let tasks = self.hypervisor.tasks_of(vmid).await?;
-        let making = tasks.iter().filter(|task| MAKES.contains(&task.kind.as_str()));
-        let (own, others): (Vec<_>, Vec<_>) =
-            making.partition(|task| task.own || ours.contains(task.upid.0.as_str()));
-        let noted = ours.iter().copied().filter(|upid| is_making(upid));
-        let listed = own.iter().map(|task| task.upid.0.as_str());
-        let Some(first) = noted.chain(listed).filter_map(Begun::of).min_by_key(|made| made.at)
-        else {
-            return Ok(false);
-        };
-        let others = others.iter().map(|task| Begun::of(&task.upid.0));
-        Ok(others.into_iter().all(|other| other.is_some_and(|other| other.is_before(&first))))
-    }
-
     /// Only a person may take such a lock off: nothing tells whether the rest of it was made.
     pub(super) async fn broken_off(&self, guest: &GuestRef) -> StepError {
         let locked = "the container is locked by a creation that no task works on";
-        match self.left_over(guest).await {
-            Ok(left) if !left.is_empty() => {
+        match self.case(guest).await {
+            Ok(Some(case)) if !case.left.is_empty() => {
+                let left: Vec<&Left> = case.left.iter().collect();
                 StepError::retryable(format!("{locked}; {HAS_LEFT} {}", listed(&left)))
             }
             // It is looked for again when the lock is gone.
             Ok(_) | Err(_) => StepError::retryable(locked),
         }
     }
+
+    /// The same of a container that was to be overwritten: its own disks may be among what is left.
+    pub(super) async fn broken_off_over(&self, guest: &GuestRef) -> StepError {
+        let left = match (self.is_busy(guest.vmid).await, self.case(guest).await) {
+            (Ok(false), Ok(Some(case))) if !case.left.is_empty() => case.left,
+            _ => return self.locked_by_creation(guest).await,
+        };
+        let GuestRef { node, vmid, .. } = guest;
+        let left: Vec<&Left> = left.iter().collect();
+        StepError::retryable(format!(
+            "the container is locked by a creation that was broken off, and no task works on it; \
+             {HAS_LEFT} {}{TODO}on node {node} run `pct unlock {vmid} && pct destroy {vmid} --purge`, then \
+             resume the operation, which removes the volumes that the reason names and restores the archive \
+             again; abandoning it instead does not help: what is left stays until that was done",
+            listed(&left)
+        ))
+    }
+}
+
+/// The guest whose configuration names the volume, on whatever node; its name without storage and folder
+/// is enough. What cannot be read is an error: the volume may be in it.
+pub(crate) async fn user_of(
+    hypervisor: &dyn Hypervisor,
+    volume: &str,
+) -> Result<Option<Guest>, HypervisorError> {
+    const CALL: &str = "GET /cluster/resources";
+    if !hypervisor.sees_all_guests().await? {
+        let reason = "the credential may not see all guests (VM.Audit on /vms)".into();
+        return Err(HypervisorError::Permanent { call: CALL, reason });
+    }
+    for guest in hypervisor.guests().await? {
+        match hypervisor.mentions(&guest, file_name(volume)).await? {
+            Some(true) => return Ok(Some(guest)),
+            Some(false) => {}
+            None => {
+                let reason = format!("guest {} is not where it was listed", guest.vmid).into();
+                return Err(HypervisorError::Retryable { call: CALL, reason });
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Stands in a reason before volumes that are removed once the lock is gone.
@@ -185,94 +389,35 @@ pub(super) fn rest_of_creation(reason: &str) -> Option<String> {
     reason.split_once(TODO).map(|(_, todo)| todo.to_owned())
 }
 
-fn named(guest: &GuestRef, left: &Volumes, why: &str) -> String {
-    let GuestRef { node, vmid, .. } = guest;
-    let frees = left.values().flatten().map(|volume| format!("`pvesm free {volume}`"));
+fn with_names(guest: &GuestRef, left: &[&Left], error: StepError) -> StepError {
+    match error {
+        StepError::Failed(mut failure) => {
+            failure.message = named(guest, left, &failure.message);
+            StepError::Failed(failure)
+        }
+        other => other,
+    }
+}
+
+fn named(guest: &GuestRef, left: &[&Left], why: &str) -> String {
+    let vmid = guest.vmid;
+    let nodes: BTreeSet<&str> = left.iter().map(|left| left.node.as_str()).collect();
+    let nodes = nodes.into_iter().collect::<Vec<_>>().join(" and ");
+    let frees = left.iter().map(|left| format!("`pvesm free {}`", left.volume.id));
     let frees = frees.collect::<Vec<_>>().join(", ");
     format!(
         "{} under number {vmid}, which no guest has, is left of a creation that was broken off: \
-         {why}{TODO}look on node {node} whose they are; if nobody's, run {frees}, then resume the \
-         operation",
+         {why}{TODO}look on node {nodes} whose they are (`grep -r -e -{vmid}-disk- /etc/pve/nodes` tells \
+         which guest has one); if nobody's, run {frees}, then resume the operation",
         listed(left)
     )
 }
 
-fn listed(left: &Volumes) -> String {
-    left.values().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")
-}
-
-/// A disk with the name that Proxmox gives by itself.
-fn is_disk_of(volume: &Volume, vmid: Vmid) -> bool {
-    let name = volume.id.rsplit([':', '/']).next().unwrap_or_default();
-    volume.vmid == Some(vmid)
-        && ["vm", "subvol"].iter().any(|kind| name.starts_with(&format!("{kind}-{vmid}-disk-")))
-}
-
-fn is_making(upid: &str) -> bool {
-    upid.split(':').nth(5).is_some_and(|kind| MAKES.contains(&kind))
-}
-
-/// When a task began, as its id says.
-#[derive(Debug, PartialEq, Eq)]
-struct Begun<'a> {
-    node: &'a str,
-    /// Seconds since 1970 by the node's clock, then its ticks since it was started.
-    at: (i64, i64),
-}
-
-impl<'a> Begun<'a> {
-    fn of(upid: &'a str) -> Option<Self> {
-        let mut parts = upid.split(':').skip(1);
-        let node = parts.next()?;
-        let mut number = || i64::from_str_radix(parts.next()?, 16).ok();
-        let (_pid, ticks, second) = (number()?, number()?, number()?);
-        Some(Self { node, at: (second, ticks) })
-    }
-
-    /// Within one second only a node's own ticks tell.
-    fn is_before(&self, other: &Self) -> bool {
-        if self.node == other.node { self.at < other.at } else { self.at.0 < other.at.0 }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_disks_that_proxmox_named_itself_are_of_the_number() {
-        let volume = |id: &str, vmid: i64| Volume {
-            id: id.to_owned(),
-            size: None,
-            created: None,
-            vmid: vmid.try_into().ok(),
-            notes: None,
-            protected: false,
-        };
-        let vmid = Vmid::try_from(104).unwrap();
-        for (id, owner, is_ours) in [
-            ("local:104/vm-104-disk-0.raw", 104, true),
-            ("zfs:subvol-104-disk-1", 104, true),
-            ("lvm:vm-104-disk-0", 104, true),
-            ("lvm:vm-104-disk-0", 105, false),
-            ("lvm:vm-104-cloudinit", 104, false),
-            ("lvm:vm-104-data", 104, false),
-            ("zfs:basevol-104-disk-0", 104, false),
-        ] {
-            assert_eq!(is_disk_of(&volume(id, owner), vmid), is_ours, "{id} of {owner}");
-        }
-    }
-
-    #[test]
-    fn a_task_id_says_what_it_makes_and_since_when() {
-        let upid = "UPID:pve1:00000271:0005EA12:6B049FDA:vzcreate:104:root@pam:";
-        assert!(is_making(upid) && !is_making(&upid.replace("vzcreate", "vzstart")));
-        let begun = Begun::of(upid).unwrap();
-        assert_eq!(begun, Begun { node: "pve1", at: (0x6B04_9FDA, 0x0005_EA12) });
-        let later = upid.replace("0005EA12", "0005EA13");
-        assert!(begun.is_before(&Begun::of(&later).unwrap()));
-        let elsewhere = later.replace("pve1", "pve2");
-        assert!(!begun.is_before(&Begun::of(&elsewhere).unwrap()), "nodes count for themselves");
-        assert_eq!(Begun::of("UPID:pve1"), None);
-    }
+fn listed(left: &[&Left]) -> String {
+    let one = |left: &&Left| {
+        let of =
+            if left.is_replaced { " (a disk of the container that was there before)" } else { "" };
+        format!("{}{of}", left.volume.id)
+    };
+    left.iter().map(one).collect::<Vec<_>>().join(", ")
 }

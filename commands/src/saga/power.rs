@@ -22,6 +22,9 @@ impl Step for Start {
     }
 
     async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
+        if work.was_so_already().await? {
+            return Ok(());
+        }
         stop_if_there(work, work.guest()?).await
     }
 }
@@ -41,6 +44,9 @@ impl Step for Stop {
 
     /// An application that would not stop is left running.
     async fn undo(&self, work: &Work<'_>) -> Result<(), StepError> {
+        if work.was_so_already().await? {
+            return Ok(());
+        }
         start_if_there(work).await
     }
 }

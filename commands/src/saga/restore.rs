@@ -425,7 +425,7 @@ impl Work<'_> {
                 let done = matches!(belongs, Belongs::Ours(marker) if marker.operation == self.hold.operation);
                 Ok(if done { Standing::Overwritten } else { Standing::Before(node, config) })
             }
-            Found::Creating => Err(self.locked_by_creation(&plan.guest).await),
+            Found::Creating => Err(self.broken_off_over(&plan.guest).await),
             Found::Nothing if self.is_absent(*vmid).await? => Ok(Standing::Lost),
             Found::Nothing => {
                 Err(StepError::retryable("whether the container is gone cannot be told yet"))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use proximity_domain::application::Application;
 use proximity_domain::operation::{Command, Direction, Operation, Progress};
 use proximity_domain::plan::{DeployPlan, GuestRef, Plan, PowerPlan};
 use proximity_domain::{ApplicationId, OperationId};
@@ -17,7 +18,7 @@ use super::step::{Hooks, StepError};
 use super::task_log::{self, TaskLog};
 use crate::actor::{Actor, Metadata};
 use crate::clock::Clock;
-use crate::dispatch::{AppendFaults, Retries, Unit};
+use crate::dispatch::{AppendFaults, Retries, Unit, load};
 use crate::error::Error;
 use crate::marker::Markers;
 use crate::ports::{Hypervisor, Hypervisors, Prober, SecretReader, Upid};
@@ -149,6 +150,16 @@ impl Work<'_> {
         }
     }
 
+    /// Whether it was to start what was recorded as running, or to stop what was recorded as stopped,
+    /// since Proxmox could not be asked. Taken back, it leaves the container as it is.
+    pub(super) async fn was_so_already(&self) -> Result<bool, StepError> {
+        Ok(match &self.progress.plan {
+            Plan::Start(_) => ran(self.env, self.progress).await?,
+            Plan::Stop(_) => !ran(self.env, self.progress).await?,
+            _ => false,
+        })
+    }
+
     /// Before an effect: the claim outlives the call, and nobody asked the process or the operation
     /// to end. A stop whose graceful way was broken off by a cancel must not go on to the hard one.
     pub(super) async fn before_effect(&self) -> Result<(), StepError> {
@@ -191,6 +202,13 @@ impl Work<'_> {
         };
         record(self.env, self.hold, self.progress, "operation.note_task", command).await
     }
+}
+
+/// What the log says that the application's container did before this operation.
+pub(super) async fn ran(env: &Env, progress: &Progress) -> Result<bool, StepError> {
+    let state = load::<Application>(&env.store, progress.application.as_str()).await;
+    let (state, _) = state.map_err(StepError::Store)?;
+    Ok(state.live().is_some_and(|live| live.running))
 }
 
 /// What stands beside everything that a runner stores.

@@ -12,25 +12,21 @@
 //! crash goes on with the one that was begun.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use proximity_domain::keys::{Command, Keys, STREAM};
 use proximity_eventstore::{AppendError, Guard, SideWrite, Value, tables};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
-use super::{Secrets, bound_to, decrypt, does_not_open, encrypt, unusable};
+use super::{Secrets, bound_to, encrypt, unusable};
 use crate::actor::Actor;
 use crate::dispatch::{Tried, Unit, load};
 use crate::error::Error;
-use crate::keys::{KeyBytes, KeyError, MasterKeys};
-use crate::rows::{Columns, text, unreadable};
+use crate::keys::MasterKeys;
+use crate::rows::{text, unreadable};
 
 /// How often the last append is tried while others still seal under the old key.
 const ROUNDS: u32 = 20;
-/// How often a server looks whether the keys were changed elsewhere.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What a rotation came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -73,7 +69,11 @@ impl Secrets {
     pub async fn rotate(&self, actor: &Actor, grace: Duration) -> Result<Rotated, Error> {
         self.take_up().await?;
         let resumed = self.is_rotating().await?;
-        if !resumed {
+        if resumed {
+            // What the rotation ends with has to outlive this process.
+            self.must_be_in_file(self.keys().current_id()).await?;
+        } else {
+            self.ring.must_be_ours().map_err(unusable)?;
             let new = MasterKeys::generate().map_err(unusable)?;
             let lead = move |held: MasterKeys| Ok(Some(held.led_by(&new)));
             self.ring.update(lead).await.map_err(unusable)?;
@@ -101,9 +101,11 @@ impl Secrets {
         ))
     }
 
-    /// Has every holder forget a replaced generation: what only it opens is gone for good.
+    /// Has every holder forget a replaced generation: what only it opens is gone for good. Where it cannot
+    /// be taken out of this machine's key file, nothing is done.
     pub async fn destroy(&self, actor: &Actor, generation: &str) -> Result<(), Error> {
         self.take_up().await?;
+        self.ring.must_not_be_handed(generation).await.map_err(unusable)?;
         if self.count_under(generation).await? > 0 {
             let detail =
                 format!("secrets are still under key generation {generation}: rotate first");
@@ -121,7 +123,7 @@ impl Secrets {
             }
             Ok::<_, Tried>(())
         })?;
-        self.forget_destroyed().await?;
+        self.forget_keys(BTreeSet::from([generation.to_owned()])).await?;
         // Also where the file was right before: a change that was cut off may have left it elsewhere.
         self.ring.clear().await.map_err(unusable)
     }
@@ -173,101 +175,6 @@ impl Secrets {
         Ok(generations)
     }
 
-    /// Follows what is done to the keys elsewhere, until it is stopped.
-    pub async fn watch(&self, stopping: CancellationToken) {
-        let (mut seen, mut told) = (None, String::new());
-        while !stopping.is_cancelled() {
-            let head = *self.store.watch_head().borrow();
-            if seen != Some(head) {
-                match self.followed().await {
-                    Ok(_) => (seen, told) = (Some(head), String::new()),
-                    Err(error) => {
-                        let error = crate::error::chain(&error);
-                        // Once, not with each look: it may last until a person has mended it.
-                        if error != told {
-                            tracing::error!(error, "a change of the master keys was not taken up");
-                            told = error;
-                        }
-                    }
-                }
-            }
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                () = tokio::time::sleep(LOOK) => {}
-            }
-        }
-    }
-
-    /// The keys after all that the log says of them; an error where the one that seals now is not held.
-    pub async fn followed(&self) -> Result<Arc<MasterKeys>, Error> {
-        self.take_up().await?;
-        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
-        match state.current {
-            Some(id) if self.keys().by_id(&id).is_none() => {
-                Err(unusable(KeyError::Unknown { id, place: self.ring.place() }))
-            }
-            _ => {
-                self.forget_destroyed().await?;
-                Ok(self.keys())
-            }
-        }
-    }
-
-    /// The generation that seals now, when it is not held, also after another look for it.
-    pub async fn missing(&self) -> Result<Option<String>, Error> {
-        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
-        let Some(id) = state.current else { return Ok(None) };
-        match self.hold(&id).await {
-            Err(Error::Unavailable { code: "keys.missing", .. }) => Ok(Some(id)),
-            Err(error) => Err(error),
-            Ok(()) => Ok(Some(id).filter(|id| self.keys().by_id(id).is_none())),
-        }
-    }
-
-    /// Takes up keys that others have begun to seal with: from the key file, or from the database.
-    pub(super) async fn take_up(&self) -> Result<(), Error> {
-        for row in self.sentinels().await? {
-            let id = row.text("key_id")?.to_owned();
-            if self.keys().by_id(&id).is_some() {
-                continue;
-            }
-            let handed = self.handed_over(&id).await?;
-            let wanted = id.clone();
-            // Where the file has it already, reading it is all that was missing.
-            let lead = move |held: MasterKeys| match (held.by_id(&wanted), handed) {
-                (None, Some(new)) => Ok(Some(held.led_by(&new))),
-                (Some(_), _) | (None, None) => Ok(None),
-            };
-            match self.ring.update(lead).await {
-                Ok(()) => {}
-                Err(error @ KeyError::ReadOnly { .. }) => tracing::error!(
-                    %error,
-                    generation = id,
-                    "a new master key is in this process only: add it before the next start"
-                ),
-                Err(error) => return Err(unusable(error)),
-            }
-            if self.keys().by_id(&id).is_some() {
-                self.check_sentinel(&self.keys(), &id, row.bytes("ciphertext")?)?;
-                tracing::info!(generation = id, "a new master key was taken up");
-            }
-        }
-        // The log says which one seals; a file may have them in another order.
-        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
-        let keys = self.keys();
-        // A file that was mended by hand may still begin with one that was destroyed meanwhile.
-        let past = [&state.leaving, &state.replaced, &state.destroyed];
-        let passed = |id: &str| past.iter().any(|ids| ids.contains(id));
-        if let Some(current) = state.current.clone()
-            && keys.by_id(&current).is_some()
-            && passed(keys.current_id())
-        {
-            let lead = move |held: MasterKeys| Ok(Some(held.with_current(&current)));
-            self.ring.update(lead).await.map_err(unusable)?;
-        }
-        Ok(())
-    }
-
     /// Registers the first key of the file, which a person or a rotation put there.
     pub(super) async fn register(&self) -> Result<(), Error> {
         self.register_as(&Actor::system("keys")).await
@@ -316,20 +223,6 @@ impl Secrets {
             ("wrapped", Value::Bytes(wrapped)),
         ];
         Ok(Some(SideWrite::Upsert { table: &tables::KEY_TRANSIT, row }))
-    }
-
-    /// A key that another server handed over, if we hold the one that it is under.
-    async fn handed_over(&self, id: &str) -> Result<Option<MasterKeys>, Error> {
-        let filter = vec![("generation", text(id))];
-        let rows = self.store.rows(&tables::KEY_TRANSIT, filter, 1).await.map_err(unreadable)?;
-        let Some(row) = rows.into_iter().next().map(Columns) else { return Ok(None) };
-        let (keys, under) = (self.keys(), row.text("under")?);
-        let Some(old) = keys.by_id(under) else { return Ok(None) };
-        let bound = bound_to("key_transit", id, "wrapped", 1, under);
-        let opened = decrypt(old, &bound, row.bytes("wrapped")?)?;
-        let bytes = <[u8; 64]>::try_from(opened.as_slice()).map_err(|_| does_not_open())?;
-        let since = row.optional_text("since")?.map(str::to_owned);
-        Ok(Some(MasterKeys::alone(id, KeyBytes::new(bytes), since)))
     }
 
     /// Whether a rotation was begun and not finished, the file's part of it included.
@@ -393,25 +286,6 @@ impl Secrets {
                 Err(error) => Err(error.into()),
             }
         })
-    }
-
-    /// Takes what was destroyed out of this server's key file and memory.
-    async fn forget_destroyed(&self) -> Result<(), Error> {
-        let (state, _) = load::<Keys>(&self.store, STREAM).await?;
-        let keys = self.keys();
-        let gone: BTreeSet<String> =
-            keys.ids().into_iter().filter(|id| state.destroyed.contains(id)).collect();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let forget = move |held: MasterKeys| {
-            let mut left = held.clone();
-            for id in held.ids().iter().filter(|id| gone.contains(*id)) {
-                left = left.without(id)?;
-            }
-            Ok(Some(left))
-        };
-        self.ring.update(forget).await.map_err(unusable)
     }
 
     async fn count_under(&self, generation: &str) -> Result<u64, Error> {

@@ -240,7 +240,14 @@ async fn a_server_that_missed_a_rotation_says_so_and_goes_on_once_its_file_has_t
     }
     let told = crate::error::chain(&away.followed().await.err().unwrap());
     assert!(told.contains(&new) && told.contains(theirs.to_str().unwrap()), "{told}");
-    // The operator adds the line at the end, behind the key that was destroyed; nothing is restarted.
+    // What was destroyed is gone from its file all the same, which has nothing then that opens anything.
+    let lines = std::fs::read_to_string(&theirs).unwrap();
+    let lines: Vec<_> = lines.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(lines.len() == 1 && lines[0].starts_with(&format!("retired {old} ")));
+    assert!(away.followed().await.is_err());
+    let told = KeyFile::locate(other.path(), |_| None).open(true).unwrap_err().to_string();
+    assert!(told.contains(theirs.to_str().unwrap()), "{told}");
+    // The operator adds the line at the end, behind what is left of that; nothing is restarted.
     let text = std::fs::read_to_string(&ours).unwrap();
     let line = text.lines().find(|line| line.starts_with(&new)).unwrap();
     let file = std::fs::read_to_string(&theirs).unwrap();

@@ -116,6 +116,11 @@ pub enum Event {
     },
     /// A look at Proxmox found its container gone.
     Lost(Loss),
+    /// Its container has its protection again: a look at Proxmox set it, or found it set. This operation
+    /// had begun to take it off and was given up; from here on it is no reason to set it.
+    Protected {
+        operation: OperationId,
+    },
     /// It is gone; nothing is held for it.
     Removed {
         operation: OperationId,
@@ -218,6 +223,7 @@ impl DomainEvent for Event {
             Self::OperationAbandoned { .. } => "application.operation_abandoned",
             Self::Observed { .. } => "application.observed",
             Self::Lost(_) => "application.lost",
+            Self::Protected { .. } => "application.protected",
             Self::Removed { .. } => "application.removed",
         }
         .to_owned()

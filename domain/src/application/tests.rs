@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::fixture::assert_stored_as_promised;
 use crate::plan::{GuestRef, Health, Holdings, Probe};
-use crate::value::{EnvValue, HostId, Resources};
+use crate::value::{BackupId, EnvValue, HostId, Resources, Vmid};
 
 fn op(number: u128) -> OperationId {
     OperationId(Uuid::from_u128(number))
@@ -111,6 +111,30 @@ async fn starting_what_runs_and_stopping_what_is_stopped_is_no_error() {
     assert_eq!(given(stopped.clone(), stop).await, Ok(vec![]));
     let restart = Command::BeginOperation { operation: op(3), kind: Kind::Restart };
     assert_eq!(given(stopped, restart).await, Err(Error::NotRunning));
+}
+
+#[tokio::test]
+async fn what_could_not_be_seen_is_begun_also_when_it_is_recorded_to_be_so() {
+    let unseen = |kind| Command::BeginUnseen { operation: op(2), kind };
+    let running = || vec![requested(), deployed()];
+    assert_eq!(given(running(), unseen(Kind::Start)).await, Ok(vec![began(Kind::Start)]));
+    let stopped = vec![requested(), deployed(), observed("pve1", false)];
+    assert_eq!(given(stopped.clone(), unseen(Kind::Stop)).await, Ok(vec![began(Kind::Stop)]));
+    assert_eq!(given(stopped, unseen(Kind::Restart)).await, Err(Error::NotRunning));
+    let busy = [running(), vec![began(Kind::Backup)]].concat();
+    let start = Command::BeginUnseen { operation: op(3), kind: Kind::Start };
+    assert_eq!(given(busy, start).await, Err(Error::Busy { operation: op(2) }));
+}
+
+#[tokio::test]
+async fn that_it_is_protected_again_is_noted_only_between_operations() {
+    let note = || Command::NoteProtected { operation: op(2) };
+    let past = || vec![requested(), deployed()];
+    assert_eq!(given(past(), note()).await, Ok(vec![Event::Protected { operation: op(2) }]));
+    let busy = [past(), vec![began(Kind::Backup)]].concat();
+    for past in [vec![], vec![requested()], busy] {
+        assert_eq!(given(past, note()).await, Ok(vec![]));
+    }
 }
 
 #[tokio::test]
@@ -269,6 +293,7 @@ fn stored_applications_can_be_read_for_ever() {
         Event::Adopted { operation: op(1), address: None, running: false },
         observed("pve2", false),
         Event::Lost(Loss::Gone),
+        Event::Protected { operation: op(2) },
     ] {
         assert_stored_as_promised(&event);
     }

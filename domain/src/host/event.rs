@@ -4,7 +4,7 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use super::Fingerprint;
-use crate::value::{ApplicationId, ClusterName, NodeName, Port, SecretId, Vmid};
+use crate::value::{ApplicationId, ClusterName, NodeName, OperationId, Port, SecretId, Vmid};
 
 /// A host's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub struct ObservedNode {
     pub disk_total: Option<u64>,
 }
 
-/// A container that a person has to look at.
+/// A container, or a volume that one has left, that a person has to look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Discrepancy {
     pub vmid: Vmid,
@@ -93,6 +93,19 @@ pub struct Discrepancy {
     pub kind: DiscrepancyKind,
     /// Whose container it is, or was to be.
     pub application: ApplicationId,
+    /// Of `LeftOver`, which volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<LeftVolume>,
+}
+
+/// A volume that no container has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LeftVolume {
+    pub storage: String,
+    /// Its id, e.g. `local:104/vm-104-disk-0.raw`.
+    pub id: String,
+    /// The operation that was given up.
+    pub operation: OperationId,
 }
 
 /// What is wrong with it.
@@ -109,6 +122,8 @@ pub enum DiscrepancyKind {
     /// A creation of it, or a restore over it, was broken off: what is left is a lock and nobody's name,
     /// and no task works on it.
     BrokenOff,
+    /// A volume under the number that an operation which was given up has left, and that no guest has.
+    LeftOver,
 }
 
 impl DomainEvent for Event {

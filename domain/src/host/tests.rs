@@ -163,6 +163,7 @@ fn orphan(vmid: i64) -> Discrepancy {
         node: "pve1".parse().unwrap(),
         kind: DiscrepancyKind::Orphan,
         application: "memos-0a1b2c3d".parse().unwrap(),
+        volume: None,
     }
 }
 

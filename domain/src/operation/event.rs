@@ -7,7 +7,7 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::value::{ApplicationId, OperationId, UserId};
+use crate::value::{ApplicationId, NodeName, OperationId, UserId};
 
 /// An operation's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub enum Event {
         /// comes there besides may be taken back.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stood: Option<Volumes>,
+        /// Where that was looked at; `None` where nobody has looked, and before this was kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        site: Option<Site>,
     },
     /// The effect runs on Proxmox under this task id.
     TaskStarted {
@@ -86,6 +89,15 @@ pub enum Event {
 
 /// Ids of volumes, by their storage; a storage that was looked at and held none is there, and empty.
 pub type Volumes = BTreeMap<String, BTreeSet<String>>;
+
+/// Where a step makes a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    pub node: NodeName,
+    /// Disks of the container that it takes the place of: they go once that is overwritten.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub replaced: BTreeSet<String>,
+}
 
 /// Whether a step is being done or taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Direction, Error, Event, Failure, FailureClass, Finding, Volumes};
+use super::{Command, Direction, Error, Event, Failure, FailureClass, Finding, Site, Volumes};
 use crate::plan::Plan;
 use crate::value::{ApplicationId, UserId};
 
@@ -33,6 +33,9 @@ pub struct Progress {
     /// when nobody has looked.
     #[serde(default)]
     pub stood: Option<Volumes>,
+    /// Where that was looked at.
+    #[serde(default)]
+    pub site: Option<Site>,
 }
 
 /// Which way it goes.
@@ -101,6 +104,7 @@ impl Progress {
             findings: BTreeMap::new(),
             cancel: None,
             stood: None,
+            site: None,
         }
     }
 
@@ -157,12 +161,13 @@ impl Progress {
             Command::Abandon { by, note } if stuck => Ok(vec![Event::Abandoned { by, note }]),
             Command::Resume { .. } | Command::Abandon { .. } => Err(Error::NotStuck),
             _ if stuck => Err(Error::IsStuck),
-            Command::IntendStep { step, direction, stood } => match self.next_move() {
+            Command::IntendStep { step, direction, stood, site } => match self.next_move() {
                 Move::Try { step: next, direction: way, number }
                 | Move::Recover { step: next, direction: way, number, .. }
                     if next == step && way == direction =>
                 {
-                    Ok(vec![Event::StepIntended { step, direction, attempt: number, stood }])
+                    let attempt = number;
+                    Ok(vec![Event::StepIntended { step, direction, attempt, stood, site }])
                 }
                 _ => Err(Error::NotNext),
             },
@@ -208,8 +213,10 @@ impl Progress {
 
     pub(super) fn evolve(mut self, event: Event) -> Self {
         match event {
-            Event::StepIntended { step, direction, attempt: number, stood } => {
-                self.stood = stood.or(self.stood);
+            Event::StepIntended { step, direction, attempt: number, stood, site } => {
+                if stood.is_some() {
+                    (self.stood, self.site) = (stood, site);
+                }
                 if direction == Direction::Act && !self.begun.contains(&step) {
                     self.begun.push(step.clone());
                 }
@@ -249,6 +256,7 @@ impl Progress {
                 self.plan = plan;
                 self.attempt = None;
                 self.stood = None;
+                self.site = None;
             }
             Event::CancelRequested { reason, .. } => self.cancel = Some(reason),
             Event::UnwindingBegan { reason } => {

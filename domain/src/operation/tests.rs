@@ -35,7 +35,7 @@ fn planned() -> Event {
 }
 
 fn intended(step: &str, direction: Direction, attempt: u32) -> Event {
-    Event::StepIntended { step: step.into(), direction, attempt, stood: None }
+    Event::StepIntended { step: step.into(), direction, attempt, stood: None, site: None }
 }
 
 fn succeeded(step: &str, direction: Direction, attempt: u32) -> Event {
@@ -152,9 +152,11 @@ fn a_resumed_operation_goes_on_in_the_direction_in_which_it_got_stuck() {
 
 #[tokio::test]
 async fn a_step_out_of_turn_is_refused() {
-    let early = Command::IntendStep { step: "destroy".into(), direction: Act, stood: None };
+    let early =
+        Command::IntendStep { step: "destroy".into(), direction: Act, stood: None, site: None };
     assert_eq!(given(vec![planned()], early).await, Err(Error::NotNext));
-    let wrong_way = Command::IntendStep { step: "stop".into(), direction: Undo, stood: None };
+    let wrong_way =
+        Command::IntendStep { step: "stop".into(), direction: Undo, stood: None, site: None };
     assert_eq!(given(vec![planned()], wrong_way).await, Err(Error::NotNext));
     let unbegun = Command::SucceedStep { step: "stop".into(), direction: Act, found: None };
     assert_eq!(given(vec![planned()], unbegun).await, Err(Error::NotNext));
@@ -191,7 +193,7 @@ async fn only_a_stuck_operation_is_resumed_or_abandoned() {
     let past = || vec![planned(), intended("stop", Act, 1), stuck("stop", Act)];
     assert_eq!(given(past(), resume()).await.map(|events| events.len()), Ok(1));
     assert_eq!(given(past(), abandon()).await.map(|events| events.len()), Ok(1));
-    let step = Command::IntendStep { step: "stop".into(), direction: Act, stood: None };
+    let step = Command::IntendStep { step: "stop".into(), direction: Act, stood: None, site: None };
     assert_eq!(given(past(), step).await, Err(Error::IsStuck));
 }
 
@@ -238,18 +240,28 @@ fn what_stood_under_the_number_is_kept_from_the_first_look_on() {
         let (storage, volume) = ("local".to_owned(), format!("local:104/{volume}.raw"));
         Volumes::from([(storage, [volume].into())])
     };
-    let intended =
-        |stood| Event::StepIntended { step: "stop".into(), direction: Act, attempt: 1, stood };
+    let intended = |stood: Option<Volumes>| {
+        let replaced = ["local:104/vm-104-disk-9.raw".to_owned()].into();
+        let site = stood.as_ref().map(|_| Site { node: "pve1".parse().unwrap(), replaced });
+        Event::StepIntended { step: "stop".into(), direction: Act, attempt: 1, stood, site }
+    };
     let first = Some(look("vm-104-disk-0"));
     let mut operation = Operation::default();
     for event in [planned(), intended(first.clone()), intended(None)] {
         operation.apply(event);
     }
     assert_eq!(operation.progress().unwrap().stood, first);
+    let site = operation.progress().unwrap().site.clone().unwrap();
+    assert_eq!((site.node.as_str(), site.replaced.len()), ("pve1", 1));
     operation.apply(Event::PlanChanged { plan: plan(), reason: "taken".into() });
     assert_eq!(operation.progress().unwrap().stood, None);
+    assert_eq!(operation.progress().unwrap().site, None);
     let stored = serde_json::to_value(intended(first.clone())).unwrap();
     let stood = &stored["step_intended"]["stood"];
     assert_eq!(stood, &serde_json::json!({ "local": ["local:104/vm-104-disk-0.raw"] }));
-    assert_eq!(serde_json::from_value::<Event>(stored).unwrap(), intended(first));
+    assert_eq!(serde_json::from_value::<Event>(stored.clone()).unwrap(), intended(first));
+    let mut older = stored;
+    older["step_intended"].as_object_mut().unwrap().remove("site");
+    let older: Event = serde_json::from_value(older).unwrap();
+    assert!(matches!(older, Event::StepIntended { stood: Some(_), site: None, .. }));
 }

@@ -28,11 +28,34 @@ pub(crate) struct Read<T> {
     pub unreadable: Vec<PathBuf>,
 }
 
+/// A file of heads as far as it has been read or written: it only ever grows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub path: PathBuf,
+    /// In bytes.
+    pub length: u64,
+}
+
+impl Stretch {
+    /// A file as it is now; an empty one where there is none.
+    pub fn of(path: &Path) -> Self {
+        let length = path.symlink_metadata().map_or(0, |found| found.len());
+        Self { path: path.to_owned(), length }
+    }
+
+    /// Whether the file is there and has at least what it had.
+    pub fn is_here(&self) -> bool {
+        self.path.symlink_metadata().is_ok_and(|found| found.len() >= self.length)
+    }
+}
+
 /// What the heads of one life come to.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// The newest one that a trusted key signed.
     pub newest: Option<Signed<Head>>,
+    /// The file that has it, as long as it was then.
+    pub newest_in: Option<Stretch>,
     /// Whether any line is a head, whoever signed it.
     pub readable: bool,
     /// A file with a line that is none.
@@ -45,6 +68,7 @@ impl HeadsDir {
         let mut survey = Survey::default();
         for path in self.files(incarnation)? {
             let mut last: Option<Signed<Head>> = None;
+            let file = Stretch::of(&path);
             for head in lines(&path)? {
                 let Some(head) = head?.filter(|head| head.statement.incarnation == incarnation)
                 else {
@@ -58,7 +82,7 @@ impl HeadsDir {
             }
             // Signatures take long: all are only looked at when the last one is not ours.
             match last {
-                Some(head) if head.is_trusted(trusted) => survey.take(head),
+                Some(head) if head.is_trusted(trusted) => survey.take(head, &file),
                 None => {}
                 Some(_) => {
                     for head in lines(&path)? {
@@ -66,7 +90,7 @@ impl HeadsDir {
                             head.statement.incarnation == incarnation && head.is_trusted(trusted)
                         });
                         if let Some(head) = ours {
-                            survey.take(head);
+                            survey.take(head, &file);
                         }
                     }
                 }
@@ -77,10 +101,11 @@ impl HeadsDir {
 }
 
 impl Survey {
-    fn take(&mut self, head: Signed<Head>) {
+    fn take(&mut self, head: Signed<Head>, file: &Stretch) {
         let block = head.statement.block;
         if self.newest.as_ref().is_none_or(|known| known.statement.block < block) {
             self.newest = Some(head);
+            self.newest_in = Some(file.clone());
         }
     }
 }

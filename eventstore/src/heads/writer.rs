@@ -8,7 +8,7 @@ use std::io::Write as _;
 use rustix::fs::OFlags;
 use uuid::Uuid;
 
-use super::read::{HEADS, open_regular};
+use super::read::{HEADS, Stretch, open_regular};
 use super::{Head, HeadsDir, sync};
 use crate::error::Error;
 use crate::signed::{Signed, Trusted};
@@ -24,8 +24,20 @@ pub(crate) struct HeadWriter {
     elsewhere: Option<HeadsDir>,
     server: String,
     file: Option<InUse>,
-    /// The life of which this server has heads here: where they are gone, nothing is made anew.
-    published: Option<Uuid>,
+    expected: Expected,
+}
+
+/// What has to be in the directory before this server adds to it: where that is gone, another directory is
+/// in its place, or an older copy, and nothing is made anew there.
+#[derive(Debug, Clone, Default)]
+enum Expected {
+    /// It has published nothing yet.
+    #[default]
+    Nothing,
+    /// What was read or written there last.
+    File(Stretch),
+    /// The newest head that it published, which was not there when somebody looked for it.
+    Newest,
 }
 
 /// The file in use.
@@ -41,7 +53,7 @@ struct InUse {
 impl HeadWriter {
     pub fn new(dir: HeadsDir, server: String, elsewhere: Option<HeadsDir>) -> Self {
         let elsewhere = elsewhere.filter(|other| other.path() != dir.path());
-        Self { dir, elsewhere, server, file: None, published: None }
+        Self { dir, elsewhere, server, file: None, expected: Expected::Nothing }
     }
 
     pub fn server(&self) -> &str {
@@ -52,14 +64,25 @@ impl HeadWriter {
         &self.dir
     }
 
-    /// Says that this server has published heads of a life before.
-    pub fn has_published(&mut self, incarnation: Uuid) {
-        self.published = Some(incarnation);
+    /// Says that this server has published before, and that the newest heads there are in this file.
+    pub fn expect(&mut self, newest: Stretch) {
+        (self.file, self.expected) = (None, Expected::File(newest));
+    }
+
+    /// Says that the newest head that this server has published is gone: nothing is added until
+    /// [`Self::expect`] or [`Self::forget`] says that somebody has found it, or others that tell as much.
+    pub fn miss(&mut self) {
+        (self.file, self.expected) = (None, Expected::Newest);
     }
 
     /// Begins anew, where something else vouches for what this server has published.
     pub fn forget(&mut self) {
-        (self.file, self.published) = (None, None);
+        (self.file, self.expected) = (None, Expected::Nothing);
+    }
+
+    /// This server's own files of a life.
+    pub fn own(&self, incarnation: Uuid) -> Result<Vec<Stretch>, Error> {
+        self.dir.files_of(incarnation, &self.server)
     }
 
     /// Whether the directory has any file of this server.
@@ -79,24 +102,19 @@ impl HeadWriter {
     }
 
     /// Refuses a directory that lacks what this server has published there: that is an empty mount point,
-    /// most likely, and what is written there is missed once the mount is back.
+    /// or an older copy under it, most likely, and what is written there is missed once the mount is back.
     pub fn check(&self, incarnation: Uuid) -> Result<(), Error> {
-        if self.published != Some(incarnation) {
-            return Ok(());
-        }
-        let folder = self.folder(incarnation);
-        let (gone, path) = match &self.file {
-            Some(file) if file.path.starts_with(&folder) => (!exists(&file.path), &file.path),
-            Some(_) | None => (!self.is_known(incarnation)?, &folder),
+        let path = match &self.expected {
+            Expected::Nothing => return Ok(()),
+            Expected::File(newest) if newest.is_here() => return Ok(()),
+            Expected::File(newest) => newest.path.clone(),
+            Expected::Newest => self.folder(incarnation),
         };
-        if !gone {
-            return Ok(());
-        }
         let has_them =
             |other: &&HeadsDir| other.has_files(incarnation, &self.server).unwrap_or(false);
         let elsewhere = self.elsewhere.as_ref().filter(has_them);
         let elsewhere = elsewhere.map(|other| other.path().to_owned());
-        Err(Error::HeadsGone { path: path.clone(), elsewhere })
+        Err(Error::HeadsGone { path, elsewhere })
     }
 
     /// Adds a line for each head, on the disk when it returns.
@@ -123,17 +141,20 @@ impl HeadWriter {
             Some(file) => file,
             None => self.begin(&folder, sealed_at)?,
         };
-        if let Err(failed) = append(&file.path, &text) {
-            self.file = (!failed.is_longer).then_some(file.clone());
-            return Err(Error::io(file.path)(failed.why));
-        }
+        let length = match append(&file.path, &text) {
+            Ok(length) => length,
+            Err(failed) => {
+                self.file = (!failed.is_longer).then_some(file.clone());
+                return Err(Error::io(file.path)(failed.why));
+            }
+        };
         if !file.is_synced {
             sync(&folder)?;
             sync(self.dir.path())?;
             file.is_synced = true;
         }
+        self.expected = Expected::File(Stretch { path: file.path.clone(), length });
         self.file = Some(file);
-        self.published = Some(incarnation);
         Ok(())
     }
 
@@ -162,12 +183,13 @@ struct Failed {
     is_longer: bool,
 }
 
-fn append(path: &Path, text: &[u8]) -> Result<(), Failed> {
+/// Adds to a file, and tells how long it is then at least.
+fn append(path: &Path, text: &[u8]) -> Result<u64, Failed> {
     let untouched = |why| Failed { why, is_longer: false };
     let mut file = open_regular(path, OFlags::WRONLY | OFlags::APPEND).map_err(untouched)?;
     let before = file.metadata().map_err(untouched)?.len();
     let written = file.write_all(text).and_then(|()| file.sync_data());
-    written.map_err(|why| {
+    written.map(|()| before + text.len() as u64).map_err(|why| {
         let is_longer = file.metadata().map_or(true, |now| now.len() != before);
         Failed { why, is_longer }
     })

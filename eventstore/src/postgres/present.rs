@@ -15,6 +15,8 @@ use crate::options::Location;
 const SHARED: &str = "select pg_try_advisory_lock_shared(5788045172043127)";
 /// Taken by one that no server may run beside.
 const ALONE: &str = "select pg_try_advisory_lock(5788045172043127)";
+/// Gives it back.
+const LEAVE: &str = "select pg_advisory_unlock(5788045172043127)";
 /// Whether any server has it.
 const IS_SHARED: &str = "select exists (select 1 from pg_locks \
     where locktype = 'advisory' and objsubid = 1 and mode = 'ShareLock' and granted \
@@ -24,6 +26,8 @@ const IS_SHARED: &str = "select exists (select 1 from pg_locks \
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a lock may outlive its process: PostgreSQL has to notice that the connection has ended.
 const LINGER: Duration = Duration::from_secs(2);
+/// Longer than a server that has lost its connection takes to have the lock again.
+const RETURN: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A server's share of the lock, held until it is dropped and taken again when the connection is lost.
@@ -82,18 +86,35 @@ pub struct Alone {
 
 impl Alone {
     /// Refuses while a server runs on the database, or another one has it alone.
+    ///
+    /// PostgreSQL may have been started anew a moment ago, and all servers have lost their share of the lock
+    /// with their connections. So once it is free, it is left free for as long as they need to take it again.
     pub async fn take(location: &Location) -> Result<Self, Error> {
         let Location::Postgres { url } = location else { return Ok(Self { _connection: None }) };
         let deadline = Instant::now() + LINGER;
-        loop {
+        let mut connection = loop {
             if let Some(connection) = take(url, ALONE).await? {
-                return Ok(Self { _connection: Some(connection) });
+                break connection;
             }
             if Instant::now() >= deadline {
                 return Err(Error::Served);
             }
             tokio::time::sleep(PAUSE).await;
+        };
+        sqlx::query(LEAVE).execute(&mut connection).await?;
+        let deadline = Instant::now() + RETURN;
+        while Instant::now() < deadline {
+            if sqlx::query_scalar(IS_SHARED).fetch_one(&mut connection).await? {
+                connection.close().await?;
+                return Err(Error::Served);
+            }
+            tokio::time::sleep(PAUSE).await;
         }
+        if sqlx::query_scalar(ALONE).fetch_one(&mut connection).await? {
+            return Ok(Self { _connection: Some(connection) });
+        }
+        connection.close().await?;
+        Err(Error::Served)
     }
 }
 

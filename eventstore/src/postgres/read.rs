@@ -226,7 +226,11 @@ impl Reader {
             sqlx::query(FEED).bind(after).bind(limit_of(limit)).fetch_all(&self.pool).await?;
         let sealable = |row: &PgRow| -> Result<Sealable, sqlx::Error> {
             let position: i64 = row.try_get(0)?;
-            Ok(Sealable { position: position.unsigned_abs(), leaf: leaf_of(row, position) })
+            Ok(Sealable {
+                position: position.unsigned_abs(),
+                recorded_at: row.try_get(8).ok(),
+                leaf: leaf_of(row, position),
+            })
         };
         Ok(rows.iter().map(sealable).collect::<Result<_, _>>()?)
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::now_micros;
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::{Head, HeadWriter};
+use crate::heads::{Head, HeadWriter, Stretch, Survey};
 use crate::hex;
 use crate::seal::{Link, Seal};
 use crate::signed::{Signed, Trusted};
@@ -48,8 +48,8 @@ pub(super) struct Publisher {
     /// The newest head in the directory.
     newest: Option<Head>,
     noted: Option<(Instant, u64)>,
-    /// When it was last looked whether another directory is in the place of the one that was.
-    looked: Option<Instant>,
+    /// When it was last looked whether what is gone is back, and what this server had there then.
+    looked: Option<(Instant, Vec<Stretch>)>,
 }
 
 impl Publisher {
@@ -66,15 +66,24 @@ impl Publisher {
         let mut rows = store.published().await?;
         rows.retain(|row| row.incarnation == incarnation);
         let (listing, own) = (dir.clone(), writer.clone());
-        let (newest, earliest, lives, said, is_here, other) = blocking(move || {
+        let (newest, all, earliest, lives, said, is_here, other) = blocking(move || {
             let (trusted, said, _) = statements(&listing, Trusted::new(keys))?;
             // Whoever may add lines there must not stop the sealing with one.
-            let alive = trusted.without(&destroyed);
-            let newest = listing.survey(incarnation, &alive)?.newest.map(|head| head.statement);
+            let alive = trusted.clone().without(&destroyed);
+            let newest = listing.survey(incarnation, &alive)?;
+            // What a key signed that was destroyed since is here all the same.
+            let all = match destroyed.is_empty() {
+                true => (newest.newest.clone(), newest.newest_in),
+                false => {
+                    let all = listing.survey(incarnation, &trusted)?;
+                    (all.newest, all.newest_in)
+                }
+            };
+            let newest = newest.newest.map(|head| head.statement);
             let earliest = listing.earliest(incarnation)?.map(|head| head.statement.block);
             let (is_here, other) =
                 (own.is_known(incarnation)?, own.elsewhere(incarnation, &alive)?);
-            Ok((newest, earliest, listing.incarnations()?, said, is_here, other))
+            Ok((newest, all, earliest, listing.incarnations()?, said, is_here, other))
         })
         .await?;
         let last = store.last_seal().await?;
@@ -101,14 +110,20 @@ impl Publisher {
             Some(found) if is_here => found + 1,
             _ => row.each_from,
         });
-        if row.is_some() && (is_here || again.is_none()) {
-            writer.has_published(incarnation);
-        }
-        if again.is_none() && row.as_ref().is_some_and(is_gone) {
+        let (here, newest_in) = all;
+        let here = here.map(|head| head.statement.block);
+        let is_missed = |row: &Published| here < Some(row.last_block);
+        if again.is_none() && row.as_ref().is_some_and(is_missed) {
+            writer.miss();
             tracing::error!(
                 heads = %dir.path().display(),
-                "heads that this server had published are gone: run `proximity audit verify`"
+                "heads that this server had published are gone, and it publishes none until they are back: \
+                 run `proximity audit verify`"
             );
+        } else if let (Some(_), Some(file)) = (&row, newest_in)
+            && (is_here || again.is_none())
+        {
+            writer.expect(file);
         }
         let reached = known.as_ref().map(|row| row.last_block).max(settled(&last, incarnation));
         if row.is_none() && found < reached {
@@ -142,6 +157,9 @@ impl Publisher {
         Ok(Self { writer: Some(writer), server, row, next, newest, noted: None, looked: None })
     }
 
+    /// Goes on where the newest head that this server had published is back: what was gone was a mount that
+    /// was away, or had an older copy in its place.
+    ///
     /// Publishes anew what this server had published, where none of it is left and heads of others are
     /// that are of the same chain: a mount that was away when it began is there now. That nothing of it was
     /// changed meanwhile, this process knows, or the others' heads tell.
@@ -155,18 +173,40 @@ impl Publisher {
         let Some((to, from)) = self.row.as_ref().map(|row| (row.last_block, row.each_from)) else {
             return Ok(());
         };
-        let is_due = self.looked.is_none_or(|at| at.elapsed() > AGAIN);
+        // All heads are read for it: not each time, unless something has changed of its own.
+        let looked = self.looked.clone().filter(|(at, _)| at.elapsed() < AGAIN);
         let found = self.with_writer(move |writer| {
-            if writer.check(incarnation).is_ok() || !is_due || writer.is_known(incarnation)? {
+            if writer.check(incarnation).is_ok() {
+                return Ok(None);
+            }
+            let own = writer.own(incarnation)?;
+            if looked.is_some_and(|(_, before)| before == own) {
                 return Ok(None);
             }
             let (trusted, ..) = statements(writer.dir(), Trusted::new(keys))?;
-            Ok(writer.dir().survey(incarnation, &trusted.without(&destroyed))?.newest)
+            let counted = if own.is_empty() { trusted.without(&destroyed) } else { trusted };
+            let Survey { newest, newest_in, .. } = writer.dir().survey(incarnation, &counted)?;
+            Ok(newest.zip(newest_in).map(|(head, file)| (head.statement, file, own)))
         });
-        let Some(Signed { statement: found, .. }) = found.await? else { return Ok(()) };
-        self.looked = Some(Instant::now());
-        let known = self.newest.as_ref().map_or(0, |head| head.block).max(found.block);
+        let Some((found, file, own)) = found.await? else { return Ok(()) };
+        let is_known = !own.is_empty();
+        self.looked = Some((Instant::now(), own));
+        let known = match (&self.newest, is_known) {
+            (Some(newest), false) => newest.block.max(found.block),
+            // Only the directory can tell what is in it.
+            (Some(_), true) | (None, _) => found.block,
+        };
         if known < to || !is_in_chain(store, &found).await? {
+            return Ok(());
+        }
+        if is_known {
+            tracing::info!("the heads that this server had published are back");
+            if let Some(writer) = &mut self.writer {
+                writer.expect(file);
+            }
+            self.next = self.next.max(Some(found.block + 1));
+            self.newest =
+                self.newest.take().into_iter().chain([found]).max_by_key(|head| head.block);
             return Ok(());
         }
         tracing::info!(

@@ -56,7 +56,11 @@ impl Readers {
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map((after, limit_of(limit)), |row| {
-                Ok(Sealable { position: row.get(0)?, leaf: leaf_of(row, row.get(0)?) })
+                Ok(Sealable {
+                    position: row.get(0)?,
+                    recorded_at: row.get(8).ok(),
+                    leaf: leaf_of(row, row.get(0)?),
+                })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })

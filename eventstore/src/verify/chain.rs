@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::report::{FaultKind, LifeReport, VerifyReport};
+use super::report::{Fault, FaultKind, LifeReport, VerifyReport};
+use super::tail::Tail;
 use crate::append::Position;
 use crate::error::Error;
 use crate::hex;
@@ -27,7 +28,8 @@ pub(super) struct Wanted {
     pub began: HashMap<Uuid, Position>,
 }
 
-/// Compares all sealed events and blocks, and notes the lives that the chain went through.
+/// Compares all sealed events and blocks, looks whether those behind them can be sealed, and notes the
+/// lives that the chain went through.
 ///
 /// The digests are of the events as they were sealed, and as they are where nothing covers them.
 pub(super) async fn check(
@@ -77,18 +79,19 @@ pub(super) async fn check(
     // A second event at the last sealed position.
     check_extra(&mut events, report.sealed_to + 1, report).await?;
     name_first(store, &wrong, report).await?;
-    let last = wanted.digests.last().copied().unwrap_or(0);
-    while digest.to < last {
-        let Some(Sealable { position, leaf: Some(leaf) }) = events.peek().await?.cloned() else {
-            break;
-        };
+    // To here: a log that grows as it is read has no end.
+    let head = store.head().await?;
+    let mut tail = Tail::behind(report.sealed_to);
+    while let Some(event) = events.peek().await?.filter(|event| event.position <= head).cloned() {
         events.next();
-        digest.take(position, &leaf);
-        if digest.to != position {
-            break;
+        if let Some(Fault { kind, position, to, detail }) = tail.take(&event) {
+            report.fault(kind, position, to, detail);
         }
-        if wanted.digests.contains(&position) {
-            digests.insert(position, digest.now());
+        if let Some(leaf) = &event.leaf {
+            digest.take(event.position, leaf);
+        }
+        if digest.to == event.position && wanted.digests.contains(&event.position) {
+            digests.insert(event.position, digest.now());
         }
     }
     if wanted.digests.contains(&0) {

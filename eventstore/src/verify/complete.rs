@@ -48,6 +48,26 @@ impl Spans {
         let behind = self.0.range(..=to).next_back().filter(|(_, last)| **last >= to);
         Some((first, behind.map_or(to, |(first, _)| first - 1)))
     }
+
+    /// The first and the last block up to `end` that are not in here, and of which the database says that
+    /// heads were published.
+    pub fn lacking(&self, row: &Published, end: u64) -> Option<(u64, u64)> {
+        let to = row.last_block.min(end);
+        let before = row.each_from.saturating_sub(1);
+        let wanted = [(row.first_block, row.first_block), (before, before), (row.each_from, to)];
+        let asked = wanted
+            .into_iter()
+            .filter(|(from, to)| *from >= row.first_block && from <= to && *to <= end);
+        asked.map(|(from, to)| self.missing(from, to)).fold(None, widest)
+    }
+}
+
+/// The span that reaches over both.
+pub(super) fn widest(one: Option<(u64, u64)>, other: Option<(u64, u64)>) -> Option<(u64, u64)> {
+    match (one, other) {
+        (Some((first, last)), Some((from, to))) => Some((first.min(from), last.max(to))),
+        (one, other) => one.or(other),
+    }
 }
 
 /// Looks for the heads of one life that the database knows to be published.
@@ -92,18 +112,7 @@ pub(super) async fn check(
         if rows.len() > 1 && !has_files(&row.server) {
             continue;
         }
-        let to = row.last_block.min(life.last_block);
-        let before = row.each_from.saturating_sub(1);
-        let wanted = [(row.first_block, row.first_block), (before, before), (row.each_from, to)];
-        for (from, to) in wanted {
-            if from < row.first_block || from > to || to > life.last_block {
-                continue;
-            }
-            if let Some((first, last)) = spans.missing(from, to) {
-                let (a, b) = missing.unwrap_or((first, last));
-                missing = Some((a.min(first), b.max(last)));
-            }
-        }
+        missing = widest(missing, spans.lacking(row, life.last_block));
     }
     let Some((first, last)) = missing else { return Ok(()) };
     let mut cursor = Cursor::new(store);

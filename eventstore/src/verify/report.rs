@@ -22,7 +22,7 @@ pub enum FaultKind {
     Inserted,
     /// A second event stands at this position, or one before the first.
     Duplicated,
-    /// The sealed event is gone.
+    /// The sealed event is gone; or, behind the last block, there is none here, and others follow.
     Removed,
     /// The block does not follow the one before it, or its hash does not cover its leaves.
     BrokenBlock,

@@ -1,12 +1,14 @@
-//! What waits to be sealed or published for too long: said, and no break.
+//! What waits to be sealed or published for too long: said, and no break. What can never be sealed is one.
 
 use ed25519_dalek::SigningKey;
-use proximity_eventstore::{Error, Expected, FaultKind, Sealing, Store};
+use proximity_eventstore::{Append, Error, Expected, FaultKind, Sealing, Store, unsealable};
 use tempfile::TempDir;
 
-use crate::on_both_stores;
-use crate::sealing::{check, kinds, new_key, restored, sealed_to, sealing, without_triggers};
-use crate::support::{Home, one};
+use crate::sealing::{
+    check, execute, kinds, new_key, restored, sealed_to, sealing, without_triggers,
+};
+use crate::support::{Home, append, one, to_stream};
+use crate::{figures, on_both_stores};
 
 /// Three events, of which one is sealed and published.
 async fn begun(home: &Home, key: &SigningKey, outside: &TempDir) -> Store {
@@ -29,7 +31,94 @@ async fn changed(home: &Home, store: Store, sql: &str) -> Store {
     home.open().await
 }
 
+/// What whoever may only add events does: a copy of the first one at another position, with a time that is
+/// fifty years off.
+fn added(position: u64) -> String {
+    format!(
+        "insert into events select {position}, 'thing', 'added', {position}, event_type, event_version, payload, \
+         metadata, recorded_at + 1576800000000000 from events where position = 1"
+    )
+}
+
 on_both_stores! {
+    async fn a_gap_that_whoever_may_add_events_leaves_behind_the_last_block_is_a_break(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = begun(home, &key, &outside).await;
+        assert_eq!(unsealable(&store).await.unwrap(), None);
+        for (next, gap) in [(6, 4), (9, 8)] {
+            execute(home, &added(next)).await;
+            store.append(one(&format!("behind {next}"), Expected::At(0))).await.unwrap();
+            let found = unsealable(&store).await.unwrap().unwrap();
+            assert_eq!((found.kind, found.position, found.to), (FaultKind::Removed, 4, 5));
+            let report = check(&store, &key, outside.path()).await;
+            assert_eq!(kinds(&report).last(), Some(&(FaultKind::Removed, gap)), "{report:?}");
+            assert_eq!(report.first_break.unwrap().position, 4);
+        }
+        let refused = restored(&store, &key, outside.path(), "put back", None, false).await;
+        let Err(Error::NotAsSealed { first, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((first.kind, first.position, first.to), (FaultKind::Removed, 4, 5));
+        // Whoever seals comes no further, and all say so.
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        store.clone().close().await;
+        assert!(store.seal_state().unwrap().trouble.unwrap().contains("cannot be sealed"));
+        let store = home.open().await;
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::Removed, 4), (FaultKind::Removed, 8)]);
+        store.close().await;
+    }
+
+    async fn a_log_of_which_nothing_was_sealed_yet_has_no_gap_either(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = home.open().await;
+        store.append(one("a", Expected::At(0))).await.unwrap();
+        execute(home, &added(3)).await;
+        let report = check(&store, &key, outside.path()).await;
+        assert_eq!(kinds(&report), [(FaultKind::Removed, 2)]);
+        store.close().await;
+    }
+
+    async fn a_time_in_the_future_does_not_hide_that_an_event_waits(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let ahead = "update events set recorded_at = recorded_at + 1576800000000000 where position = 2;";
+        let store = changed(home, begun(home, &key, &outside).await, ahead).await;
+        assert_eq!(check(&store, &key, outside.path()).await.warnings, [""; 0], "sealed to there just now");
+        // The block is broken by that, which is told beside it.
+        let aged = "update seals set sealed_at = sealed_at - 7200000000";
+        let store = changed(home, store, aged).await;
+        let said = "the events 2 to 3 are not sealed, the oldest for 2 hours: a change in them cannot be seen";
+        assert_eq!(check(&store, &key, outside.path()).await.warnings, [said]);
+        let store = changed(home, store, "update seals set sealed_at = sealed_at + 7200000000").await;
+        let life = restored(&store, &key, outside.path(), "put back", None, false).await.unwrap();
+        assert_eq!(life.note, "put back; the events 2 to 3 were never sealed");
+        store.close().await;
+    }
+
+    async fn a_sound_log_is_accused_of_no_gap_while_appends_are_in_flight(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = begun(home, &key, &outside).await;
+        let another = if home.is_sqlite() { store.clone() } else { home.open().await };
+        let writing: Vec<_> = [store.clone(), another].into_iter().enumerate().map(|(n, store)| {
+            tokio::spawn(async move {
+                for count in 0..300 {
+                    let stream = to_stream(&format!("{n} {count}"), Expected::At(0), 40);
+                    store.append(Append { streams: vec![stream], ..append() }).await.unwrap();
+                }
+            })
+        }).collect();
+        let mut looks = 0;
+        while !writing.iter().all(|task| task.is_finished()) {
+            let report = check(&store, &key, outside.path()).await;
+            assert_eq!((kinds(&report), report.warnings), (vec![], vec![]));
+            assert_eq!(unsealable(&store).await.unwrap(), None);
+            looks += 1;
+        }
+        for task in writing {
+            task.await.unwrap();
+        }
+        figures!(home, "24,000 unsealed events were looked at {looks} times while they came");
+        assert_eq!(store.head().await.unwrap(), 24_003);
+        store.close().await;
+    }
+
     async fn events_that_wait_for_a_seal_are_told_after_a_minute(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
         let store = begun(home, &key, &outside).await;

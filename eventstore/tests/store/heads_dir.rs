@@ -17,7 +17,7 @@ use crate::sealing::{check, kinds, new_key, sealed_to, sealing};
 use crate::support::{Home, one};
 
 /// Waits until sealing is in trouble, or is so no more; returns what it is.
-async fn trouble(store: &Store, wanted: bool) -> String {
+pub async fn trouble(store: &Store, wanted: bool) -> String {
     let begun = Instant::now();
     loop {
         let state = store.seal_state().unwrap();

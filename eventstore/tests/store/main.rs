@@ -11,6 +11,7 @@ mod full_disk;
 mod heads_dir;
 mod lives;
 mod lost_heads;
+mod older_heads;
 mod present;
 mod proxy;
 mod races;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use proximity_eventstore::{Alone, Error, Store};
+use proximity_eventstore::{Alone, Error, Store, is_served};
 use sqlx::Connection as _;
 
 use crate::support::Home;
@@ -33,14 +33,31 @@ async fn who_needs_the_log_alone_is_refused_while_a_server_runs() {
     }
 }
 
+/// Ends the connections by which servers are found, as a restart of PostgreSQL ends all.
+const END: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
+    where datname = current_database() and application_name = 'proximity-present'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_found_by_whoever_comes_right_after_a_restart_of_postgresql() {
+    let home = Home::postgres().await;
+    let server = Store::open(home.options().to_serve()).await.unwrap();
+    let mut admin = sqlx::PgConnection::connect(&home.url()).await.unwrap();
+    for _ in 0..2 {
+        sqlx::query(END).execute(&mut admin).await.unwrap();
+        assert!(matches!(Alone::take(&home.options().location).await, Err(Error::Served)));
+        // It has its share again, and was told of nobody who was alone.
+        assert!(is_served(&home.options().location).await.unwrap());
+    }
+    server.close().await;
+    admin.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_lost_its_connection_is_found_again() {
     let home = Home::postgres().await;
     let server = Store::open(home.options().to_serve()).await.unwrap();
     let mut admin = sqlx::PgConnection::connect(&home.url()).await.unwrap();
-    let end = "select pg_terminate_backend(pid) from pg_stat_activity \
-               where datname = current_database() and application_name = 'proximity-present'";
-    sqlx::query(end).execute(&mut admin).await.unwrap();
+    sqlx::query(END).execute(&mut admin).await.unwrap();
     let held = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ShareLock' \
                 and database = (select oid from pg_database where datname = current_database())";
     let deadline = Instant::now() + Duration::from_secs(20);

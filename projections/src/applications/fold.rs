@@ -188,6 +188,8 @@ fn change(row: &mut Row, event: Event) {
             });
             row.status("error");
         }
+        // Of its container, and nothing that is shown.
+        Event::Protected { operation: _ } => {}
         Event::Removed { operation: _ } => {
             row.removed = true;
             row.end("removing", None);

@@ -29,7 +29,7 @@ pub struct Row {
 
 impl Projection for Operations {
     const NAME: &'static str = "operations";
-    const VERSION: i32 = 2;
+    const VERSION: i32 = 3;
     const STREAM: &'static str = "operation";
     const TABLE: Table = Table {
         name: "operations",
@@ -169,7 +169,7 @@ impl Row {
         match event {
             // Handled by the caller: it only ever comes first.
             Event::Planned { .. } => {}
-            Event::StepIntended { step, direction, attempt, stood: _ } => {
+            Event::StepIntended { step, direction, attempt, stood: _, site: _ } => {
                 let effort = self.effort(step, *direction)?;
                 effort.state = "running".to_owned();
                 effort.attempts = *attempt;
@@ -205,7 +205,11 @@ impl Row {
                 self.operation.reason = Some(reason.clone());
                 self.go();
             }
-            Event::Completed => self.finish("done", at),
+            Event::Completed => {
+                // What it was stuck for was overcome.
+                self.operation.reason = None;
+                self.finish("done", at);
+            }
             Event::Undone { reason } => {
                 self.operation.reason = Some(reason.clone());
                 self.finish("undone", at);

@@ -22,7 +22,7 @@ pub(super) fn line(operation: &Operation, event: &Event) -> Line {
     let about = |step: &str| Some(step.to_owned());
     let (level, message, step) = match event {
         Event::Planned { .. } => (INFO, plan_sentence(operation), None),
-        Event::StepIntended { step, direction, attempt, stood: _ } => {
+        Event::StepIntended { step, direction, attempt, stood: _, site: _ } => {
             let doing = doing(step, *direction);
             match attempt {
                 0 | 1 => (INFO, format!("{doing}."), about(step)),

@@ -157,8 +157,8 @@ fn of_operation(event: &OpEvent) -> OpCommand {
         OpEvent::Planned { application, owner, plan, steps, deadline } => {
             OpCommand::Plan { application, owner, plan: Box::new(plan), steps, deadline }
         }
-        OpEvent::StepIntended { step, direction, attempt: _, stood } => {
-            OpCommand::IntendStep { step, direction, stood }
+        OpEvent::StepIntended { step, direction, attempt: _, stood, site } => {
+            OpCommand::IntendStep { step, direction, stood, site }
         }
         OpEvent::TaskStarted { step, direction, upid } => {
             OpCommand::NoteTask { step, direction, upid }
@@ -206,9 +206,8 @@ fn of_application(event: &AppEvent) -> AppCommand {
         AppEvent::VmidReplaced { operation, from: _, to } => {
             AppCommand::ReplaceVmid { operation, to }
         }
-        AppEvent::OperationBegan { operation, kind } => {
-            AppCommand::BeginOperation { operation, kind }
-        }
+        // What it was recorded to do may have been doubted.
+        AppEvent::OperationBegan { operation, kind } => AppCommand::BeginUnseen { operation, kind },
         AppEvent::Started { operation, address } => AppCommand::FinishStart { operation, address },
         AppEvent::Stopped { operation } => AppCommand::FinishStop { operation },
         AppEvent::Restarted { operation, address } => {
@@ -236,6 +235,7 @@ fn of_application(event: &AppEvent) -> AppCommand {
             AppCommand::Observe(Sighting::Present { node, running, address })
         }
         AppEvent::Lost(loss) => AppCommand::Observe(Sighting::Missing(loss)),
+        AppEvent::Protected { operation } => AppCommand::NoteProtected { operation },
         AppEvent::Removed { operation } => AppCommand::FinishRemoval { operation },
     }
 }

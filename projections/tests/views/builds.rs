@@ -150,6 +150,8 @@ on_both! {
         let runner = views.follow();
         let building = until_state(&views, "counter", State::Building).await;
         assert_eq!(building.version, 1, "the live rows are the old ones");
+        let verified = views.verify("counter", silent()).await.unwrap_err();
+        assert!(matches!(verified, Error::Outdated { .. }), "{verified}");
         assert_eq!(counts(&site).await, (1_000, 163, 1_000), "and can be read meanwhile");
         assert!(!views.wait_for(head + 1, Duration::from_secs(20)).await);
         open.send_replace(true);
@@ -172,6 +174,7 @@ on_both! {
         caught_up(&views, position).await;
         assert_eq!(status(&old, "counter").await.state, State::Superseded);
         assert!(matches!(old.rebuild(&[], silent()).await, Err(Error::Superseded { .. })));
+        assert!(matches!(old.verify("counter", silent()).await, Err(Error::Superseded { .. })));
         old_runner.stop().await;
         old.close().await;
         assert_eq!(counts(&site).await, (2_004, 163, 1_002));

@@ -45,6 +45,38 @@ fn story(sample: &Sample) -> Vec<Operation> {
 }
 
 on_both! {
+    what_an_operation_was_stuck_for_is_no_reason_any_more_when_it_is_done(site) {
+        let views = site.views().await;
+        let runner = views.follow();
+        let sample = Sample::new(7);
+        let stuck = Operation::Stuck {
+            step: STEPS[0].into(),
+            direction: Direction::Act,
+            reason: "its destruction was broken off".into(),
+            instructions: "run `pct unlock 107` on pve1".into(),
+        };
+        let before = [sample.planned(), intended(STEPS[0], Direction::Act, 1), stuck];
+        let after = [
+            Operation::Resumed { by: UserId(1), note: String::new() },
+            intended(STEPS[0], Direction::Act, 1),
+            succeeded(STEPS[0], Direction::Act, 1),
+            Operation::Completed,
+        ];
+        let stories: [(&[Operation], &str, Option<&str>); 2] = [
+            (&before, "stuck", Some("its destruction was broken off")),
+            (&after, "done", None),
+        ];
+        for (events, state, reason) in stories {
+            let position = site.append(vec![sample.op(events)]).await;
+            caught_up(&views, position).await;
+            let shown = views.operation(&sample.operation().to_string()).await.unwrap().unwrap();
+            assert_eq!((shown.state.as_str(), shown.reason.as_deref()), (state, reason));
+        }
+        runner.stop().await;
+    }
+}
+
+on_both! {
     an_operation_is_shown_with_steps_attempts_tasks_and_compensation(site) {
         let views = site.views().await;
         let runner = views.follow();

@@ -220,7 +220,7 @@ pub fn delete_plan(sample: &Sample) -> Plan {
 }
 
 pub fn intended(step: &str, direction: Direction, attempt: u32) -> Operation {
-    Operation::StepIntended { step: step.to_owned(), direction, attempt, stood: None }
+    Operation::StepIntended { step: step.to_owned(), direction, attempt, stood: None, site: None }
 }
 
 pub fn succeeded(step: &str, direction: Direction, attempt: u32) -> Operation {

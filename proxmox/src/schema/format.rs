@@ -22,9 +22,13 @@ fn is_net(value: &str, v4: bool) -> bool {
 pub(super) fn wrong(name: &str, value: &str) -> Option<String> {
     let label = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?";
     let content = "images|rootdir|vztmpl|iso|backup|snippets|import|none";
+    let config_id = "(?i:[a-z][a-z0-9_-]+)";
+    let number = "[1-9][0-9]{2,8}";
     let right = match name {
         "pve-node" => matches(label, value),
-        "pve-vmid" => matches("[1-9][0-9]{2,8}", value),
+        "pve-vmid" => matches(number, value),
+        "pve-vmid-list" => value.split([' ', ',', ';']).all(|part| matches(number, part)),
+        "pve-poolid" => matches("[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+){0,2}", value),
         "pve-storage-id" => matches("(?i:[a-z][a-z0-9\\-_.]*[a-z0-9])", value),
         "pve-storage-content" => matches(content, value),
         "dns-name" => matches(&format!("(?:{label})(?:\\.(?:{label}))*"), value),
@@ -35,6 +39,8 @@ pub(super) fn wrong(name: &str, value: &str) -> Option<String> {
         "lxc-ip-with-ll-iface-list" => {
             value.split([' ', ',', ';']).all(|part| part.parse::<IpAddr>().is_ok())
         }
+        "pve-configid" => matches(config_id, value),
+        "pve-configid-list" => value.split([' ', ',', ';']).all(|part| matches(config_id, part)),
         "pve-lxc-mp-string" => !value.is_empty() && !value.contains(['\n', '\0', '"']),
         _ => return Some(format!("no check for format {name}")),
     };

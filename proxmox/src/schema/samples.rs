@@ -127,6 +127,7 @@ pub(super) fn all() -> Vec<Sample> {
             (request::nextid(vmid), none()),
             (request::config(&node, vmid), at()),
             (request::current_config(&node, vmid), at()),
+            (request::config(&node, vmid).with("snapshot", snapshot), at()),
             (request::status(&node, vmid), at()),
             (request::interfaces(&node, vmid), at()),
             (usage::request(&node, vmid, Span::Hour), at()),

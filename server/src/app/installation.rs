@@ -49,9 +49,15 @@ pub async fn read(store: &Store) -> anyhow::Result<Option<String>> {
 /// Says where a data directory was when a server ran in it: a copy of it is somewhere else.
 const PLACE: &str = "place";
 
+/// Another one each time that a machine starts.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Where the directory is, and since which start of the machine: in a copy of its whole disk, the file has
+/// the numbers that it had, on another machine.
 fn place(data: &Path) -> std::io::Result<String> {
     let metadata = std::fs::metadata(data.join(PLACE))?;
-    Ok(format!("{}:{}\n", metadata.dev(), metadata.ino()))
+    let boot = std::fs::read_to_string(BOOT)?;
+    Ok(format!("{}:{} {}\n", metadata.dev(), metadata.ino(), boot.trim()))
 }
 
 /// Notes that a server runs in this data directory, and in no copy of it.
@@ -65,7 +71,7 @@ pub fn settle(data: &Path) -> std::io::Result<()> {
     file.write_all(place(data)?.as_bytes())
 }
 
-/// Whether a server ran in this very directory.
+/// Whether a server ran in this very directory since the machine started.
 pub fn is_settled(data: &Path) -> bool {
     let noted = std::fs::read_to_string(data.join(PLACE));
     matches!((noted, place(data)), (Ok(noted), Ok(place)) if noted == place)
@@ -111,5 +117,35 @@ impl RunnerId {
             }
         };
         Ok(Self { id, _lock: Some(file) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_copy_of_a_data_directory_or_of_its_whole_disk_is_another_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let [data, copy] = ["data", "copy"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&data).unwrap();
+        assert!(!is_settled(&data), "no server has run in it");
+        settle(&data).unwrap();
+        assert!(is_settled(&data));
+        std::fs::create_dir(&copy).unwrap();
+        std::fs::copy(data.join(PLACE), copy.join(PLACE)).unwrap();
+        assert!(!is_settled(&copy));
+        // A disk that was copied block by block has the same numbers, on a machine that started by itself.
+        let noted = std::fs::read_to_string(data.join(PLACE)).unwrap();
+        let (numbers, boot) = noted.trim().split_once(' ').unwrap();
+        let other = boot.chars().rev().collect::<String>();
+        for older in [format!("{numbers} {other}\n"), format!("{numbers}\n")] {
+            std::fs::write(data.join(PLACE), older).unwrap();
+            assert!(!is_settled(&data));
+            settle(&data).unwrap();
+            assert!(is_settled(&data), "until the next server starts there");
+        }
     }
 }

@@ -191,7 +191,8 @@ pub async fn close_noted(config: &Config, store: Store) {
             return Ok(None);
         }
         let Some(ring) = existing_keys(config, &store).await? else { return Ok(None) };
-        let keys = SigningKeys::derive(&ring.keys());
+        let held = Secrets::as_logged(&store, (*ring.keys()).clone()).await?;
+        let keys = SigningKeys::derive(&held);
         Secrets::check(store.clone(), ring).await?;
         anyhow::Ok(Some((keys, RunnerId::take(&config.data)?)))
     };
@@ -213,14 +214,14 @@ pub async fn close_noted(config: &Config, store: Store) {
 /// Closes a log that the shell has written, sealed where no server does that: beside PostgreSQL one may
 /// run, and the next one to start seals it otherwise.
 pub async fn close_sealed(config: &Config, store: Store) {
-    let ready = || {
-        let keys = key_file(config).read()?;
-        anyhow::Ok((SigningKeys::derive(&keys), RunnerId::take(&config.data)?))
-    };
     if config.database_url.is_some() {
         return store.close().await;
     }
-    let sealed = match ready() {
+    let ready = async {
+        let keys = Secrets::as_logged(&store, key_file(config).read()?).await?;
+        anyhow::Ok((SigningKeys::derive(&keys), RunnerId::take(&config.data)?))
+    };
+    let sealed = match ready.await {
         Ok((keys, server)) => seal_once(config, store, &keys, server.id).await.map_err(Into::into),
         Err(error) => {
             store.close().await;

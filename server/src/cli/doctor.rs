@@ -1,5 +1,6 @@
 //! `proximity doctor`: looks at everything that a server needs, and says what is wrong.
 
+mod keys;
 mod rights;
 
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use proximity_commands::secrets::Secrets;
 use proximity_domain::HostId;
 use proximity_eventstore::{
     Error as StoreError, HeadsDir, Reached, Rights, Store, reached, sqlite_faults, sqlite_file,
-    waiting,
+    unsealable, waiting,
 };
 use proximity_projections::{State, Status, Views};
 use serde::Serialize;
@@ -23,10 +24,10 @@ use super::output::{Format, render};
 use super::stdout::print;
 use super::{Failure, Settings, opened};
 use crate::app::commands::Commands;
+use crate::app::existing_keys;
 use crate::app::installation::RunnerId;
 use crate::app::open_catalog;
 use crate::app::sealing::heads_dir;
-use crate::app::{existing_keys, key_file};
 use crate::http::problem::chain;
 
 /// A clock that differs more from the database's than this confuses deadlines and sessions.
@@ -77,12 +78,15 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
                 Ok(None) => {
                     note("master key", Ok("there is no key yet: a server makes one".to_owned()))
                 }
-                Ok(Some(keys)) => {
-                    let id = keys.keys().current_id().to_owned();
+                Ok(Some(ring)) => {
+                    let id = ring.keys().current_id().to_owned();
+                    if let Some(result) = keys::destroyed(config, &store, &ring.keys()).await {
+                        note("master key", result);
+                    }
                     if !Secrets::is_sealed(&store).await.map_err(anyhow::Error::from)? {
                         note("master key", Ok("nothing was sealed yet".to_owned()));
                     }
-                    match Secrets::check(store.clone(), keys).await {
+                    match Secrets::check(store.clone(), ring).await {
                         Err(error) => {
                             let text = chain(&error);
                             note("master key", Err(text));
@@ -104,7 +108,7 @@ pub async fn run(config: &Settings, format: Format) -> Result<(), Failure> {
             store.close().await;
         }
     }
-    if let Some(result) = drafts(config).await {
+    if let Some(result) = keys::drafts(config).await {
         note("master key", result);
     }
     if config.database_url.as_ref().map(Secret::expose).is_none() {
@@ -198,7 +202,7 @@ async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
         return Err(format!("{place}, where the heads of the log are, cannot be read: {error}"));
     }
     let server = RunnerId::known(&config.data).map(|id| id.simple().to_string());
-    let Reached { here, noted } = reached(store, dir, server).await.map_err(say)?;
+    let Reached { here, noted, gone } = reached(store, dir, server).await.map_err(say)?;
     // Behind the heads: a server may go on meanwhile.
     let last = store.last_seal().await.map_err(say)?;
     let sealed = last.as_ref().map_or(0, |seal| seal.last);
@@ -214,11 +218,21 @@ async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
              not there\" in OPERATING.md"
         ));
     }
+    if let Some((first, last)) = gone {
+        return Err(format!(
+            "{text}, and the heads of the blocks {first} to {last}, which the database says were published \
+             there, are not all there: run `proximity audit verify`, and see \"When the heads directory is \
+             not there\" in OPERATING.md"
+        ));
+    }
+    if let Some(fault) = unsealable(store).await.map_err(say)? {
+        return Err(format!("{text}, and {}: run `proximity audit verify`", fault.detail));
+    }
     // Where nothing was ever published, the last block waits for that, too.
     let ours = last.filter(|seal| seal.incarnation == store.incarnation());
     let before = ours.map(|seal| seal.block.saturating_sub(1));
     let waits = waiting(store, here.map(|head| head.block).or(before)).await.map_err(say)?;
-    let mut waits = waits.iter().filter(|waiting| waiting.seconds > LONG);
+    let mut waits = waits.iter().filter(|waiting| waiting.is_longer_than(LONG));
     match waits.next() {
         Some(waiting) => Err(format!(
             "{text}; {waiting}. A server that starts seals and publishes it; the log of one that runs \
@@ -226,26 +240,6 @@ async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
         )),
         None => Ok(text),
     }
-}
-
-/// Drafts of the key file that were left by a change that was cut off, when there are any.
-async fn drafts(config: &Settings) -> Option<Result<String, String>> {
-    let file = key_file(config);
-    let left = tokio::task::spawn_blocking(move || file.left()).await.ok()?;
-    let left = match left {
-        Ok(left) => left,
-        Err(error) => {
-            return Some(Err(format!("what lies beside the key file cannot be listed: {error}")));
-        }
-    };
-    let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
-    (!left.is_empty()).then(|| {
-        Err(format!(
-            "{} was left by a change of the key file that was cut off, and holds keys, maybe destroyed ones: \
-             the next start and the next `keys rotate` or `keys destroy` remove it",
-            left.join(", ")
-        ))
-    })
 }
 
 async fn clock(store: &Store) -> Result<String, String> {

@@ -4,6 +4,7 @@ mod seed;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,7 +45,9 @@ impl Demo {
             config.ensure_data()?;
             None
         } else {
-            let folder = tempfile::Builder::new().prefix("proximity-demo-").tempdir()?;
+            let owners_only = std::fs::Permissions::from_mode(0o700);
+            let mut folder = tempfile::Builder::new();
+            let folder = folder.prefix("proximity-demo-").permissions(owners_only).tempdir()?;
             config.data = folder.path().to_owned();
             Some(folder)
         };

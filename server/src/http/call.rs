@@ -10,7 +10,7 @@ use proximity_domain::UserId;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
-use super::distinct;
+use super::distinct::{self, Unclear};
 use super::peer::Peer;
 use super::problem::Problem;
 use super::query;
@@ -154,9 +154,13 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         // Read by its order, a list would pass for an object whose fields it does not name.
         return Err(Problem::field("", "value.invalid", "the body is an object, not a list"));
     }
-    if let Some(pointer) = distinct::twice(body) {
-        let wrong = Wrong::Twice(pointer.rsplit('/').next().map(unescaped).unwrap_or_default());
-        return Err(Problem::field(pointer, "value.invalid", wrong.sentence("the body")));
+    match distinct::check(body) {
+        Ok(()) => {}
+        Err(Unclear::Twice(pointer)) => {
+            let wrong = Wrong::Twice(pointer.rsplit('/').next().map(unescaped).unwrap_or_default());
+            return Err(Problem::field(pointer, "value.invalid", wrong.sentence("the body")));
+        }
+        Err(Unclear::Unreadable(error)) => return Err(malformed(&error)),
     }
     let mut parser = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut parser).map_err(|error| {
@@ -277,6 +281,19 @@ mod tests {
             let problem = parse::<Sample>(broken).unwrap_err();
             assert_eq!((problem.status.as_u16(), problem.code), (400, "body.malformed"));
             assert!(problem.detail.contains("UTF-8"), "{}", problem.detail);
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_refused_where_nobody_reads_it_too() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for odd in ["1e999", r#""\ud800""#, &deep] {
+            for rest in [r#""else":{"a":1,"a":2}"#, r#""else":{}"#] {
+                let body = format!("{{\"outer\":[],\n\"x\":{odd},{rest}}}");
+                let problem = parse::<Sample>(body.as_bytes()).unwrap_err();
+                assert_eq!((problem.status.as_u16(), problem.code), (400, "body.malformed"));
+                assert!(problem.detail.contains("line 2, column"), "{}", problem.detail);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 //! Finds a name that an object of a JSON text has twice, however deep: the last one would win, silently.
+//! To be sure of that, all of the text has to be read, also what nobody asks for.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,13 +8,25 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 
 use super::call::escaped;
 
-/// The JSON pointer to such a name. The text is JSON; what is nested too deep for the parser has none.
-pub fn twice(body: &[u8]) -> Option<String> {
+/// Why a text does not say one thing only.
+#[derive(Debug)]
+pub enum Unclear {
+    /// The JSON pointer to a name that is there twice.
+    Twice(String),
+    /// A value that has the form of one and is none: a number beyond all that can be held, half of a
+    /// character, or what is nested too deep.
+    Unreadable(serde_json::Error),
+}
+
+/// Reads all of a text that has the form of JSON.
+pub fn check(body: &[u8]) -> Result<(), Unclear> {
     let mut place = Place::default();
     let mut parser = serde_json::Deserializer::from_slice(body);
-    // An error without such a name is another's to tell.
-    let ended = Value(&mut place).deserialize(&mut parser).is_err();
-    (ended && place.is_found).then_some(place.pointer)
+    match Value(&mut place).deserialize(&mut parser) {
+        Ok(()) => Ok(()),
+        Err(_) if place.is_found => Err(Unclear::Twice(place.pointer)),
+        Err(error) => Err(Unclear::Unreadable(error)),
+    }
 }
 
 #[derive(Default)]
@@ -99,6 +112,13 @@ impl<'de> Visitor<'de> for Value<'_> {
 mod tests {
     use super::*;
 
+    fn twice(body: &str) -> Option<String> {
+        match check(body.as_bytes()) {
+            Err(Unclear::Twice(pointer)) => Some(pointer),
+            Ok(()) | Err(Unclear::Unreadable(_)) => None,
+        }
+    }
+
     #[test]
     fn a_name_that_is_there_twice_is_found_wherever_it_is() {
         for (body, pointer) in [
@@ -108,14 +128,26 @@ mod tests {
             (r#"{"a/b":{"~":1,"~":2}}"#, "/a~1b/~0"),
             (r#"{"a":1,"\u0061":2}"#, "/a"),
         ] {
-            assert_eq!(twice(body.as_bytes()).as_deref(), Some(pointer), "{body}");
+            assert_eq!(twice(body).as_deref(), Some(pointer), "{body}");
         }
     }
 
     #[test]
     fn the_same_name_in_different_objects_is_no_second_one() {
-        for body in [r#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#, "[1,2.5,true,null,\"x\"]", "7", ""] {
-            assert_eq!(twice(body.as_bytes()), None, "{body}");
+        for body in [r#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#, "[1,2.5,true,null,\"x\"]", "7"] {
+            assert!(check(body.as_bytes()).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_no_name_behind_it() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for odd in ["1e999", r#""\ud800""#, r#"{"\udc00":1}"#, &deep] {
+            let body = format!(r#"{{"x":{odd},"a":{{"b":1,"b":2}}}}"#);
+            let unclear = check(body.as_bytes());
+            assert!(matches!(unclear, Err(Unclear::Unreadable(_))), "{body}: {unclear:?}");
+            let body = format!(r#"{{"a":{{"b":1,"b":2}},"x":{odd}}}"#);
+            assert_eq!(twice(&body).as_deref(), Some("/a/b"), "{body}");
         }
     }
 }

@@ -56,7 +56,8 @@ pub struct DryRun {
     pub vmid: Option<u32>,
     /// The operation's steps, in order.
     pub steps: Vec<String>,
-    /// The events that would be appended, all or none.
+    /// The events that would be appended, all or none. With `plan=`, the plan in `operation.planned` says
+    /// `agreed: true` besides: these numbers were shown to somebody, and no others will be taken.
     pub events: Vec<DryEvent>,
     /// The names and numbers that would be taken, and those that would be given back at the end.
     pub leases: Vec<DryLease>,

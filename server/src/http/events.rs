@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::own_acts;
 use super::problem::Problem;
 use crate::moment::rfc3339;
 
@@ -110,6 +111,28 @@ pub fn is_visible(event: &Recorded, reader: &Actor) -> bool {
     metadata(event).get("owner").and_then(Value::as_str) == Some(user.to_string().as_str())
 }
 
+/// Those that the reader may see, with the own acts on what is another's.
+pub async fn seen(
+    store: &Store,
+    events: Vec<Recorded>,
+    reader: &Actor,
+) -> Result<Vec<Recorded>, StoreError> {
+    let user = reader.user().map(|user| user.to_string());
+    let mut seen = Vec::with_capacity(events.len());
+    for event in events {
+        let is_seen = match &user {
+            Some(user) if !is_visible(&event, reader) => {
+                own_acts::is_one(store, &event, user).await?
+            }
+            _ => is_visible(&event, reader),
+        };
+        if is_seen {
+            seen.push(event);
+        }
+    }
+    Ok(seen)
+}
+
 /// Whether it may have changed who somebody is.
 pub fn is_about_identity(event: &Recorded) -> bool {
     matches!(event.aggregate_type.as_str(), "user" | "session" | "api_token")
@@ -118,14 +141,28 @@ pub fn is_about_identity(event: &Recorded) -> bool {
 /// Refuses to whom this application never belonged: to them it does not exist. To its owner its past
 /// is there when it is gone.
 pub async fn prove_application(store: &Store, reader: &Actor, id: &str) -> Result<(), Problem> {
-    let first =
-        Search { stream: Some(("application".to_owned(), id.to_owned())), ..Search::default() };
-    let found = store.search(&first, 1).await.map_err(crate::app::unavailable)?;
-    if found.events.first().is_some_and(|first| is_visible(first, reader)) {
+    if was_own(store, reader, "application", id.to_owned()).await? {
         Ok(())
     } else {
         Err(Error::NotFound.into())
     }
+}
+
+/// Whether something is or was the reader's, by its first event, or the reader is an administrator.
+pub async fn was_own(
+    store: &Store,
+    reader: &Actor,
+    kind: &str,
+    id: String,
+) -> Result<bool, Problem> {
+    let first = first(store, kind, id).await.map_err(crate::app::unavailable)?;
+    Ok(first.is_some_and(|first| is_visible(&first, reader)))
+}
+
+/// The first event of a thing.
+pub async fn first(store: &Store, kind: &str, id: String) -> Result<Option<Recorded>, StoreError> {
+    let first = Search { stream: Some((kind.to_owned(), id)), ..Search::default() };
+    Ok(store.search(&first, 1).await?.events.into_iter().next())
 }
 
 /// An application's events, and those of what was done to it or for it. Its backups go on when it has

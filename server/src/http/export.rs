@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout};
 
 use super::events::Shown;
+use super::own_acts;
 use super::problem::{Problem, chain};
 use super::streams::{Credential, LOOK, PATIENCE, Streams};
 use crate::app::App;
@@ -143,7 +144,7 @@ impl Pages {
     pub async fn next(&mut self) -> Result<Option<Vec<Recorded>>, StoreError> {
         let Some(search) = self.search.as_mut().filter(|_| self.left > 0) else { return Ok(None) };
         let limit = usize::try_from(self.left).unwrap_or(PAGE).min(PAGE);
-        let found = self.store.search(search, limit).await?;
+        let found = own_acts::search(&self.store, search, limit).await?;
         self.left = self.left.saturating_sub(found.events.len() as u64);
         search.after = found.next;
         if found.complete {

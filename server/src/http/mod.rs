@@ -1,6 +1,7 @@
 //! HTTP: the table of routes, the one way through which each request goes, and the one error shape.
 
 mod accept;
+mod again;
 mod browser;
 pub mod call;
 pub mod codes;
@@ -20,6 +21,7 @@ mod noted;
 pub mod once;
 pub mod openapi;
 mod origin;
+mod own_acts;
 mod peer;
 pub mod position;
 pub mod problem;

@@ -27,18 +27,21 @@ pub async fn note_action(route: &Route, call: &Call, reply: &Reply) {
     }
 }
 
-/// A command that was accepted is in the log, also when what it asks for was so already.
-pub async fn note_unchanged(route: &Route, call: &Call) {
+/// A command that was accepted is in the log, also when what it asks for was so already. When another
+/// request was faster under the key, this one turns out to have been its repeat.
+pub async fn note_unchanged(route: &Route, call: &Call, key: Option<&OnceKey>) {
     if route.verb.is_safe() || route.only_looks() || call.actor.told.is_set() {
         return;
     }
     let noted = call.app.refusals.note_unchanged(&call.actor, route.name, &call.path).await;
-    if let Err(error) = noted {
-        tracing::error!(
+    match (noted, key) {
+        (Ok(false), Some(key)) => note_repeated(route, call, key).await,
+        (Ok(_), _) => {}
+        (Err(error), _) => tracing::error!(
             route = route.name,
             ?error,
             "a call that changed nothing is not in the log"
-        );
+        ),
     }
 }
 

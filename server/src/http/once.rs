@@ -6,13 +6,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use proximity_commands::Error;
 use proximity_commands::answers::Found;
 use proximity_commands::once::{Once, OnceKey};
-use proximity_commands::policy::{Concerned, Owned};
-use proximity_commands::{Actor, Error};
-use proximity_domain::ApplicationId;
 use proximity_eventstore::AppendError;
 
+use super::again;
 use super::call::Call;
 use super::noted::{note_action, note_repeated, note_unchanged};
 use super::problem::Problem;
@@ -61,9 +60,11 @@ impl Turns {
 
 /// Calls the handler, or gives the first answer again.
 pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Problem> {
-    let Some(key) = call.once().filter(|_| !route.verb.is_safe()) else {
+    // What only looks tells what is so now.
+    let is_once = !route.verb.is_safe() && !route.only_looks();
+    let Some(key) = call.once().filter(|_| is_once) else {
         let reply = carried_out(route, call.clone()).await?;
-        note_unchanged(route, &call).await;
+        note_unchanged(route, &call, None).await;
         return Ok(reply);
     };
     let app = call.app.clone();
@@ -86,7 +87,7 @@ pub async fn answered(route: &'static Route, mut call: Call) -> Result<Reply, Pr
     match outcome {
         Ok(reply) => {
             if is_first || call.actor.told.is_set() {
-                note_unchanged(route, &call).await;
+                note_unchanged(route, &call, Some(&key)).await;
             } else {
                 note_repeated(route, &call, &key).await;
             }
@@ -158,7 +159,7 @@ async fn recalled(route: &Route, call: &Call, key: &OnceKey) -> Result<Recalled,
         Found::WithCommand(refusals) => Ok(Recalled::WithCommand(refusals)),
         Found::Used => Err(gone()),
         Found::Answer(answer) => {
-            still_allowed(route, call).await?;
+            let answer = again::given(route, call, answer).await?;
             Reply::again(answer).ok_or_else(gone).map(Recalled::Answer)
         }
     }
@@ -182,27 +183,5 @@ async fn keep(call: &Call, key: &OnceKey, reply: Reply) -> Reply {
             tracing::warn!(%error, "an answer could not be kept under its idempotency key");
             reply
         }
-    }
-}
-
-/// Rights are those of now: what became someone else's is not found, what is gone is no secret to
-/// whoever was answered about it before.
-async fn still_allowed(route: &Route, call: &Call) -> Result<(), Problem> {
-    if route.policy != Policy::Owner {
-        return Ok(());
-    }
-    let id: String = call.param("id")?;
-    let store = &call.app.store;
-    let proved = async |actor: &Actor| match route.path.split('/').nth(2) {
-        Some("operations") => Concerned::prove_text(store, actor, &id).await.map(drop),
-        _ => Owned::<ApplicationId>::prove_text(store, actor, &id).await.map(drop),
-    };
-    match proved(&call.actor).await {
-        Err(Error::NotFound) => match proved(&Actor::system("idempotency")).await {
-            Err(Error::NotFound) => Ok(()),
-            Ok(()) => Err(Problem::not_found()),
-            Err(error) => Err(error.into()),
-        },
-        other => Ok(other?),
     }
 }

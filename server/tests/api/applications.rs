@@ -66,12 +66,6 @@ async fn what_was_stopped_by_hand_a_moment_ago_is_started_and_the_other_way_roun
             world.post(&world.owner, &path, &json!({ "action": action, "force": true })).await
         };
         world.simulator.power_container(vmid, false).await.unwrap();
-        // Nobody can tell: it is answered from the log.
-        let refused = Fault::Status { status: 595, reason: None, after_effect: false };
-        world.simulator.faults().add(FaultRule::forever("container.status", refused)).unwrap();
-        assert_eq!(act("start").await.status, 200);
-        world.simulator.clear_faults();
-
         for (action, now) in [("start", "running"), ("stop", "stopped")] {
             world.simulator.power_container(vmid, action == "stop").await.unwrap();
             let begun = act(action).await;
@@ -79,9 +73,79 @@ async fn what_was_stopped_by_hand_a_moment_ago_is_started_and_the_other_way_roun
             let operation = begun.header("location").to_owned();
             world.until(&operation, |answer| answer.body["state"] == "done").await;
             assert_eq!(world.simulator.ledger().containers[0].status, now);
+            let head = world.server.app.store.head().await.unwrap();
             assert_eq!(act(action).await.status, 200, "it is so already");
+            assert_eq!(world.server.app.store.head().await.unwrap(), head, "that is no event");
             let shown = world.get(&world.owner, &format!("/api/apps/{id}")).await;
             assert_eq!(shown.body["status"], now);
+        }
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_or_does_not_answer_is_not_taken_for_so_already() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let id = world.deployed(&world.owner, "web-01").await;
+        let container = || world.simulator.ledger().containers[0].clone();
+        let vmid = container().vmid;
+        let act = async |action: &str| {
+            let path = format!("/api/apps/{id}/action");
+            let begun =
+                world.post(&world.owner, &path, &json!({ "action": action, "force": true })).await;
+            assert_eq!(begun.status, 202, "{action}: {}", begun.text);
+            begun.header("location").to_owned()
+        };
+        for (action, now) in [("start", "running"), ("stop", "stopped")] {
+            let other = if container().node == "pve1" { "pve2" } else { "pve1" };
+            world.simulator.move_container(vmid, other).unwrap();
+            world.simulator.power_container(vmid, action == "stop").await.unwrap();
+            let operation = act(action).await;
+            world.until(&operation, |answer| answer.body["state"] == "done").await;
+            assert_eq!((&*container().node, &*container().status), (other, now));
+        }
+        // Nobody can tell now: the operation finds out, and one that is taken back changes nothing.
+        let silent = Fault::Status { status: 596, reason: None, after_effect: false };
+        let silent = || FaultRule::forever("container.status", silent.clone());
+        world.simulator.faults().add(silent()).unwrap();
+        let operation = act("stop").await;
+        let cancelled = world.post(&world.owner, &format!("{operation}/cancel"), &json!({})).await;
+        assert!(cancelled.status.is_success(), "{}", cancelled.text);
+        world.until(&operation, |answer| answer.body["state"] == "undone").await;
+        world.simulator.clear_faults();
+        assert_eq!(container().status, "stopped");
+        let shown = world.get(&world.owner, &format!("/api/apps/{id}")).await;
+        assert_eq!(shown.body["status"], "stopped");
+        world.simulator.power_container(vmid, true).await.unwrap();
+        world.simulator.faults().add(silent()).unwrap();
+        let operation = act("stop").await;
+        world.simulator.clear_faults();
+        world.until(&operation, |answer| answer.body["state"] == "done").await;
+        assert_eq!(container().status, "stopped");
+        world.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_was_removed_by_hand_a_moment_ago_is_neither_started_nor_stopped() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        for (hostname, action) in [("web-01", "start"), ("web-02", "stop")] {
+            let id = world.deployed(&world.owner, hostname).await;
+            let path = format!("/api/apps/{id}/action");
+            let wish = json!({ "action": action, "force": true });
+            if action == "stop" {
+                let begun = world.post(&world.owner, &path, &wish).await;
+                let operation = begun.header("location").to_owned();
+                world.until(&operation, |answer| answer.body["state"] == "done").await;
+            }
+            let vmid = world.simulator.ledger().containers[0].vmid;
+            world.simulator.remove_container(vmid).await.unwrap();
+            let gone = world.post(&world.owner, &path, &wish).await;
+            gone.problem(409, "application.container_missing");
         }
         world.stop().await;
     })

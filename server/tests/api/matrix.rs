@@ -3,6 +3,7 @@
 mod cast;
 mod cells;
 mod planted;
+mod repeats;
 mod table;
 
 use std::collections::HashMap;

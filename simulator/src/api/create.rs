@@ -226,9 +226,8 @@ async fn fill(task: &TaskContext, mut plan: Plan) -> Result<(), Failure> {
             return Err(Failure::Error(format!("volume '{}' does not exist", plan.image)));
         }
     }
-    let mut lines = Vec::new();
     // Until all is done the configuration names none of them.
-    let filled = match make_disks(task, &mut plan, &mut lines) {
+    let filled = match make_disks(task, &mut plan) {
         Ok(()) => task.labour().await,
         failed => failed,
     };
@@ -252,6 +251,7 @@ async fn fill(task: &TaskContext, mut plan: Plan) -> Result<(), Failure> {
     container.pool = plan.pool;
     task.sim.record(&mut world, &plan.auth, &plan.node, "container.created", Some(vmid), None);
     drop(world);
+    let mut lines = Vec::new();
     if is_oci(&plan.image) {
         lines.push("Detected OCI archive".to_owned());
     } else {
@@ -264,11 +264,12 @@ async fn fill(task: &TaskContext, mut plan: Plan) -> Result<(), Failure> {
 }
 
 /// Makes the volumes, one after the other; the configuration at hand names those that are made.
-fn make_disks(task: &TaskContext, plan: &mut Plan, lines: &mut Vec<String>) -> Result<(), Failure> {
+fn make_disks(task: &TaskContext, plan: &mut Plan) -> Result<(), Failure> {
     let mut world = task.sim.world();
     let Plan { node, vmid, config, disks, .. } = plan;
     for (index, request) in disks.iter().enumerate() {
-        lines.extend(disks::allocate(&task.sim, &mut world, node, *vmid, config, request)?);
+        let lines = disks::allocate(&task.sim, &mut world, node, *vmid, config, request)?;
+        task.log_in(&mut world, lines);
         task.made_disks(index + 1)?;
     }
     Ok(())

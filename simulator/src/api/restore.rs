@@ -144,8 +144,7 @@ async fn fill(task: &TaskContext, plan: Plan) -> Result<(), Failure> {
         config.remove("unprivileged");
     }
     let wanted = wanted(&plan, &archive, &mut config)?;
-    let lines = replace_disks(task, &plan, &mut config, &wanted)?;
-    lines.into_iter().for_each(|line| task.log(line));
+    replace_disks(task, &plan, &mut config, &wanted)?;
     if let Err(failure) = task.labour().await {
         if failure == Failure::Died {
             return Err(failure);
@@ -218,7 +217,7 @@ fn replace_disks(
     plan: &Plan,
     config: &mut Config,
     wanted: &[Request],
-) -> Result<Vec<String>, Failure> {
+) -> Result<(), Failure> {
     let Plan { vmid, node, .. } = plan;
     let mut world = task.sim.world();
     let container = existing_mut(&mut world, node, *vmid)?;
@@ -227,13 +226,12 @@ fn replace_disks(
     container.parent = None;
     container.pending.clear();
     container.config.retain(|key, _| key == "lock");
-    let mut lines = Vec::new();
     for (index, request) in wanted.iter().enumerate() {
         let done = disks::check_room(&world, node, request)
             .and_then(|()| disks::allocate(&task.sim, &mut world, node, *vmid, config, request));
         match done {
             Ok(more) => {
-                lines.extend(more);
+                task.log_in(&mut world, more);
                 task.made_disks(index + 1)?;
             }
             Err(failure) => {
@@ -243,7 +241,7 @@ fn replace_disks(
         }
     }
     disks::free(&mut world, node, &old);
-    Ok(lines)
+    Ok(())
 }
 
 fn find(task: &TaskContext, node: &str, volid: &str) -> Result<Archive, Failure> {

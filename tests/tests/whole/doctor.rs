@@ -256,6 +256,38 @@ async fn the_doctor_misses_heads_that_were_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_events_that_nobody_can_seal_and_heads_that_are_missed_in_the_middle() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    for account in ["ann", "bob", "eve"] {
+        lab.site.run(&["user", "add", account]);
+    }
+    let (found, well) = wrong(&lab);
+    assert!(well, "{found:#?}");
+    let heads = files(&lab.site.data.join("heads"));
+    let mut heads = heads.into_iter().filter(|file| file.extension().unwrap() == "heads");
+    let file = heads.nth(1).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "").unwrap();
+    let (found, _) = wrong(&lab);
+    assert!(found.len() == 1 && found[0].contains("are not all there"), "{found:#?}");
+    std::fs::write(&file, whole).unwrap();
+    // Whoever may only add events can do this, with a time that is years off.
+    let log = rusqlite::Connection::open(lab.site.data.join("events.db")).unwrap();
+    let head: u64 =
+        log.query_row("select max(position) from events", [], |row| row.get(0)).unwrap();
+    let added = "insert into events select position + 3, 'call', '99', 1, event_type, event_version, payload, \
+        metadata, recorded_at + 1576800000000000 from events where position = ?1";
+    log.execute(added, [head]).unwrap();
+    let (found, _) = wrong(&lab);
+    let said = format!("there are no events {} to {}, and others stand behind", head + 1, head + 2);
+    assert!(found.iter().any(|found| found.contains(&said)), "{found:#?}");
+    let verified = lab.site.command(&["audit", "verify"]).output().unwrap();
+    let text = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert_eq!(verified.status.code(), Some(6), "{text}");
+    assert!(text.contains(&format!("removed at position {}", head + 1)), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_names_a_draft_of_the_key_file_and_the_next_start_removes_it() {
     let lab = Lab::new(Kind::Sqlite, 1).await;
     let draft = lab.site.data.join(".master.key.3b0c6f0e-6c1c-4b58-8e0b-0d7c3f0f5a11");

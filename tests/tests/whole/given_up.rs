@@ -95,7 +95,8 @@ async fn a_restore_in_place_that_was_broken_off_and_given_up_is_named_and_made_g
     let third = look(&reconciler).await;
     assert_eq!((found(&third), third.removals.len()), (vec![left], 0));
     destroy_by_hand(&rig).await;
-    assert_eq!(found(&look(&reconciler).await), []);
+    // What the restore had made, no configuration named.
+    assert_eq!(found(&look(&reconciler).await), [(104, DiscrepancyKind::LeftOver, &web)]);
     runner.stop().await;
 }
 
@@ -117,7 +118,7 @@ async fn what_a_creation_that_was_given_up_has_left_is_named_once_no_task_works_
     assert_eq!(found(&left), [(104, DiscrepancyKind::BrokenOff, &web)]);
     assert_eq!(left.removals, []);
     destroy_by_hand(&rig).await;
-    assert_eq!(found(&look(&reconciler).await), []);
+    assert_eq!(found(&look(&reconciler).await), [(104, DiscrepancyKind::LeftOver, &web)]);
     runner.stop().await;
 }
 
@@ -143,12 +144,58 @@ async fn a_container_that_a_given_up_restore_stopped_is_known_to_be_and_protecte
     assert!(!live(&rig, &web).await.running);
     let findings = look(&reconciler).await;
     assert!(protection() && findings.changed.is_empty(), "{findings:?}");
-    // Taken off by hand, it stays off.
+    // Taken off by hand, it stays off, also for a server that has just been started.
     rig.simulator.edit_container(104, "protection", None).unwrap();
-    look(&reconciler).await;
-    assert!(!protection());
+    for reconciler in [&reconciler, &rig.reconciler(), &rig.reconciler()] {
+        look(reconciler).await;
+        assert!(!protection());
+    }
+    let told = rig.events().await;
+    let told = told.iter().filter(|event| event.event_type == "application.protected");
+    assert_eq!(told.count(), 1);
     // It is not taken for running.
     assert_eq!(rig.ended(rig.begin(&web, Kind::Start).await, SOON).await, "done");
     assert_eq!(rig.simulator.ledger().container(104).unwrap().status, "running");
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protection_that_a_given_up_operation_never_took_off_is_as_a_person_has_left_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let web = stored(&rig).await;
+    rig.simulator.edit_container(104, "protection", None).unwrap();
+    rig.simulator.faults().add(killed()).unwrap();
+    let restore = rig.restore(&web, RestoreWay::Swap, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "stuck");
+    rig.abandon(restore, "no time").await;
+    look(&rig.reconciler()).await;
+    let guest = rig.simulator.ledger().container(104).unwrap().clone();
+    assert!(guest.config.get("protection").is_none_or(|set| set == "0"), "{:?}", guest.config);
+    runner.stop().await;
+}
+
+/// What Proxmox says may be about any creation and any lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_container_is_to_be_destroyed_for_a_word_that_proxmox_has_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let web = stored(&rig).await;
+    for text in [
+        "unable to create image: LINSTOR: resource creation failed",
+        "mount: /mnt: can't read superblock on /dev/loop1",
+    ] {
+        let fails = Fault::TaskFails { text: text.to_owned(), after_effect: false };
+        rig.simulator.faults().add(FaultRule::forever("container.create", fails)).unwrap();
+        let restore = rig.restore(&web, RestoreWay::InPlace, |_| {}).await;
+        assert_eq!(rig.ended(restore, SOON).await, "stuck");
+        let why = last(&rig, "operation.stuck").await;
+        assert!(why.contains(text) && !why.contains("pct "), "{why}");
+        rig.simulator.clear_faults();
+        rig.resume(restore, "mended").await;
+        assert_eq!(rig.ended(restore, SOON).await, "done");
+    }
     runner.stop().await;
 }

@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod copies;
+mod demonstration;
 mod doctor;
 mod given_up;
+mod handed_keys;
 mod keys;
+mod left_over;
 mod lost_node;
 mod orphans;
 mod published;

@@ -163,7 +163,7 @@ async fn an_operation_of_an_older_version_on_what_is_left_keeps_its_host_while_i
             plan: Box::new(plan),
             deadline: i64::MAX,
         },
-        Op::IntendStep { step: step.clone(), direction: Direction::Act, stood: None },
+        Op::IntendStep { step: step.clone(), direction: Direction::Act, stood: None, site: None },
         Op::GetStuck {
             step,
             direction: Direction::Act,

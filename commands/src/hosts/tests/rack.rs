@@ -175,6 +175,13 @@ impl Hypervisor for Adapter {
     ) -> Result<Vec<IpAddr>, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
+    async fn mentions(
+        &self,
+        _guest: &Guest,
+        _words: &str,
+    ) -> Result<Option<bool>, HypervisorError> {
+        unreachable!("hosts do not ask for this")
+    }
     async fn create(&self, _node: &NodeName, _guest: &NewGuest) -> Result<Upid, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }

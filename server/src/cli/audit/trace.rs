@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use proximity_commands::Actor;
+
 use super::super::output::{Format, render};
 use super::super::stdout::print;
 use super::super::{Failure, Settings};
@@ -21,7 +23,7 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
-    let found = trace::of(&store, &args.request, |_| true, Shown::of).await;
+    let found = trace::of(&store, &args.request, &Actor::system("cli")).await;
     store.close().await;
     let trace = found.map_err(anyhow::Error::from)?.ok_or_else(|| {
         Failure::NoSuchThing(format!("the log knows nothing of a request {}", args.request))

@@ -7,7 +7,7 @@ pub(super) const CODES: &[Code] = &[
         400,
         "body.malformed",
         "The body is not JSON",
-        "The request's body could not be read as JSON, or it was cut off. Send one JSON value with `Content-Type: application/json`.",
+        "The request's body could not be read as JSON, or it was cut off, or a value in it has the form of JSON and cannot be held: a number beyond all range, half of a surrogate pair, or what is nested deeper than 127 levels; also where nobody asks for that value. The detail names line and column. Send one JSON value with `Content-Type: application/json`.",
     ),
     code(
         400,

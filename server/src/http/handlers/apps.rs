@@ -145,7 +145,7 @@ fn shown(call: &Call, app: App) -> App {
 }
 
 /// The proof that the caller may see and change what the path names: 404 for everybody else.
-async fn owned(call: &Call) -> Result<Owned<ApplicationId>, Problem> {
+pub(in crate::http) async fn owned(call: &Call) -> Result<Owned<ApplicationId>, Problem> {
     let id: String = call.param("id")?;
     Ok(Owned::prove_text(&call.app.store, &call.actor, &id).await?)
 }

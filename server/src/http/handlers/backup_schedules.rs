@@ -95,9 +95,20 @@ impl WriteBackupSchedule {
 }
 
 /// The proof that the caller may see and change the schedule.
-async fn schedule(call: &Call) -> Result<Owned<ScheduleId>, Problem> {
+pub(in crate::http) async fn schedule(call: &Call) -> Result<Owned<ScheduleId>, Problem> {
     let id: String = call.param("id")?;
     Ok(Owned::prove_text(&call.app.store, &call.actor, &id).await?)
+}
+
+/// The application that a new schedule is to be for.
+pub(in crate::http) fn names(call: &Call) -> Result<Option<String>, Problem> {
+    Ok(call.json::<WriteBackupSchedule>()?.application_id)
+}
+
+/// Refuses to whom that application is none.
+pub(in crate::http) async fn named(call: &Call) -> Result<(), Problem> {
+    let Some(id) = names(call)? else { return Ok(()) };
+    Ok(call.app.commands.schedules.application(&call.actor, &id).await.map(drop)?)
 }
 
 /// The schedule as its own stream says.

@@ -87,7 +87,7 @@ async fn application(call: &Call) -> Result<Owned<ApplicationId>, Problem> {
 }
 
 /// The proof that the caller may see and change the backup, and that it is one of the application.
-async fn backup(call: &Call) -> Result<(Owned<BackupId>, Backup), Problem> {
+pub(in crate::http) async fn backup(call: &Call) -> Result<(Owned<BackupId>, Backup), Problem> {
     let application = application(call).await?;
     let id: String = call.param("backup_id")?;
     let owned: Owned<BackupId> = Owned::prove_text(&call.app.store, &call.actor, &id).await?;

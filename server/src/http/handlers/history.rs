@@ -10,6 +10,7 @@ use crate::filters;
 use crate::http::call::Call;
 use crate::http::events::{self, Shown};
 use crate::http::export::{self, Form};
+use crate::http::own_acts;
 use crate::http::position::Wanted;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
@@ -132,7 +133,8 @@ pub async fn of_app(call: Call) -> Result<Reply, Problem> {
     Reply::json(&History { app_id: id, total: events.len(), events })
 }
 
-/// The log: all of it for administrators, what is about their own things for others. With `format`,
+/// The log: all of it for administrators, what is about their own things for others, and that they have
+/// taken back a copy of one of those that was somebody else's. With `format`,
 /// or an `Accept` header that asks for it, all that fits is answered as NDJSON or CSV.
 #[utoipa::path(get, path = "/api/audit/events", tag = "events", params(EventsWanted), responses((status = 200, description = "A page of it; all of it, as lines, in the other forms", content((Events = "application/json"), (String = "application/x-ndjson"), (String = "text/csv")))))]
 pub async fn audit(call: Call) -> Result<Reply, Problem> {
@@ -148,7 +150,7 @@ pub async fn audit(call: Call) -> Result<Reply, Problem> {
         return Ok(Reply::parts(form.content_type(), lines).file(form.file()));
     }
     let limit = within("limit", wanted.limit, 100, 1, 1_000)? as usize;
-    let found = call.app.store.search(&search, limit).await.map_err(unavailable)?;
+    let found = own_acts::search(&call.app.store, &search, limit).await.map_err(unavailable)?;
     let events = found.events.iter().map(|event| Shown::to(event, &call.actor)).collect();
     let next = call.app.lives.next(found.next);
     Reply::json(&Events { events, next, complete: found.complete })

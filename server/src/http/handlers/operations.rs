@@ -76,7 +76,7 @@ impl Note {
 }
 
 /// The proof that the caller may see what the path names, and take it back: 404 for everybody else.
-async fn concerned(call: &Call) -> Result<Concerned, Problem> {
+pub(in crate::http) async fn concerned(call: &Call) -> Result<Concerned, Problem> {
     let id: String = call.param("id")?;
     Ok(Concerned::prove_text(&call.app.store, &call.actor, &id).await?)
 }

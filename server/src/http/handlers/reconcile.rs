@@ -34,7 +34,7 @@ pub struct Discrepancies {
     pub discrepancies: Vec<Strange>,
 }
 
-/// A guest that is not as the log says, and that is not touched.
+/// A guest that is not as the log says, or a volume that none has; neither is touched.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Strange {
     /// Its number.
@@ -44,18 +44,26 @@ pub struct Strange {
     /// `orphan`: it carries our marker, and no application has it. `stranger`: it has an application's
     /// number, and is not that application's. `renamed`: it was given another host name by hand.
     /// `broken_off`: the creation of an application's container, or a restore over it, was broken off,
-    /// and has left a lock and nothing else.
+    /// and has left a lock and nothing else. `left_over`: no guest has the number, and an operation that was
+    /// given up has left a volume under it.
     #[schema(example = "orphan")]
     pub kind: &'static str,
     /// The application that it was made for, or whose number it has.
     pub application: String,
+    /// Of a `left_over`: the storage that the volume is on. Null otherwise.
+    pub storage: Option<String>,
+    /// Of a `left_over`: the volume's id. Null otherwise.
+    #[schema(example = "local:104/vm-104-disk-0.raw")]
+    pub volume: Option<String>,
+    /// Of a `left_over`: the operation that has left it. Null otherwise.
+    pub operation: Option<String>,
     /// What can be done about it.
     pub advice: String,
 }
 
 impl From<Discrepancy> for Strange {
     fn from(found: Discrepancy) -> Self {
-        let Discrepancy { vmid, node, kind, application } = found;
+        let Discrepancy { vmid, node, kind, application, volume } = found;
         let (kind, advice) = match kind {
             DiscrepancyKind::Orphan => (
                 "orphan",
@@ -88,12 +96,28 @@ impl From<Discrepancy> for Strange {
                      deleted, and be restored from a backup (not in place) before that, too"
                 ),
             ),
+            DiscrepancyKind::LeftOver => {
+                let id = volume.as_ref().map_or("it", |volume| &volume.id);
+                (
+                    "left_over",
+                    format!(
+                        "{id} is what an operation on {application} has left that was given up: on node \
+                         {node} see with `grep -r -e -{vmid}-disk- /etc/pve/nodes` that no guest has it \
+                         and that nobody needs what is on it, then run `pvesm free {id}`"
+                    ),
+                )
+            }
         };
+        let operation = volume.as_ref().map(|volume| volume.operation.to_string());
+        let (storage, volume) = volume.map(|volume| (volume.storage, volume.id)).unzip();
         Self {
             vmid: vmid.get(),
             node: node.to_string(),
             kind,
             application: application.to_string(),
+            storage,
+            volume,
+            operation,
             advice,
         }
     }

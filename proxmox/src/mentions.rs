@@ -1,0 +1,106 @@
+//! Looking through everything that a guest's configuration says, for the name of a volume that may be its.
+
+use proximity_commands::ports::{Guest, HypervisorError};
+use serde_json::Value;
+
+use crate::client::PveClient;
+use crate::copy::snapshot_names;
+use crate::request::{Request, call};
+use crate::row::Row;
+
+/// The same calls for a virtual machine, which the API description at hand leaves out: its parameters
+/// and answers are those of a container, as far as they are used here.
+const MACHINE_CONFIG: &str = "GET /nodes/{node}/qemu/{vmid}/config";
+const MACHINE_SNAPSHOTS: &str = "GET /nodes/{node}/qemu/{vmid}/snapshot";
+
+impl PveClient {
+    /// What waits for the next start, what is in force until then, and every snapshot.
+    pub(crate) async fn look_through(
+        &self,
+        guest: &Guest,
+        words: &str,
+    ) -> Result<bool, HypervisorError> {
+        for request in [config(guest), config(guest).with_flag("current", true)] {
+            if says(request.call, &self.read(&request).await?, words)? {
+                return Ok(true);
+            }
+        }
+        for name in snapshot_names(&self.read(&snapshots(guest)).await?)? {
+            let request = config_in(guest, &name);
+            if says(request.call, &self.read(&request).await?, words)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn at(guest: &Guest, container: &'static str, machine: &'static str) -> Request {
+    let call = if guest.is_container { container } else { machine };
+    Request::new(call, &[guest.node.as_str(), &guest.vmid.to_string()])
+}
+
+fn config(guest: &Guest) -> Request {
+    at(guest, call::CONFIG, MACHINE_CONFIG)
+}
+
+pub(crate) fn config_in(guest: &Guest, snapshot: &str) -> Request {
+    config(guest).with("snapshot", snapshot)
+}
+
+fn snapshots(guest: &Guest) -> Request {
+    at(guest, call::SNAPSHOTS, MACHINE_SNAPSHOTS)
+}
+
+/// Whether any setting holds the words, in whatever part of it.
+fn says(call: &'static str, data: &Value, words: &str) -> Result<bool, HypervisorError> {
+    Row::of(call, data)?;
+    Ok(data.to_string().contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_is_found_wherever_a_setting_names_it() {
+        let data = json!({
+            "digest": "3cc9",
+            "scsi0": "local:104/vm-104-disk-0.qcow2,size=8G",
+            "unused1": "lvm:vm-9-disk-1",
+            "memory": 512,
+        });
+        for (words, is_there) in
+            [("104/vm-104-disk-0.qcow2", true), ("vm-9-disk-1", true), ("vm-104-disk-2", false)]
+        {
+            assert_eq!(says("x", &data, words).unwrap(), is_there, "{words}");
+        }
+        assert!(says("x", &Value::Null, "vm-9-disk-1").is_err(), "no answer says nothing");
+    }
+
+    #[test]
+    fn each_kind_of_guest_is_asked_for_at_its_own_place() {
+        let guest = |is_container| Guest {
+            vmid: 204.try_into().unwrap(),
+            node: "pve1".parse().unwrap(),
+            is_container,
+            name: None,
+            running: None,
+            template: false,
+            cpu: None,
+            memory_used: None,
+            memory_total: None,
+            disk_used: None,
+            disk_total: None,
+            uptime: None,
+            cpus: None,
+            pool: None,
+        };
+        assert_eq!(config(&guest(true)).path, "/nodes/pve1/lxc/204/config");
+        assert_eq!(config(&guest(false)).path, "/nodes/pve1/qemu/204/config");
+        assert_eq!(snapshots(&guest(false)).path, "/nodes/pve1/qemu/204/snapshot");
+        assert_eq!(config_in(&guest(false), "s1").encoded_params(), "snapshot=s1");
+    }
+}

@@ -1,0 +1,91 @@
+//! A master key that systemd hands over: replaced and destroyed in a copy, never in memory alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use proximity_tests::database::Kind;
+use proximity_tests::process::Site;
+use serde_json::Value as Json;
+
+fn said(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8(text).unwrap()
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// The command with a copy of the file, as the guide for operators has it; the copy is handed over after.
+fn in_a_copy(site: &Site, credential: &Path, arguments: &[&str]) {
+    let copy = site.data.join("copy.key");
+    std::fs::copy(credential, &copy).unwrap();
+    let output = site.command(arguments).env("PROXIMITY_MASTER_KEY_FILE", &copy).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    std::fs::rename(&copy, credential).unwrap();
+}
+
+fn doctor(site: &Site) -> Vec<String> {
+    let output = site.command(&["doctor", "-o", "json"]).output().unwrap();
+    let findings: Vec<Json> = serde_json::from_slice(&output.stdout).unwrap();
+    let keys = findings.iter().filter(|finding| finding["check"] == "master key");
+    let wrong = keys.filter(|finding| finding["well"] == false);
+    wrong.map(|finding| finding["found"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_systemd_hands_over_is_replaced_and_destroyed_in_a_copy() {
+    let (folder, handed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut site = Site::new(Kind::Sqlite, folder.path()).await;
+    site.run(&["user", "add", "eve"]);
+    let credential: PathBuf = handed.path().join("proximity-master-key");
+    std::fs::rename(site.data.join("master.key"), &credential).unwrap();
+    site.set("CREDENTIALS_DIRECTORY", handed.path().to_str().unwrap());
+    let refused = |arguments: &[&str]| {
+        let before = std::fs::read(&credential).unwrap();
+        let output = site.command(arguments).output().unwrap();
+        let told = said(&output);
+        assert!(!output.status.success(), "{arguments:?}: {told}");
+        assert!(told.contains(credential.to_str().unwrap()), "{told}");
+        assert!(told.contains("PROXIMITY_MASTER_KEY_FILE"), "{told}");
+        assert_eq!(std::fs::read(&credential).unwrap(), before);
+        told
+    };
+    // Through the server, whose answer has the file and the way out as well, and without one.
+    let server = site.serve().await;
+    refused(&["keys", "rotate"]);
+    refused(&["keys", "rotate", "--destroy"]);
+    server.terminate();
+    refused(&["keys", "rotate"]);
+    site.run(&["audit", "verify"]);
+    in_a_copy(&site, &credential, &["keys", "rotate"]);
+    let [new, old] = <[String; 2]>::try_from(lines(&credential)).unwrap();
+    let id = |line: &str| line.split(' ').next().unwrap().to_owned();
+    let server = site.serve().await;
+    for _ in 0..2 {
+        let told = refused(&["keys", "destroy", &id(&old)]);
+        assert!(told.contains(&format!("line of key {}", id(&old))), "{told}");
+    }
+    assert_eq!(doctor(&site), Vec::<String>::new());
+    server.terminate();
+    in_a_copy(&site, &credential, &["keys", "destroy", &id(&old)]);
+    assert!(lines(&credential)[1].starts_with("retired "));
+    let destroyed = std::fs::read(&credential).unwrap();
+    // One who puts the lines together by hand, the destroyed one in front.
+    std::fs::write(&credential, format!("{old}\n{new}\n")).unwrap();
+    site.serve().await.terminate();
+    let log = std::fs::read_to_string(site.data.join("server.log")).unwrap();
+    assert!(log.contains("put the line of this generation first"), "{log}");
+    assert!(log.contains("destroyed master keys are still in the key file"), "{log}");
+    let wrong = doctor(&site);
+    assert!(wrong.len() == 1 && wrong[0].contains(&id(&old)), "{wrong:?}");
+    refused(&["keys", "destroy", &id(&old)]);
+    site.run(&["user", "add", "ann"]);
+    site.run(&["audit", "verify"]);
+    std::fs::write(&credential, destroyed).unwrap();
+    site.run(&["audit", "verify"]);
+    site.run(&["keys", "destroy", &id(&old)]);
+    assert_eq!(doctor(&site), Vec::<String>::new());
+    site.serve().await.terminate();
+}
