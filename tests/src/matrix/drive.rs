@@ -235,7 +235,8 @@ async fn ended(site: &Site, runner: &mut RunnerHandle) -> &'static str {
 
 /// Runs the commands that the instructions name, each between backquotes.
 async fn follow(site: &Site, instructions: &str) {
-    for command in instructions.split('`').filter(|part| part.starts_with("pct ")) {
+    let lines = instructions.split('`').filter(|part| part.starts_with("pct "));
+    for command in lines.flat_map(|line| line.split(" && ")) {
         let words: Vec<&str> = command.split(' ').collect();
         let vmid: u32 = words[2].parse().unwrap();
         match words[1] {
