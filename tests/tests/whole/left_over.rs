@@ -8,10 +8,10 @@ use std::time::Duration;
 use proximity_commands::Actor;
 use proximity_commands::dispatch::AppendFaults;
 use proximity_commands::saga::{Hooks, Point};
-use proximity_domain::ApplicationId;
 use proximity_domain::host::{Discrepancy, DiscrepancyKind, LeftVolume};
 use proximity_domain::operation::Direction;
 use proximity_domain::plan::{CloneWay, Kind, RestoreWay};
+use proximity_domain::{ApplicationId, OperationId};
 use proximity_simulator::{Fault, FaultRule, Foreign};
 use proximity_tests::rig::{HOST, Rig, quick};
 
@@ -55,6 +55,16 @@ async fn stored(rig: &Rig) -> ApplicationId {
     assert_eq!(rig.ended(rig.back_up(&web).await, SOON).await, "done");
     assert_eq!(disks(rig), [FIRST]);
     web
+}
+
+/// A deployment that is stuck, since its worker was killed after the first disk; its container was then
+/// destroyed by hand.
+async fn broken_off(rig: &Rig) -> OperationId {
+    kill_one(rig, "container.create");
+    let (_, deployment) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(deployment, SOON).await, "stuck");
+    destroy_by_hand(rig, 104).await;
+    deployment
 }
 
 async fn look(rig: &Rig) -> Vec<Discrepancy> {
@@ -115,10 +125,7 @@ async fn nothing_is_removed_while_a_guests_configuration_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path(), quick()).await;
     let runner = rig.run(None);
-    kill_one(&rig, "container.create");
-    let (_, deployment) = rig.deploy("web", 104, 8100).await;
-    assert_eq!(rig.ended(deployment, SOON).await, "stuck");
-    destroy_by_hand(&rig, 104).await;
+    let deployment = broken_off(&rig).await;
     let other = Foreign { vmid: Some(300), ..Foreign::default() };
     rig.simulator.plant_container(other).await.unwrap();
     let before = disks(&rig);
@@ -141,10 +148,7 @@ async fn a_volume_that_was_put_there_by_hand_since_is_named_and_stays() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::of_token(folder.path(), quick()).await;
     let runner = rig.run(None);
-    kill_one(&rig, "container.create");
-    let (_, deployment) = rig.deploy("web", 104, 8100).await;
-    assert_eq!(rig.ended(deployment, SOON).await, "stuck");
-    destroy_by_hand(&rig, 104).await;
+    let deployment = broken_off(&rig).await;
     rig.simulator.set_clock_offset(60);
     assert_eq!(rig.simulator.plant_disk("pve1", "local-btrfs", 104).unwrap(), SECOND);
     rig.simulator.set_clock_offset(0);
@@ -170,10 +174,7 @@ async fn what_was_not_named_to_whoever_resumed_it_is_named_before_it_goes() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path(), quick()).await;
     let runner = rig.run(None);
-    kill_one(&rig, "container.create");
-    let (_, deployment) = rig.deploy("web", 104, 8100).await;
-    assert_eq!(rig.ended(deployment, SOON).await, "stuck");
-    destroy_by_hand(&rig, 104).await;
+    let deployment = broken_off(&rig).await;
     rig.simulator.plant_disk("pve1", "local-btrfs", 104).unwrap();
     rig.resume(deployment, "destroyed").await;
     assert_eq!(rig.ended(deployment, SOON).await, "stuck");
