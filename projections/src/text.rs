@@ -23,7 +23,7 @@ impl Moment {
     /// As RFC 3339, without zeros at the fraction's end; `None` outside the years 0 to 9999.
     ///
     /// The calendar is the library's; the digits are set here, since a rebuild writes several moments
-    /// for each row, and its formatting took a tenth of that.
+    /// for each row, and its formatting took a fifth of that.
     fn rfc3339(self, text: &mut [u8; FORM.len()]) -> Option<&str> {
         let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000).ok()?;
         let (year, month, day) = moment.to_calendar_date();

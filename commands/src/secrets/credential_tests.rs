@@ -189,7 +189,9 @@ async fn a_key_that_another_server_hands_over_is_used_and_never_the_end_of_a_rot
         let ours = ours.clone();
         tokio::spawn(async move { ours.rotate(&shell(), Duration::from_secs(2)).await })
     };
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while room.history().await.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "no rotation was begun");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let taken = theirs.followed().await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proximity_commands::Actor;
 use proximity_commands::dispatch::AppendFaults;
@@ -245,7 +245,9 @@ async fn the_disk_of_a_copy_whose_source_was_migrated_is_found_where_the_copy_ra
     let looked = Arc::new(DiesBeforeTheCopy::default());
     let runner = rig.run(Some(looked.clone()));
     let (_, operation) = rig.clone_of(&source, "copy", 105, 8200, |_| CloneWay::Stopped).await;
+    let deadline = Instant::now() + SOON;
     while !looked.0.load(Ordering::Relaxed) {
+        assert!(Instant::now() < deadline, "nobody looked what stood there");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     runner.stop().await;
