@@ -4,7 +4,7 @@ use proximity_domain::operation::Progress;
 use proximity_domain::plan::{ClonePlan, GuestRef, Plan, RestorePlan, RestoreWay};
 
 use super::guest::{is_not_ours, rest_of_destruction};
-use super::orphans::{HAS_LEFT, rest_of_creation};
+use super::left::{HAS_LEFT, rest_of_creation};
 
 /// What stands between the container and the rest of each of our sentences on a creation's lock that was
 /// seen on it.

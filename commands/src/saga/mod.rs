@@ -14,6 +14,7 @@ mod finish;
 mod guest;
 mod health;
 mod instructions;
+mod left;
 mod orphans;
 mod power;
 mod process;

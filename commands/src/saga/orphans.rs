@@ -9,6 +9,7 @@ use proximity_domain::operation::{Site, Volumes};
 use proximity_domain::plan::{GuestRef, Plan};
 
 use super::guest::Found;
+use super::left::{HAS_LEFT, Left, TODO, listed, named, with_names};
 use super::proof::{Begun, Making, SLACK, file_name, is_disk_of};
 use super::step::StepError;
 use super::task_log;
@@ -73,15 +74,6 @@ fn disks(container: &GuestConfig) -> impl Iterator<Item = String> {
 
 fn storages_of(container: &GuestConfig) -> BTreeSet<String> {
     disks(container).filter_map(|id| Some(id.split_once(':')?.0.to_owned())).collect()
-}
-
-/// A volume under the number that did not stand there before.
-struct Left {
-    node: NodeName,
-    storage: String,
-    volume: Volume,
-    /// It is of the container that was to be overwritten.
-    is_replaced: bool,
 }
 
 /// One of this operation's own tasks.
@@ -377,47 +369,4 @@ pub(crate) async fn user_of(
         }
     }
     Ok(None)
-}
-
-/// Stands in a reason before volumes that are removed once the lock is gone.
-pub(super) const HAS_LEFT: &str = "it has left";
-/// Stands in a reason before what is to be done about volumes.
-const TODO: &str = "; to be done: ";
-
-/// What an operator has to do about volumes that are left, if this is the reason.
-pub(super) fn rest_of_creation(reason: &str) -> Option<String> {
-    reason.split_once(TODO).map(|(_, todo)| todo.to_owned())
-}
-
-fn with_names(guest: &GuestRef, left: &[&Left], error: StepError) -> StepError {
-    match error {
-        StepError::Failed(mut failure) => {
-            failure.message = named(guest, left, &failure.message);
-            StepError::Failed(failure)
-        }
-        other => other,
-    }
-}
-
-fn named(guest: &GuestRef, left: &[&Left], why: &str) -> String {
-    let vmid = guest.vmid;
-    let nodes: BTreeSet<&str> = left.iter().map(|left| left.node.as_str()).collect();
-    let nodes = nodes.into_iter().collect::<Vec<_>>().join(" and ");
-    let frees = left.iter().map(|left| format!("`pvesm free {}`", left.volume.id));
-    let frees = frees.collect::<Vec<_>>().join(", ");
-    format!(
-        "{} under number {vmid}, which no guest has, is left of a creation that was broken off: \
-         {why}{TODO}look on node {nodes} whose they are (`grep -r -e -{vmid}-disk- /etc/pve/nodes` tells \
-         which guest has one); if nobody's, run {frees}, then resume the operation",
-        listed(left)
-    )
-}
-
-fn listed(left: &[&Left]) -> String {
-    let one = |left: &&Left| {
-        let of =
-            if left.is_replaced { " (a disk of the container that was there before)" } else { "" };
-        format!("{}{of}", left.volume.id)
-    };
-    left.iter().map(one).collect::<Vec<_>>().join(", ")
 }
