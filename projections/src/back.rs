@@ -9,8 +9,9 @@ use uuid::Uuid;
 use crate::backend::{Mark, Slot};
 use crate::build::{BuildProgress, OnProgress, Rebuilt};
 use crate::error::Error;
+use crate::pace::Turn;
 use crate::pages::Pages;
-use crate::unit::{Turn, Unit};
+use crate::unit::Unit;
 use crate::views::Inner;
 
 /// Switches one projection back; what was live becomes the previous generation.

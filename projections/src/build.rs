@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use crate::backend::{Mark, Slot};
 use crate::error::{Error, chain};
+use crate::pace::{Pace, Turn};
 use crate::pages::Pages;
-use crate::unit::{Turn, Unit};
+use crate::unit::Unit;
 use crate::views::Inner;
 
 /// How far a rebuild or a verification is.
@@ -56,11 +57,13 @@ pub struct Rebuild {
     pub anew: bool,
     /// Events after which what was built is kept; five seconds at most, whatever stands here.
     pub checkpoint: u64,
+    /// Whether somebody serves meanwhile.
+    pub pace: Pace,
 }
 
 impl Default for Rebuild {
     fn default() -> Self {
-        Self { anew: false, checkpoint: 250_000 }
+        Self { anew: false, checkpoint: 250_000, pace: Pace::Alone }
     }
 }
 
@@ -94,7 +97,8 @@ pub(crate) enum Cause {
 impl Cause {
     fn options(&self) -> Rebuild {
         match self {
-            Self::Due => Rebuild::default(),
+            // This very process serves.
+            Self::Due => Rebuild { pace: Pace::Beside, ..Rebuild::default() },
             Self::Asked(options) => options.clone(),
         }
     }
@@ -146,9 +150,9 @@ pub(crate) async fn build(
     let pulse = Pulse::of(inner, &units);
     let from: HashMap<usize, Position> =
         units.iter().map(|unit| (unit.index, unit.reached)).collect();
-    let turn = Turn::default();
-    let (mut units, mut built) =
-        pass::run(inner, units, &cause.options(), &turn, on_progress).await;
+    let options = cause.options();
+    let turn = Turn::at(options.pace);
+    let (mut units, mut built) = pass::run(inner, units, &options, &turn, on_progress).await;
     if built.is_ok() {
         // One transaction each: two switches in one could wait for a reader that waits for both.
         let finished = join_all(units.iter_mut().map(|unit| finish(inner, unit, &turn))).await;
@@ -264,12 +268,13 @@ async fn claim(inner: &Inner, chosen: &[usize], cause: &Cause) -> Result<Claimed
 async fn finish(inner: &Arc<Inner>, unit: &mut Unit, turn: &Turn) -> Result<(), Error> {
     let projection = unit.projection(inner);
     let rest = unit.rest().await?;
-    let turn = turn.lock().await;
+    let writing = turn.take().await;
     let mut session = inner.backend.begin().await?;
+    let core = turn.pace.core().await?;
     unit.write(inner, session.as_mut(), rest).await?;
     session.create_indexes(projection, Slot::Next, &unit.mark.generation).await?;
     // What follows waits for the disk more than it works, so the next one may begin.
-    drop(turn);
+    drop((core, writing));
     // From here on the live one waits, so the long part is done before.
     let live = session.mark(projection.name(), Slot::Live).await?;
     let same_log = live.as_ref().is_some_and(|live| live.incarnation == unit.mark.incarnation);

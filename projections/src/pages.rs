@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::Error;
 use crate::feed::{Feed, check_dense};
+use crate::pace::Pace;
 
 /// Events read and committed at once.
 pub(crate) const PAGE: usize = 5_000;
@@ -16,12 +17,17 @@ type Reading = JoinHandle<Result<Page, Error>>;
 /// A reader that fetches ahead.
 pub(crate) struct Pages {
     feed: Arc<dyn Feed>,
+    pace: Pace,
     ahead: Option<(Position, Reading)>,
 }
 
 impl Pages {
     pub fn new(feed: &Arc<dyn Feed>) -> Self {
-        Self { feed: Arc::clone(feed), ahead: None }
+        Self::paced(feed, Pace::Alone)
+    }
+
+    pub fn paced(feed: &Arc<dyn Feed>, pace: Pace) -> Self {
+        Self { feed: Arc::clone(feed), pace, ahead: None }
     }
 
     /// The events after a position that there are now; fetches on when the page is full.
@@ -51,14 +57,19 @@ impl Pages {
             Some((position, reading)) if position == after => {
                 reading.await.map_err(|_| Error::Closed)??
             }
-            _ => self.feed.page(after, PAGE).await?,
+            _ => read(&self.feed, self.pace, after).await?,
         };
         check_dense(after, &page)?;
         Ok(page)
     }
 
     fn fetch(&mut self, after: Position) {
-        let feed = Arc::clone(&self.feed);
-        self.ahead = Some((after, tokio::spawn(async move { feed.page(after, PAGE).await })));
+        let (feed, pace) = (Arc::clone(&self.feed), self.pace);
+        self.ahead = Some((after, tokio::spawn(async move { read(&feed, pace, after).await })));
     }
+}
+
+async fn read(feed: &Arc<dyn Feed>, pace: Pace, after: Position) -> Result<Page, Error> {
+    let _core = pace.core().await?;
+    feed.page(after, PAGE).await
 }

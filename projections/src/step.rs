@@ -1,23 +1,17 @@
 //! What the runner and a build do with a page: read the rows it needs, fold it, write what changed.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use proximity_eventstore::{Page, Position};
-use tokio::sync::Semaphore;
 
 use crate::backend::{Session, Slot};
 use crate::error::Error;
 use crate::fold::{Absent, AnyFold, Changes, Folded};
+use crate::pace;
 use crate::projection::AnyProjection;
 
 /// Pages larger than this are folded off the async threads.
 const INLINE: usize = 256;
-
-/// Work on folds at a time: one core is left to those who read meanwhile.
-static CORES: LazyLock<Semaphore> = LazyLock::new(|| {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new(cores.saturating_sub(1).max(1))
-});
 
 /// Reads the rows that a page needs and that are not in memory.
 pub(crate) async fn load(
@@ -65,7 +59,7 @@ async fn elsewhere<T: Send + 'static>(
     fold: &mut Box<dyn AnyFold>,
     work: impl FnOnce(&mut dyn AnyFold) -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let core = CORES.acquire().await.map_err(|_| Error::Closed)?;
+    let core = pace::core().await?;
     let mut taken = std::mem::replace(fold, Box::new(Absent));
     let working = tokio::task::spawn_blocking(move || {
         let _core = core;

@@ -4,21 +4,18 @@
 use std::sync::Arc;
 
 use proximity_eventstore::{Page, Position};
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Mark, Move, Session};
 use crate::error::Error;
 use crate::fold::{AnyFold, Changes};
+use crate::pace::Turn;
 use crate::projection::AnyProjection;
 use crate::step::{changes, flushed, fold, load, write};
 use crate::views::Inner;
 
 /// Rows that are written at once; what was changed since the batch before stays in memory.
 const BATCH: usize = 2_500;
-
-/// Held by the one that writes.
-pub(crate) type Turn = Arc<Mutex<()>>;
 
 pub(crate) struct Unit {
     pub index: usize,
@@ -98,11 +95,12 @@ impl Unit {
         let changes = flushed(&mut self.fold).await?;
         self.written().await?;
         let (inner, mark, index) = (Arc::clone(inner), self.mark.clone(), self.index);
-        let turn = Arc::clone(turn);
+        let turn = turn.clone();
         let reached = self.reached;
         self.writing = Some(tokio::spawn(async move {
-            let _turn = turn.lock().await;
+            let _turn = turn.take().await;
             let mut session = inner.backend.begin().await?;
+            let _core = turn.pace.core().await?;
             let projection = inner.projections[index].as_ref();
             write(session.as_mut(), projection, mark.slot, changes).await?;
             // The tables may be another build's by now; then nothing of this is kept.

@@ -140,8 +140,14 @@ impl Drop for Postgres {
 /// Connections whose end is noticed by the server even while it waits for a lock, and that do not
 /// announce a ROLLBACK without a transaction as a warning.
 fn connect_options(url: &str) -> Result<PgConnectOptions, Error> {
-    Ok(PgConnectOptions::from_str(url)?
-        .options([("client_connection_check_interval", "1s"), ("client_min_messages", "error")]))
+    // Every statement reads a few rows by an index: to compile one, which PostgreSQL does when it takes
+    // it for a long one, takes a hundred times as long as to run it.
+    let options = [
+        ("client_connection_check_interval", "1s"),
+        ("client_min_messages", "error"),
+        ("jit", "off"),
+    ];
+    Ok(PgConnectOptions::from_str(url)?.options(options))
 }
 
 /// Follows the announcements until the task is ended; what is lost while reconnecting, polling finds.

@@ -39,7 +39,7 @@ impl Postgres {
     async fn connect(url: &str, connections: u32, option: (&str, &str)) -> Result<Self, Error> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("proximity-views")
-            .options([("search_path", "views"), option]);
+            .options([("search_path", "views"), ("jit", "off"), option]);
         let pool = PgPoolOptions::new()
             .max_connections(connections.max(2))
             .acquire_timeout(Duration::from_secs(5))

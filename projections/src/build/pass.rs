@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 
 use super::{BuildProgress, OnProgress, Rebuild};
 use crate::error::Error;
+use crate::pace::{Pace, Turn};
 use crate::pages::Pages;
-use crate::unit::{Turn, Unit};
+use crate::unit::Unit;
 use crate::views::Inner;
 
 /// How long a build goes on without a checkpoint.
@@ -36,11 +37,11 @@ pub(super) async fn run(
     let mut tasks = JoinSet::new();
     for (unit, reached) in units.into_iter().zip(&told.reached) {
         let (sender, pages) = mpsc::channel(AHEAD);
-        let (inner, turn, reached) = (Arc::clone(inner), Arc::clone(turn), Arc::clone(reached));
+        let (inner, turn, reached) = (Arc::clone(inner), turn.clone(), Arc::clone(reached));
         senders.push(sender);
         tasks.spawn(follow(inner, unit, pages, options.checkpoint, turn, reached));
     }
-    let mut result = read(inner, senders, &told).await;
+    let mut result = read(inner, senders, turn.pace, &told).await;
     let mut units = Vec::new();
     while let Some(task) = tasks.join_next().await {
         let Ok((unit, followed)) = task else {
@@ -88,9 +89,10 @@ impl Told<'_> {
 async fn read(
     inner: &Inner,
     senders: Vec<mpsc::Sender<Arc<Page>>>,
+    pace: Pace,
     told: &Told<'_>,
 ) -> Result<(), Error> {
-    let mut pages = Pages::new(&inner.feed);
+    let mut pages = Pages::paced(&inner.feed, pace);
     let mut read = told.events_before;
     loop {
         let head = inner.feed.head().await?;

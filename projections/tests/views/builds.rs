@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use proximity_projections::{BuildProgress, Error, Location, State, Views, boxed};
+use proximity_projections::{BuildProgress, Error, Location, Pace, Rebuild, State, Views, boxed};
 use sqlx::Connection as _;
 use tokio::sync::watch;
 
 use crate::on_both;
+use crate::samples::Sample;
 use crate::support::*;
 
 async fn fill(site: &Site, events: i64) -> u64 {
@@ -48,6 +49,37 @@ on_both! {
             site.kind, last.events_done, last.rate(), verdict.rows_different);
         assert!(last.events_done >= before && last.events_done == last.events_total);
         assert!(seen.windows(2).all(|two| two[0].events_done < two[1].events_done));
+        runner.stop().await;
+        views.close().await;
+    }
+}
+
+on_both! {
+    a_rebuild_that_leaves_a_core_to_others_ends_while_they_write(site) {
+        let views = site.views().await;
+        let runner = views.follow();
+        let deployed = |number: u32| {
+            let sample = Sample::new(number);
+            let mut streams = sample.deployment();
+            streams.extend(sample.success());
+            streams
+        };
+        for number in 0..400 {
+            site.append(deployed(number)).await;
+        }
+        let writing = { let store = site.store.clone(); tokio::spawn(async move {
+            for number in 400..500 { append(&store, deployed(number)).await; }
+        }) };
+        // Its own writes and the runner's take turns at the tables, and at the core that is left to them.
+        let options = Rebuild { pace: Pace::Beside, checkpoint: 500, ..Rebuild::default() };
+        let rebuilding = views.rebuild_as(&[], options, silent());
+        tokio::time::timeout(Duration::from_secs(60), rebuilding).await.expect("it ends").unwrap();
+        writing.await.unwrap();
+        caught_up(&views, site.store.head().await.unwrap()).await;
+        for status in views.status().await.unwrap() {
+            let verdict = views.verify(&status.name, silent()).await.unwrap();
+            assert_eq!(verdict.differences, [], "{}", status.name);
+        }
         runner.stop().await;
         views.close().await;
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proximity_projections::{BuildProgress, Error, OnProgress, Rebuild, Status};
+use proximity_projections::{BuildProgress, Error, OnProgress, Pace, Rebuild, Status};
 use serde_json::json;
 
 use super::noted::{Act, note};
@@ -10,6 +10,7 @@ use super::output::{Format, render};
 use super::progress::Bar;
 use super::stdout::print;
 use super::{Failure, Settings, builders, opened, readers};
+use crate::stores;
 
 /// What can be done with read models.
 #[derive(Debug, clap::Subcommand)]
@@ -90,7 +91,11 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
             print(&render(&rows, &LISTED, format)?)?;
         }
         Command::Rebuild { names, anew, checkpoint } => {
-            let (names, options) = (known(names)?, Rebuild { anew, checkpoint });
+            let names = known(names)?;
+            let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
+            let is_served = stores::is_served(config).await.map_err(unavailable)?;
+            let pace = if is_served { Pace::Beside } else { Pace::Alone };
+            let options = Rebuild { anew, checkpoint, pace };
             note(config, Act::Rebuild, &names.join(" ")).await?;
             let rebuilt = views.rebuild_as(&borrowed(&names), options, progress()).await;
             print(&render(&rebuilt.map_err(failure)?, &switched, format)?)?;

@@ -1,0 +1,59 @@
+//! How much of the machine work on the log takes for itself.
+
+use std::sync::{Arc, LazyLock};
+
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
+
+use crate::error::Error;
+
+/// Pieces of work at a time: one core is left to those who read meanwhile.
+static CORES: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new(cores.saturating_sub(1).max(1))
+});
+
+pub(crate) type Core = SemaphorePermit<'static>;
+
+/// Waits until a core may be used, while what is returned is held. Whoever holds one must not wait for a
+/// session: whoever has that may be waiting for a core.
+pub(crate) async fn core() -> Result<Core, Error> {
+    CORES.acquire().await.map_err(|_| Error::Closed)
+}
+
+/// How fast a build is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pace {
+    /// It reads, folds and writes at the same time, each on a core.
+    #[default]
+    Alone,
+    /// Somebody serves meanwhile: all that it does is counted, and a core is left to him.
+    Beside,
+}
+
+impl Pace {
+    /// For reading and writing; folding takes a core in any case.
+    pub(crate) async fn core(self) -> Result<Option<Core>, Error> {
+        match self {
+            Self::Alone => Ok(None),
+            Self::Beside => core().await.map(Some),
+        }
+    }
+}
+
+/// Taken by the one of several projections that writes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turn {
+    lock: Arc<Mutex<()>>,
+    pub pace: Pace,
+}
+
+impl Turn {
+    pub fn at(pace: Pace) -> Self {
+        Self { lock: Arc::default(), pace }
+    }
+
+    /// Waits for it; it ends when what is returned is dropped.
+    pub async fn take(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.lock).lock_owned().await
+    }
+}
