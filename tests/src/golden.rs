@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proximity_domain::OperationId;
+use proximity_domain::operation::{Direction, Event as Op};
 use proximity_domain::plan::{CloneWay, Kind, RestoreWay};
 use proximity_eventstore::{Append, Expected, Lane, NewEvent, Recorded, StreamAppend};
 use proximity_simulator::{Fault, FaultRule};
@@ -35,6 +36,10 @@ pub const LOGS: &[&str] = &[
     "restored",
     "restored_over",
     "scheduled",
+    "stuck",
+    "cancelled",
+    "renumbered",
+    "backup_failed",
 ];
 
 /// The folder of one version of the program.
@@ -107,12 +112,39 @@ pub async fn happen(name: &str) -> Vec<Recorded> {
         let refused = Fault::Status { status: 500, reason: None, after_effect: false };
         rig.simulator.faults().add(FaultRule::forever("container.start", refused)).unwrap();
     }
+    if name == "stuck" {
+        for effect in ["container.start", "container.destroy"] {
+            let refused = Fault::Status { status: 500, reason: None, after_effect: false };
+            rig.simulator.faults().add(FaultRule::forever(effect, refused)).unwrap();
+        }
+    }
+    if name == "renumbered" {
+        rig.simulator.plant_container(stranger(None, true)).await.unwrap();
+    }
     let saga = if name == "image" { Saga::Image } else { Saga::Start };
     let (application, deployment) =
         rig.deploy_from("web", 104, 8_100, saga.source(), Saga::Start.health()).await;
-    let end = if name == "undone" { "undone" } else { "done" };
+    if name == "cancelled" {
+        rig.cancel(deployment, "not wanted any more").await;
+    }
+    let end = match name {
+        "undone" | "cancelled" => "undone",
+        "stuck" => "stuck",
+        _ => "done",
+    };
     assert_eq!(rig.ended(deployment, SOON).await, end);
     match name {
+        "stuck" => {
+            rig.simulator.faults().clear();
+            rig.resume(deployment, "Proxmox destroys again").await;
+            assert_eq!(rig.ended(deployment, SOON).await, "undone");
+        }
+        "backup_failed" => {
+            let refused = Fault::Status { status: 500, reason: None, after_effect: false };
+            rig.simulator.faults().add(FaultRule::forever("backup.create", refused)).unwrap();
+            let backup = rig.back_up(&application).await;
+            assert_eq!(rig.ended(backup, SOON).await, "undone");
+        }
         "life" => {
             for kind in [Kind::Stop, Kind::Start, Kind::Restart, Kind::Delete] {
                 let operation = rig.begin(&application, kind).await;
@@ -167,6 +199,20 @@ pub fn open(events: &[Recorded]) -> Vec<OperationId> {
         }
     }
     open
+}
+
+/// Whether the operation waits for a person at the end of these events, or has failed to go back for the
+/// last time.
+fn may_be_stuck(events: &[Recorded], operation: OperationId) -> bool {
+    let id = operation.to_string();
+    let last = events.iter().rev().find(|event| event.aggregate_id == id).unwrap();
+    match serde_json::from_str(&last.payload).unwrap() {
+        Op::Stuck { .. } => true,
+        Op::StepFailed { direction, retry_at, .. } => {
+            direction == Direction::Undo && retry_at.is_none()
+        }
+        _ => false,
+    }
 }
 
 /// Where the log can have ended while something was under way: after each append to an operation or to
@@ -230,7 +276,12 @@ pub async fn go_on(events: &[Recorded], effect: bool) -> (Vec<String>, Vec<&'sta
     let runner = rig.run(None);
     let mut ends = Vec::new();
     for operation in open(events) {
-        ends.push(rig.ended(operation, SOON).await);
+        let mut end = rig.ended(operation, SOON).await;
+        if end == "stuck" && may_be_stuck(events, operation) {
+            rig.resume(operation, "what kept it from going back is gone").await;
+            end = rig.ended(operation, SOON).await;
+        }
+        ends.push(end);
     }
     let runs = events.iter().any(|event| event.aggregate_type == "backup_schedule");
     if runs {

@@ -69,6 +69,10 @@ pub(super) async fn build(rig: &Rig, events: &[Recorded], effect: bool) {
                 plans.insert(event.aggregate_id.clone(), (application, plan));
                 continue;
             }
+            Op::PlanChanged { plan, .. } => {
+                plans.get_mut(&event.aggregate_id).unwrap().1 = plan;
+                continue;
+            }
             Op::StepSucceeded { step, direction, found, .. } => {
                 match found {
                     Some(Finding::Archive { volume, .. }) => template = Some(volume),

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use proximity_commands::Actor;
+use proximity_commands::dispatch::Unit;
 use proximity_commands::operations::Operations;
 use proximity_commands::policy::Admin;
 use proximity_commands::reconcile::Reconciler;
-use proximity_domain::OperationId;
+use proximity_domain::operation::{Command as Op, Operation};
+use proximity_domain::{OperationId, UserId};
 
 use super::Rig;
 
@@ -23,6 +25,22 @@ impl Rig {
     pub async fn resume(&self, operation: OperationId, note: &str) {
         let resumed = self.operations().resume(&admin(), operation, note.to_owned()).await;
         resumed.unwrap();
+    }
+
+    /// As its owner who does not want it any more does.
+    pub async fn cancel(&self, operation: OperationId, reason: &str) {
+        // Its own steps are appended meanwhile, and one of both has to be tried again.
+        for _ in 0..100 {
+            let mut unit =
+                Unit::new(&self.store, Actor::system("rig").metadata("operation.cancel"));
+            unit.load::<Operation>(&operation.to_string()).await.unwrap();
+            let cancel = Op::Cancel { by: UserId(1), reason: reason.to_owned() };
+            unit.apply::<Operation>(&operation.to_string(), cancel).await.unwrap();
+            if unit.commit().await.is_ok() {
+                return;
+            }
+        }
+        panic!("operation {operation} cannot be cancelled");
     }
 
     /// As an administrator who does not want it ended does.
