@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proximity_domain::user::Role;
 use proximity_domain::{ScheduleId, SessionId, UserId};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::agreed::{Agreed, Picks};
@@ -21,6 +22,8 @@ pub struct Actor {
     pub source: Option<IpAddr>,
     /// The id under which the request's log lines are found.
     pub request: Option<String>,
+    /// Who is at the operator's shell, if it came from there.
+    pub shell: Option<Shell>,
     /// The idempotency key of the request: the first unit of work that is stored takes it.
     pub once: Option<Arc<Once>>,
     /// Nothing is to be stored: what would be is left here.
@@ -31,6 +34,17 @@ pub struct Actor {
     pub seen: Seen,
     /// Whether anything that the request did is in the log.
     pub told: Told,
+}
+
+/// Who gave a command at the operator's shell, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shell {
+    /// The account, as the operating system says.
+    pub account: String,
+    /// The machine's name.
+    pub host: String,
+    /// The command's own id, which all that it does is found by.
+    pub request: String,
 }
 
 /// Who it is.
@@ -71,6 +85,7 @@ impl Actor {
             identity,
             source,
             request,
+            shell: None,
             once: None,
             preview: None,
             agreed: None,
@@ -82,6 +97,12 @@ impl Actor {
     /// A part of the program itself.
     pub fn system(name: &'static str) -> Self {
         Self::new(Identity::System(name), None, None)
+    }
+
+    /// The operator's shell.
+    pub fn shell(by: Shell) -> Self {
+        let request = Some(by.request.clone());
+        Self { request, shell: Some(by), ..Self::system("cli") }
     }
 
     /// A schedule that fires.
@@ -149,8 +170,11 @@ impl Actor {
         }
     }
 
-    /// The credential's id for the log: `session/<id>`, `token/<id>`.
+    /// The credential's id for the log: `session/<id>`, `token/<id>`, `shell/<account>`.
     pub fn credential(&self) -> Option<String> {
+        if let Some(shell) = &self.shell {
+            return Some(format!("shell/{}", shell.account));
+        }
         match self.identity {
             Identity::User { credential: CredentialUsed::Session(id), .. } => {
                 Some(format!("session/{id}"))
@@ -262,6 +286,8 @@ impl Metadata {
                 (format!("user/{user}"), Some(format!("session/{id}")))
             }
         };
+        let address = self.actor.source.map(|source| source.to_string());
+        let source = address.or_else(|| self.actor.shell.as_ref().map(|shell| shell.host.clone()));
         let fields = [
             ("actor", Some(actor)),
             ("command", Some(self.command.to_owned())),
@@ -271,7 +297,7 @@ impl Metadata {
             ("correlation", self.correlation.clone().or_else(|| request.clone())),
             ("causation", self.causation.clone().or(cause)),
             ("request", request),
-            ("source", self.actor.source.map(|source| source.to_string())),
+            ("source", source),
         ];
         let object: serde_json::Map<String, serde_json::Value> = fields
             .into_iter()

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::actor::Actor;
 use crate::clock::{Clock, Micros, SECOND};
 use crate::error::Error;
-use crate::once::{OnceKey, is_refusal};
+use crate::once::{OnceKey, is_refusal, unchanged_by};
 use crate::rows::{Columns, optional, text, unreadable};
 
 /// How long a key and its answer are kept: twice what is promised.
@@ -78,16 +78,20 @@ impl Answers {
                 continue;
             }
             check(&marked.fingerprint, key)?;
-            let kept = marked.answer.is_some();
+            let kept = marked.answer.is_some() && unchanged_by(marked.answer.as_deref()).is_none();
             return Ok(if kept { Found::WithCommand(refusals) } else { Found::Used });
         }
     }
 
-    /// The request that had the key's effect, as the first event that was stored with the key names it.
+    /// The request that had the key's effect, as the first event that was stored with the key names it, or
+    /// the key's mark where there is no event.
     pub async fn first(&self, actor: &Actor, key: &OnceKey) -> Result<Option<String>, Error> {
         let tried = key.after(self.refusals(actor, key).await?).key;
         let marked = self.store.idempotent(&actor.lane(), &tried).await.map_err(unreadable)?;
         let Some(marked) = marked.filter(|one| one.position > 0) else { return Ok(None) };
+        if let Some(request) = unchanged_by(marked.answer.as_deref()) {
+            return Ok((!request.is_empty()).then(|| request.to_owned()));
+        }
         let stored = self.store.feed(marked.position - 1, 1).await.map_err(unreadable)?;
         let Some(event) = stored.first() else { return Ok(None) };
         let said: serde_json::Value = serde_json::from_str(&event.metadata)

@@ -13,6 +13,7 @@ mod ring;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -79,7 +80,8 @@ pub enum KeyError {
     Random(#[source] rand::rand_core::OsError),
     #[error(
         "the database was sealed with master key {id}, which the key file does not hold ({place}): \
-         add the line of that key from another server's file or from its copy"
+         add the line of that key from another server's file, from a copy, or from a file in which \
+         `keys rotate` was cut off, which has it before anything is sealed under it"
     )]
     Unknown { id: String, place: String },
     #[error(
@@ -87,6 +89,19 @@ pub enum KeyError {
          belongs to another installation or was changed; put the right one back"
     )]
     Wrong { id: String, place: String },
+}
+
+impl KeyError {
+    /// Whether the file is one that this process may not write; waiting does not help then.
+    fn is_forbidden(&self) -> bool {
+        match self {
+            Self::ReadOnly { .. } => true,
+            Self::Create { source, .. } => {
+                matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// 512 bits for AES-SIV: 256 to encrypt, 256 to authenticate.

@@ -49,7 +49,7 @@ pub mod tokens;
 pub mod told;
 mod volumes;
 
-pub use actor::{Actor, CredentialUsed, Identity, Metadata, Proof};
+pub use actor::{Actor, CredentialUsed, Identity, Metadata, Proof, Shell};
 pub use error::{Error, FieldError};
 pub use once::{Done, OnceKey};
 pub use secret::Secret;

@@ -22,6 +22,10 @@ pub struct OnceKey {
 /// What stands under a key in place of an answer once a try of it was refused; answers are objects.
 const REFUSED: &str = "\"refused\"";
 
+/// How it begins, in place of an answer, where a call changed nothing and left no event of its own: the
+/// request follows.
+const UNCHANGED: &str = "\"unchanged ";
+
 impl OnceKey {
     /// The same key after so many refusals: what tries before the last of them store, is not stored
     /// under it.
@@ -49,6 +53,11 @@ impl OnceKey {
 /// Whether what is kept under a key says that a try of it was refused.
 pub fn is_refusal(answer: Option<&str>) -> bool {
     answer == Some(REFUSED)
+}
+
+/// Which request changed nothing, where what is kept under a key says no more than that.
+pub(crate) fn unchanged_by(answer: Option<&str>) -> Option<&str> {
+    answer?.strip_prefix(UNCHANGED)?.strip_suffix('"')
 }
 
 /// The key of one request on its way: the first unit of work that is stored takes it along, so that
@@ -82,6 +91,14 @@ impl Once {
             fingerprint: self.key.fingerprint.clone(),
             answer: None,
         })
+    }
+
+    /// The same for a request that changed nothing, and of which nothing else is stored.
+    pub(crate) fn mark_unchanged(&self, actor: &Actor) -> Option<Idempotency> {
+        // An id of our own making: nothing in it has to be escaped.
+        let request = actor.request.as_deref().unwrap_or_default();
+        let answer = Some(format!("{UNCHANGED}{request}\""));
+        self.mark(actor).map(|mark| Idempotency { answer, ..mark })
     }
 }
 
@@ -156,6 +173,7 @@ fn again<T: DeserializeOwned>(kept: KeptAnswer, key: &OnceKey) -> Result<Done<T>
 }
 
 fn read<T: DeserializeOwned>(answer: Option<String>) -> Result<T, Error> {
+    let answer = answer.filter(|answer| unchanged_by(Some(answer)).is_none());
     let Some(answer) = answer else { return Err(AppendError::KeyUsed.into()) };
     serde_json::from_str(&answer)
         .map_err(|error| Error::internal("a kept answer cannot be read", error))

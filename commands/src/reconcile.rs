@@ -15,6 +15,7 @@ mod left;
 mod look;
 mod protect;
 mod strays;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub struct Reconciler {
     patience: Duration,
     /// What the log said when it was last read; one look at a time.
     known: Mutex<Known>,
-    /// Operations that were given up, as far as the log was read.
+    /// Operations that may have left volumes, as far as the log was read.
     left: Mutex<Left>,
 }
 

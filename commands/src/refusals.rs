@@ -19,7 +19,7 @@ use proximity_eventstore::{Append, Store};
 use uuid::Uuid;
 
 use crate::clock::{Clock, Micros, SECOND};
-use crate::single::{single, store_once};
+use crate::single::{mark_once, single, store_once};
 use crate::{Actor, Error, Metadata};
 
 const MINUTE: Micros = 60 * SECOND;
@@ -44,7 +44,9 @@ pub struct Refusals {
 #[derive(Debug, Default)]
 struct Counts {
     all: BTreeMap<Key, Count>,
-    /// How many of them stand alone.
+    /// Places of those that were written down at once.
+    written: BTreeSet<Key>,
+    /// How many of both stand alone.
     alone: usize,
 }
 
@@ -130,8 +132,9 @@ impl Refusals {
     }
 
     /// Notes an accepted call that changed nothing. With the idempotency key of someone who is signed in
-    /// it is written down at once and takes the key, so that it is known which request was the first.
-    /// Returns false, and notes nothing, when that was another one: then this call is a repeat of it.
+    /// the first few of a minute are written down at once and take the key; of those beyond, which are
+    /// counted, the key alone is marked with the request: so it is known which request was the first.
+    /// Returns false, and counts nothing, when that was another one: then this call is a repeat of it.
     pub async fn note_unchanged(
         &self,
         actor: &Actor,
@@ -144,7 +147,14 @@ impl Refusals {
             return Ok(true);
         }
         let now = self.clock.now();
-        let key = Key::of(actor.lane(), note.what, now);
+        let place = self.lock().written_at(Key::of(actor.lane(), note.what, now));
+        let Some(key) = place else {
+            let is_first = mark_once(&self.store, actor).await?;
+            if is_first {
+                self.count(actor, note);
+            }
+            return Ok(is_first);
+        };
         let mut count = Count::none(actor, now);
         count.add_one(actor, note, now);
         store_once(&self.store, actor, append(&key, &count)?).await
@@ -214,7 +224,7 @@ impl Key {
 impl Counts {
     /// Where the next one is counted, from the first place on; `tried` is the user whose account it is.
     fn place(&self, mut key: Key, tried: Option<UserId>) -> Key {
-        while key.place < ALONE && self.all.contains_key(&key) {
+        while key.place < ALONE && (self.all.contains_key(&key) || self.written.contains(&key)) {
             key.place += 1;
         }
         if key.place < ALONE && self.alone >= MAX_ALONE {
@@ -223,15 +233,27 @@ impl Counts {
         if key.place == ALONE {
             key.tried = tried;
         }
-        let together = self.all.len() - self.alone;
+        let together = (self.all.len() + self.written.len()).saturating_sub(self.alone);
         if key.place == ALONE && together >= MAX_KEYS && !self.all.contains_key(&key) {
             (key.caller, key.tried) = ("others".to_owned(), None);
         }
         key
     }
 
+    /// Takes a place for one that is written down at once; `None` when all of the minute are taken.
+    fn written_at(&mut self, key: Key) -> Option<Key> {
+        let key = self.place(key, None);
+        if key.place == ALONE {
+            return None;
+        }
+        self.alone += 1;
+        self.written.insert(key.clone());
+        Some(key)
+    }
+
     /// Takes out what was counted before a minute.
     fn due(&mut self, minute: i64) -> BTreeMap<Key, Count> {
+        self.written.retain(|key| key.minute >= minute);
         let all = std::mem::take(&mut self.all);
         let (due, keep) = all.into_iter().partition(|(key, _)| key.minute < minute);
         self.keep(keep);
@@ -251,7 +273,8 @@ impl Counts {
     }
 
     fn keep(&mut self, all: BTreeMap<Key, Count>) {
-        self.alone = all.keys().filter(|key| key.place < ALONE).count();
+        let alone = all.keys().filter(|key| key.place < ALONE).count();
+        self.alone = alone + self.written.len();
         self.all = all;
     }
 }

@@ -50,24 +50,62 @@ pub(crate) async fn store_once(
     actor: &Actor,
     mut append: Append,
 ) -> Result<bool, Error> {
-    let key = actor.once.as_ref();
-    append.idempotency = key.and_then(|once| once.mark(actor));
-    match store.append(append.clone()).await {
-        Ok(Outcome::Stored(_)) => {
-            if let Some(once) = key {
-                once.take();
-            }
-            actor.told.set();
-            return Ok(true);
+    append.idempotency = actor.once.as_ref().and_then(|once| once.mark(actor));
+    match taken(store, actor, append.clone()).await? {
+        Taken::Now => {}
+        Taken::ByAnother => return Ok(false),
+        // This was done all the same.
+        Taken::Not => {
+            append.idempotency = None;
+            store.append(append).await?;
         }
-        // Another request of the key, at another server, was carried out and stored at the same time.
-        Ok(Outcome::Replayed { answer, .. }) if !is_refusal(answer.as_deref()) => return Ok(false),
-        // It has been refused, or taken for something else, meanwhile: this was done all the same.
-        Ok(Outcome::Replayed { .. }) | Err(AppendError::KeyReused) => {}
-        Err(error) => return Err(error.into()),
     }
-    append.idempotency = None;
-    store.append(append).await?;
     actor.told.set();
     Ok(true)
+}
+
+/// Marks the actor's idempotency key with the request, without an event. Returns false when another
+/// request of that key was faster.
+pub(crate) async fn mark_once(store: &Store, actor: &Actor) -> Result<bool, Error> {
+    let mark = actor.once.as_ref().and_then(|once| once.mark_unchanged(actor));
+    if mark.is_none() {
+        return Ok(true);
+    }
+    let append = Append {
+        id: Uuid::now_v7(),
+        lane: Lane::User(actor.lane()),
+        streams: vec![],
+        assertions: vec![],
+        side: vec![],
+        metadata: "{}".to_owned(),
+        fence: None,
+        idempotency: mark,
+    };
+    Ok(taken(store, actor, append).await? != Taken::ByAnother)
+}
+
+/// What came of an append that takes a key along.
+#[derive(PartialEq, Eq)]
+enum Taken {
+    Now,
+    /// Another request of the key, at another server, was carried out and stored at the same time.
+    ByAnother,
+    /// The key has been refused, or taken for something else, meanwhile.
+    Not,
+}
+
+async fn taken(store: &Store, actor: &Actor, append: Append) -> Result<Taken, Error> {
+    match store.append(append).await {
+        Ok(Outcome::Stored(_)) => {
+            if let Some(once) = &actor.once {
+                once.take();
+            }
+            Ok(Taken::Now)
+        }
+        Ok(Outcome::Replayed { answer, .. }) if !is_refusal(answer.as_deref()) => {
+            Ok(Taken::ByAnother)
+        }
+        Ok(Outcome::Replayed { .. }) | Err(AppendError::KeyReused) => Ok(Taken::Not),
+        Err(error) => Err(error.into()),
+    }
 }

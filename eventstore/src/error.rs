@@ -73,6 +73,13 @@ pub enum Error {
          {position}): run `proximity audit verify`"
     )]
     Forked { block: u64, position: Position },
+    /// The sealed chain ends with a block that no server of ours made: nobody goes on behind it.
+    #[error(
+        "the sealed chain ends with what is no block of this log, at position {}: {}; nothing is sealed or \
+         published behind it: run `proximity audit verify`",
+        fault.position, fault.detail
+    )]
+    NotOurs { fault: Box<crate::verify::Fault> },
     /// What follows the sealed events cannot be sealed: positions are missing, or a row is damaged.
     #[error("the events after position {after} cannot be sealed: run `proximity audit verify`")]
     Unsealable { after: Position },

@@ -5,6 +5,7 @@ pub mod backup;
 mod claim;
 mod error;
 mod heads;
+mod kept;
 mod migrations;
 mod options;
 mod page;

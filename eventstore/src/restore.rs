@@ -7,6 +7,7 @@ use crate::append::Position;
 use crate::error::Error;
 use crate::heads::{HeadsDir, Left, Life, Proof};
 use crate::hex;
+use crate::kept;
 use crate::seal::Link;
 use crate::sealer::now_micros;
 use crate::signed::{Signed, Trusted};
@@ -48,14 +49,26 @@ pub struct Began {
 /// lacks what the life before had published up to its end, is refused. A log that whoever restored it
 /// gave a new incarnation already keeps that one, even when a server has sealed in it since. The
 /// statement names the last event and block that are kept, the digest of the log up to there, and what
-/// every life that is known had reached; its note also says what it cannot prove. No server may have the log open, and the store has to be
-/// opened anew afterwards.
+/// every life that is known had reached; its note also says what it cannot prove. The database keeps it,
+/// too. No server may have the log open, and the store has to be opened anew afterwards.
 pub async fn record_restore(store: &Store, restore: Restore) -> Result<Life, Error> {
+    let current = store.incarnation();
+    let (life, is_lost) = sign(store, restore.clone()).await?;
+    // Where heads of a life are gone, a server publishes others only in the next one.
+    if life.incarnation == current && is_lost {
+        return Ok(sign(store, restore).await?.0);
+    }
+    Ok(life)
+}
+
+/// Signs for one life, and says whether heads that were published in it are gone.
+async fn sign(store: &Store, restore: Restore) -> Result<(Life, bool), Error> {
     let Restore { key, trusted, heads, note, began, accept } = restore;
     let current = store.incarnation();
+    let kept = kept::statements(store).await?;
     let (dir, keys) = (heads.clone(), trusted.clone());
-    let (all, said, _) = blocking(move || statements(&dir, keys)).await?;
-    let is_said = said.iter().any(|life| life.incarnation == current);
+    let (all, said, _) = blocking(move || statements(&dir, kept, keys)).await?;
+    let is_said = said.iter().any(|said| said.life.incarnation == current);
     let last = store.last_seal().await?;
     let renamed = last.as_ref().map(|seal| seal.incarnation).filter(|before| *before != current);
     let began = began.filter(|began| began.incarnation == current && !is_said);
@@ -88,6 +101,10 @@ pub async fn record_restore(store: &Store, restore: Restore) -> Result<Life, Err
         proof: Some(Proof { digest: String::new(), accepted: Vec::new() }),
     };
     let report = rehearse(store, &trusted, heads.clone(), &mut life).await?;
+    let is_lost = report
+        .faults
+        .iter()
+        .any(|fault| fault.kind == FaultKind::NoHeads && fault.to > life.position);
     if let Some(first) = report.first_break {
         if !accept {
             return Err(Error::NotAsSealed { first: Box::new(first), breaks: report.breaks });
@@ -111,10 +128,11 @@ pub async fn record_restore(store: &Store, restore: Restore) -> Result<Life, Err
         Ok(signed)
     })
     .await?;
+    kept::keep(store, &signed).await?;
     if incarnation != current {
         store.set_incarnation(incarnation).await?;
     }
-    Ok(signed.statement)
+    Ok((signed.statement, is_lost))
 }
 
 /// Breaks that a statement keeps.

@@ -58,6 +58,13 @@ pub(crate) struct Link {
     pub incarnation: Uuid,
 }
 
+impl Link {
+    pub(crate) fn of(seal: &Seal) -> Self {
+        let Seal { block, last, incarnation, .. } = *seal;
+        Self { block, last, hash: seal.hash.clone(), incarnation }
+    }
+}
+
 impl Seal {
     /// Seals `events`, which follow `previous`; `None` when there are none, or not one after another.
     pub(crate) fn over(
@@ -121,6 +128,15 @@ impl Seal {
             signature: Vec::new(),
             sealed_at: head.sealed_at,
         }
+    }
+
+    /// Whether its numbers are those of the block behind `previous`, with a leaf for each event.
+    pub(crate) fn stands_behind(&self, previous: Option<&Link>) -> bool {
+        let (block, last) = previous.map_or((0, 0), |link| (link.block, link.last));
+        self.block == block + 1
+            && self.first == last + 1
+            && self.last >= self.first
+            && self.leaves.len() as u64 == (self.last - self.first + 1).saturating_mul(32)
     }
 
     /// Whether `key` signed its hash.

@@ -15,7 +15,9 @@ use crate::append::Position;
 use crate::error::Error;
 use crate::heads::{HeadWriter, HeadsDir, is_ours};
 use crate::seal::{BLOCK, Seal};
+use crate::signed::Trusted;
 use crate::store::Store;
+use crate::verify;
 
 pub(crate) use publish::Published;
 use publish::Publisher;
@@ -103,6 +105,10 @@ struct Work {
     before: Option<u64>,
     /// Whether the key has spoken for the earlier ones there.
     vouched: bool,
+    /// Whose blocks are ours: those keys, and those that are vouched for there.
+    trusted: Trusted,
+    /// The block that is gone on from: one that was made here, or that was found to be ours.
+    last: Option<Seal>,
     ended: bool,
 }
 
@@ -111,7 +117,7 @@ impl Sealer {
         let Sealing { key, earlier, destroyed, renewed, heads, elsewhere, server, every } = sealing;
         let elsewhere = elsewhere.map(HeadsDir::new);
         let heads = heads.map(|dir| HeadWriter::new(HeadsDir::new(dir), server, elsewhere));
-        let work = Work {
+        let mut work = Work {
             key,
             earlier,
             destroyed,
@@ -120,8 +126,11 @@ impl Sealer {
             publisher: None,
             before: None,
             vouched: false,
+            trusted: Trusted::default(),
+            last: None,
             ended: false,
         };
+        work.trusted = work.own();
         Self { every, work: Arc::new(Mutex::new(work)), going: Arc::default() }
     }
 
@@ -144,13 +153,21 @@ impl Sealer {
         loop {
             tokio::time::sleep(self.every).await;
             let Some(store) = store() else { return };
-            if sealed == Some(*store.watch_head().borrow()) {
-                continue;
-            }
             let mut work = self.work.lock().await;
             if work.ended {
                 return;
             }
+            if sealed == Some(*store.watch_head().borrow()) {
+                // What was published last is to be remembered, too, when nothing comes behind it.
+                if let Some(publisher) = &mut work.publisher
+                    && let Err(error) = publisher.note(&store, false).await
+                {
+                    // It is tried again: whatever it is, the next round that seals says it.
+                    tracing::debug!(%error, "it cannot be noted what was published");
+                }
+                continue;
+            }
+            // Why one failed, it has kept; it is made again.
             sealed = self.round(&store, &mut work).await.ok();
         }
     }
@@ -195,7 +212,8 @@ impl Sealer {
     /// Seals everything that is stored.
     ///
     /// Refuses when the chain in the database is not the one that was published: extending it would
-    /// cover up that somebody cut or rewrote it.
+    /// cover up that somebody cut or rewrote it. Or when it ends with a block that is none of ours: whoever
+    /// may add rows could end the sealing with one, and have it signed for.
     async fn seal(&self, store: &Store, work: &mut Work) -> Result<Sealed, Error> {
         let incarnation = store.incarnation();
         work.renew().await?;
@@ -218,12 +236,12 @@ impl Sealer {
         if let Err(error) = work.vouch(incarnation).await {
             tracing::debug!(%error, "no key can be vouched for");
         }
-        let mut previous = store.last_seal().await?;
         if let Some(head) = work.publisher.as_ref().and_then(Publisher::newest)
             && !publish::is_in_chain(store, head).await?
         {
             return Err(Error::Forked { block: head.block, position: head.position });
         }
+        let mut previous = work.follow(store).await?;
         let before =
             *work.before.get_or_insert_with(|| previous.as_ref().map_or(0, |seal| seal.block));
         loop {
@@ -240,13 +258,14 @@ impl Sealer {
                 true => Some(next),
                 // Another server sealed first, or this life of the log has ended.
                 false => {
-                    let last = store.last_seal().await?;
+                    let last = work.follow(store).await?;
                     if last.as_ref().map(|seal| seal.block) == previous.as_ref().map(|p| p.block) {
                         return Err(Error::Ended { incarnation });
                     }
                     last
                 }
             };
+            work.last.clone_from(&previous);
         }
         Ok(Sealed { before, last: previous, unusable })
     }
@@ -264,7 +283,8 @@ impl Sealer {
         let last_time = work.ended;
         if let (Some(publisher), Some(seal)) = (&mut work.publisher, &sealed.last) {
             let step = || self.step();
-            let published = publisher.publish(store, &work.key, sealed.before, seal, step).await;
+            let published =
+                publisher.publish(store, &work.key, &work.trusted, sealed.before, seal, step).await;
             // Also of one that comes no further: what was published before is not published again.
             publisher.note(store, last_time).await.and(published)?;
         }
@@ -287,12 +307,38 @@ impl Work {
         self.earlier.iter().copied().chain([self.key.verifying_key()]).collect()
     }
 
+    /// Whose blocks are ours, as far as this process knows by itself.
+    fn own(&self) -> Trusted {
+        let living = self.keys().into_iter().filter(|key| !self.destroyed.contains(key));
+        let destroyed = self.destroyed.iter();
+        destroyed.fold(Trusted::new(living), |trusted, key| trusted.and_destroyed(*key, None))
+    }
+
+    /// The end of the chain. What somebody else has put there since the last look is looked at first.
+    async fn follow(&mut self, store: &Store) -> Result<Option<Seal>, Error> {
+        let last = store.last_seal().await?;
+        if last == self.last {
+            return Ok(last);
+        }
+        let began = self.publisher.as_ref().map_or_else(Vec::new, |to| to.began().to_vec());
+        self.last = match verify::end(store, Some(&self.trusted), &began).await {
+            // Another server may have taken up a new key since this one asked for its own.
+            Err(Error::NotOurs { .. }) if self.renewed.is_some() => {
+                self.renew().await?;
+                verify::end(store, Some(&self.trusted), &began).await?
+            }
+            other => other?,
+        };
+        Ok(self.last.clone())
+    }
+
     /// Says where heads are published that the key speaks for those before it.
     async fn vouch(&mut self, incarnation: Uuid) -> Result<(), Error> {
         let Some(publisher) = self.publisher.as_mut().filter(|_| !self.vouched) else {
             return Ok(());
         };
-        publisher.vouch(incarnation, self.key.clone(), self.earlier.clone()).await?;
+        let all = publisher.vouch(incarnation, self.key.clone(), self.earlier.clone()).await?;
+        self.trusted = self.own().and_vouched(&all);
         self.vouched = true;
         Ok(())
     }
@@ -300,9 +346,10 @@ impl Work {
     async fn renew(&mut self) -> Result<(), Error> {
         let Some(renewed) = self.renewed.clone() else { return Ok(()) };
         let (key, earlier) = renewed().await.map_err(|reason| Error::NoSealKey { reason })?;
-        if key.verifying_key() != self.key.verifying_key() {
+        if key.verifying_key() != self.key.verifying_key() || earlier != self.earlier {
             self.vouched = false;
             (self.key, self.earlier) = (key, earlier);
+            self.trusted = self.own();
         }
         Ok(())
     }

@@ -4,6 +4,11 @@
 //! search is a few short reads of one index each, joined in order of position, so that its cost
 //! follows from what is found and not from the length of the log.
 
+mod narrow;
+mod times;
+
+pub(crate) use times::place;
+
 use std::fmt::Write as _;
 
 use crate::append::{Position, Recorded};
@@ -54,8 +59,12 @@ pub struct Search {
 pub struct Found {
     /// In order of position.
     pub events: Vec<Recorded>,
-    /// For `after` of the next page, also when that is asked for with later bounds: no event that it
-    /// would skip lies beyond those of this search.
+    /// Up to where the log was looked through.
+    pub reached: Position,
+    /// For `after` of the next page. Once the search is complete, for `after` of one that goes on with a
+    /// later `until` or `to`, which misses nothing then: with `to`, no event that is not before it stands at
+    /// this position or earlier. Where a clock was set back, some that are before it stand behind one that
+    /// is not: these are found now, and once more by whoever goes on.
     pub next: Position,
     /// Whether there is nothing more within the bounds, or up to the log's head as it was.
     pub complete: bool,
@@ -63,8 +72,6 @@ pub struct Found {
 
 /// A statement and what is bound to it, in order.
 pub(crate) type Statement = (String, Vec<Value>);
-
-const COLUMNS: &str = "position, aggregate_type, aggregate_id, sequence, event_type, event_version";
 
 /// Events counted at most to learn which condition is the rarer one.
 const COUNTED: usize = 5_000;
@@ -206,20 +213,6 @@ impl Search {
         sql.done()
     }
 
-    /// The first and the last position in the wanted time. A clock can be set back, so these are
-    /// bounds, and each event's own time still counts.
-    pub(crate) fn bounds(&self, dialect: Dialect) -> Option<Statement> {
-        if self.from.is_none() && self.to.is_none() {
-            return None;
-        }
-        let mut sql = Sql::new(dialect);
-        // Not a bare column: else one end is looked for by walking the positions.
-        sql.push("select min(position + 0), max(position + 0)").events_by("events_recorded_at");
-        sql.push("where recorded_at >= ").bind(Value::Integer(self.from.unwrap_or(0)));
-        sql.push(" and recorded_at < ").bind(Value::Integer(self.to.unwrap_or(i64::MAX)));
-        Some(sql.done())
-    }
-
     /// The page's statement. `driver` is read in order; with `types` it is read once for each.
     pub(crate) fn page(
         &self,
@@ -229,11 +222,11 @@ impl Search {
         limit: usize,
     ) -> Statement {
         let mut sql = Sql::new(dialect);
-        sql.push("select ").push(COLUMNS).push(match dialect {
-            Dialect::Sqlite => ", payload, metadata, recorded_at",
-            Dialect::Postgres => ", payload::text, metadata::text, recorded_at",
-        });
-        sql.push(" from events where position in (");
+        if self.is_narrow() && dialect == Dialect::Postgres {
+            self.nested(&mut sql, types, limit);
+            return sql.done();
+        }
+        sql.push("select ").push(columns(dialect)).push(" from events where position in (");
         if self.is_narrow() {
             self.narrow(&mut sql);
             sql.push(") and ");
@@ -258,43 +251,6 @@ impl Search {
         }
         sql.push(" order by position limit ").integer(limit as u64);
         sql.done()
-    }
-
-    /// The positions of few events, whatever else is wanted of them.
-    fn narrow(&self, sql: &mut Sql) {
-        if let Some((kind, id)) = &self.stream {
-            sql.push("select position from events where aggregate_type = ").text(kind);
-            sql.push(" and aggregate_id = ").text(id);
-            return;
-        }
-        if let Some(correlations) = &self.correlations {
-            sql.push("select position").events_by("events_correlation");
-            sql.push("where metadata ->> 'correlation' in (");
-            for (number, one) in correlations.iter().enumerate() {
-                sql.push(if number == 0 { "" } else { ", " }).text(one);
-            }
-            sql.push(")");
-            return;
-        }
-        let Some((kind, id)) = &self.around else { return };
-        sql.push("select position from events where aggregate_type = ").text(kind);
-        sql.push(" and aggregate_id = ").text(id);
-        sql.push(" union select position").events_by("events_correlation");
-        sql.push("where metadata ->> 'correlation' in (");
-        correlations(sql, kind, id);
-        if let Some(other) = &self.outliving {
-            sql.push(
-                " union select metadata ->> 'correlation' from events where aggregate_type = ",
-            );
-            sql.text(other).push(" and aggregate_id in (select aggregate_id");
-            sql.events_by("events_correlation").push("where metadata ->> 'correlation' in (");
-            correlations(sql, kind, id);
-            sql.push(") and aggregate_type = ").text(other).push(")");
-        }
-        sql.push(")");
-        if let Some(owner) = &self.seen_by {
-            sql.push(" and metadata ->> 'owner' = ").text(owner);
-        }
     }
 
     /// Everything that each event has to fit; the driver's own condition comes first.
@@ -329,29 +285,38 @@ pub(crate) async fn run(store: &Store, wanted: &Search, limit: usize) -> Result<
         None if wanted.to.is_some() => wanted.after,
         None => wanted.until.unwrap_or(head).min(head),
     };
-    let nothing = Found { events: Vec::new(), next: end.max(wanted.after), complete: true };
-    let Some(search) = pinned else { return Ok(nothing) };
-    if search.correlations.as_ref().is_some_and(Vec::is_empty) {
-        return Ok(nothing);
-    }
+    let reached = end.max(wanted.after);
+    let Some(search) = pinned else {
+        return Ok(Found { events: Vec::new(), reached, next: reached, complete: true });
+    };
     let types = match &search.type_prefix {
         Some(prefix) => Some(store.texts(Search::types(dialect, prefix)).await?),
         None => None,
     };
-    if types.as_ref().is_some_and(Vec::is_empty) {
-        return Ok(nothing);
-    }
-    let driver = choose(store, &search, types.is_some()).await?;
-    // One more than asked for tells whether there is more.
-    let statement = search.page(dialect, driver.as_ref(), types.as_deref(), limit + 1);
-    let mut events = store.found(statement).await?;
+    let is_none = search.correlations.as_ref().is_some_and(Vec::is_empty)
+        || types.as_ref().is_some_and(Vec::is_empty);
+    let mut events = if is_none {
+        Vec::new()
+    } else {
+        let driver = choose(store, &search, types.is_some()).await?;
+        // One more than asked for tells whether there is more.
+        let statement = search.page(dialect, driver.as_ref(), types.as_deref(), limit + 1);
+        store.found(statement).await?
+    };
     let complete = events.len() <= limit;
     events.truncate(limit);
-    let next = match events.last() {
-        Some(last) if !complete => last.position,
-        _ => nothing.next,
-    };
-    Ok(Found { events, next, complete })
+    Ok(match events.last().map(|last| last.position) {
+        Some(last) if !complete => Found { events, reached: last, next: last, complete },
+        // The last of several pages holds something, so events before `after` may have been passed over
+        // as too late for this time. An only page begins where it was asked to.
+        Some(_) => {
+            Found { next: times::onward(store, wanted, reached).await?, events, reached, complete }
+        }
+        None => {
+            let next = times::onward(store, wanted, reached).await?.max(wanted.after);
+            Found { events, reached, next, complete }
+        }
+    })
 }
 
 /// The same search within bounds that stay as they are; `None` when nothing was stored in its time.
@@ -402,10 +367,18 @@ async fn choose(
     Ok(rarest.1)
 }
 
-/// What the events of a stream belong to.
-fn correlations(sql: &mut Sql, kind: &str, id: &str) {
-    sql.push("select metadata ->> 'correlation' from events where aggregate_type = ");
-    sql.text(kind).push(" and aggregate_id = ").text(id);
+/// Of an event, as it is read.
+fn columns(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => {
+            "position, aggregate_type, aggregate_id, sequence, event_type, event_version, \
+             payload, metadata, recorded_at"
+        }
+        Dialect::Postgres => {
+            "position, aggregate_type, aggregate_id, sequence, event_type, event_version, \
+             payload::text, metadata::text, recorded_at"
+        }
+    }
 }
 
 fn one_of(sql: &mut Sql, types: Option<&[String]>) {

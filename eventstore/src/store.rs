@@ -228,6 +228,12 @@ impl Store {
         search::pin(self, search, head).await
     }
 
+    /// Where the log stood at a moment (µs since 1970): at the last event whose time is not later. What
+    /// stands before that had happened by then, whatever time a clock gave it.
+    pub async fn place(&self, moment: i64) -> Result<Position, Error> {
+        search::place(self, moment).await
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         match &self.inner.backend {
             Backend::Sqlite(_) => Dialect::Sqlite,

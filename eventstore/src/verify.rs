@@ -5,6 +5,7 @@
 mod behind;
 mod chain;
 mod complete;
+mod end;
 mod heads;
 mod left;
 mod lives;
@@ -17,14 +18,16 @@ use std::time::{Duration, Instant};
 use crate::append::Position;
 use crate::error::Error;
 use crate::heads::{HeadsDir, Life};
+use crate::kept;
 use crate::signed::Trusted;
 use crate::store::Store;
 use crate::task::blocking;
 
 pub use behind::{Reached, Waiting, reached, waiting};
+pub(crate) use end::{before, end, flaw};
 pub use report::{Fault, FaultKind, LifeReport, VerifyReport};
 pub use tail::unsealable;
-pub(crate) use trust::statements;
+pub(crate) use trust::{Said, statements};
 
 /// How far a verification is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,12 +82,14 @@ async fn look(
     let mut trusted = trusted.clone();
     let (mut known, mut unreadable) = (Vec::new(), Vec::new());
     if let Some(dir) = heads.clone() {
-        (trusted, known, unreadable) = blocking(move || trust::statements(&dir, trusted)).await?;
+        let kept = kept::statements(store).await?;
+        (trusted, known, unreadable) =
+            blocking(move || trust::statements(&dir, kept, trusted)).await?;
     }
     let incarnation = draft.as_ref().map_or_else(|| store.incarnation(), |draft| draft.incarnation);
-    known.retain(|life: &Life| draft.is_none() || life.incarnation != incarnation);
+    known.retain(|said: &Said| draft.is_none() || said.life.incarnation != incarnation);
     let mut wanted = chain::Wanted::default();
-    for life in known.iter().chain(draft.as_deref()) {
+    for life in known.iter().map(|said| &said.life).chain(draft.as_deref()) {
         wanted.began.insert(life.incarnation, life.kept());
         if life.proof.is_some() {
             wanted.digests.insert(life.position);
@@ -106,7 +111,7 @@ async fn look(
         if let (Some(proof), Some(digest)) = (&mut draft.proof, digests.get(&draft.position)) {
             proof.digest.clone_from(digest);
         }
-        known.push(draft.clone());
+        known.push(Said { life: draft.clone(), is_published: true });
     }
     let mut published = None;
     if let Some(dir) = heads {

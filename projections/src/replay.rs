@@ -42,8 +42,6 @@ pub enum Until {
     Head,
     /// The last event at or before this position.
     Position(Position),
-    /// The first event later than this moment (µs since 1970) ends it.
-    Time(i64),
 }
 
 /// The state at a moment.
@@ -148,7 +146,7 @@ impl Reading {
         self.done += page.len() as u64;
         let total = match self.until {
             Until::Position(position) => position.min(self.head),
-            Until::Head | Until::Time(_) => self.head,
+            Until::Head => self.head,
         };
         (self.on_progress)(BuildProgress {
             events_done: self.done,
@@ -163,7 +161,6 @@ impl Reading {
         let beyond = match self.until {
             Until::Head => event.position > self.head,
             Until::Position(position) => event.position > position,
-            Until::Time(micros) => event.recorded_at > micros,
         };
         if let Some(last) = &mut self.whole {
             if !beyond {

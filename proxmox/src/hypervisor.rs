@@ -1,6 +1,6 @@
 //! The port `Hypervisor`: which request each of its calls is, and what its answer means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use async_trait::async_trait;
@@ -172,7 +172,11 @@ impl Hypervisor for PveClient {
         decode::addresses(&self.read(&request::interfaces(node, vmid)).await?)
     }
 
-    async fn mentions(&self, guest: &Guest, words: &str) -> Result<Option<bool>, HypervisorError> {
+    async fn mentions(
+        &self,
+        guest: &Guest,
+        words: &BTreeSet<String>,
+    ) -> Result<Option<BTreeSet<String>>, HypervisorError> {
         if_there(self.look_through(guest, words).await)
     }
 

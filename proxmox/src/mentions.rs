@@ -1,5 +1,7 @@
 //! Looking through everything that a guest's configuration says, for the name of a volume that may be its.
 
+use std::collections::BTreeSet;
+
 use proximity_commands::ports::{Guest, HypervisorError};
 use serde_json::Value;
 
@@ -18,20 +20,20 @@ impl PveClient {
     pub(crate) async fn look_through(
         &self,
         guest: &Guest,
-        words: &str,
-    ) -> Result<bool, HypervisorError> {
+        words: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, HypervisorError> {
+        let mut said = BTreeSet::new();
         for request in [config(guest), config(guest).with_flag("current", true)] {
-            if says(request.call, &self.read(&request).await?, words)? {
-                return Ok(true);
-            }
+            said.extend(says(request.call, &self.read(&request).await?, words)?);
+        }
+        if said.len() == words.len() {
+            return Ok(said);
         }
         for name in snapshot_names(&self.read(&snapshots(guest)).await?)? {
             let request = config_in(guest, &name);
-            if says(request.call, &self.read(&request).await?, words)? {
-                return Ok(true);
-            }
+            said.extend(says(request.call, &self.read(&request).await?, words)?);
         }
-        Ok(false)
+        Ok(said)
     }
 }
 
@@ -52,10 +54,15 @@ fn snapshots(guest: &Guest) -> Request {
     at(guest, call::SNAPSHOTS, MACHINE_SNAPSHOTS)
 }
 
-/// Whether any setting holds the words, in whatever part of it.
-fn says(call: &'static str, data: &Value, words: &str) -> Result<bool, HypervisorError> {
+/// Which words any setting holds, in whatever part of it.
+fn says(
+    call: &'static str,
+    data: &Value,
+    words: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, HypervisorError> {
     Row::of(call, data)?;
-    Ok(data.to_string().contains(words))
+    let text = data.to_string();
+    Ok(words.iter().filter(|word| text.contains(word.as_str())).cloned().collect())
 }
 
 #[cfg(test)]
@@ -72,12 +79,11 @@ mod tests {
             "unused1": "lvm:vm-9-disk-1",
             "memory": 512,
         });
-        for (words, is_there) in
-            [("104/vm-104-disk-0.qcow2", true), ("vm-9-disk-1", true), ("vm-104-disk-2", false)]
-        {
-            assert_eq!(says("x", &data, words).unwrap(), is_there, "{words}");
-        }
-        assert!(says("x", &Value::Null, "vm-9-disk-1").is_err(), "no answer says nothing");
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let sought = words(&["104/vm-104-disk-0.qcow2", "vm-9-disk-1", "vm-104-disk-2"]);
+        let said = words(&["104/vm-104-disk-0.qcow2", "vm-9-disk-1"]);
+        assert_eq!(says("x", &data, &sought).unwrap(), said);
+        assert!(says("x", &Value::Null, &sought).is_err(), "no answer says nothing");
     }
 
     #[test]

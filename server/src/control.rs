@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use proximity_commands::Actor;
 use proximity_commands::policy::Admin;
+use proximity_commands::{Actor, Shell};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,6 +19,7 @@ use crate::cli;
 use crate::cli::noted::Act;
 use crate::config::Config;
 use crate::http::problem::chain;
+use crate::shell;
 
 /// Bytes of a request or an answer.
 const MOST: u64 = 64 * 1024;
@@ -51,6 +52,14 @@ pub enum Request {
         act: Act,
         to: String,
     },
+}
+
+/// A request and who makes it. Whoever may open the socket may write the database as well, so that he is
+/// believed who he is.
+#[derive(Serialize, Deserialize)]
+struct Asked<R> {
+    by: Shell,
+    request: R,
 }
 
 /// What the server answers: JSON, or the refusal as a sentence.
@@ -114,9 +123,9 @@ async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    let request: Request = serde_json::from_slice(&text)?;
+    let Asked { by, request } = serde_json::from_slice::<Asked<Request>>(&text)?;
     let serving = app.clone();
-    let done = app.detached(async move { carry_out(&serving, request).await }).await?;
+    let done = app.detached(async move { carry_out(&serving, by, request).await }).await?;
     // With its causes: whoever may open the socket may read the log as well.
     let answer: Answer = done.map_err(|error| chain(&error));
     let bytes = serde_json::to_vec(&answer)?;
@@ -124,8 +133,12 @@ async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn carry_out(app: &App, request: Request) -> Result<Value, proximity_commands::Error> {
-    let shell = Actor::system("cli");
+async fn carry_out(
+    app: &App,
+    by: Shell,
+    request: Request,
+) -> Result<Value, proximity_commands::Error> {
+    let shell = Actor::shell(by);
     let secrets = &app.commands.secrets;
     match request {
         Request::RotateKeys => {
@@ -140,10 +153,12 @@ async fn carry_out(app: &App, request: Request) -> Result<Value, proximity_comma
             Ok(json!(app.restoration.confirm(&Admin::prove(&shell)?).await?))
         }
         Request::Note { act, to } => {
-            act.store(&app.store, &to).await?;
+            act.store(&app.store, &shell, &to).await?;
             Ok(Value::Null)
         }
-        add @ Request::AddUser { .. } => Ok(json!(cli::user::add(&app.accounts, add).await?)),
+        add @ Request::AddUser { .. } => {
+            Ok(json!(cli::user::add(&app.accounts, &shell, add).await?))
+        }
     }
 }
 
@@ -158,7 +173,7 @@ pub async fn ask(config: &Config, request: &Request) -> anyhow::Result<Option<An
         return Ok(None);
     }
     let Ok(mut stream) = UnixStream::connect(path(config)).await else { return Ok(None) };
-    stream.write_all(&serde_json::to_vec(request)?).await?;
+    stream.write_all(&serde_json::to_vec(&Asked { by: shell::here().clone(), request })?).await?;
     stream.shutdown().await?;
     let mut text = Vec::new();
     let patience = match request {

@@ -13,6 +13,7 @@ pub mod past;
 mod publish;
 mod restore;
 mod setup;
+mod shell;
 pub mod stores;
 pub mod trace;
 mod undumped;

@@ -1,6 +1,6 @@
 //! Time travel: an application as it was at a moment, and what is different between two of them.
 
-use proximity_eventstore::{Position, Recorded};
+use proximity_eventstore::{Error as StoreError, Position, Recorded, Store};
 use proximity_projections::applications::after;
 use serde::Serialize;
 use serde_json::Value;
@@ -31,13 +31,24 @@ impl Moment {
         }
     }
 
-    /// Whether its own stamp or place says that it had happened by then.
-    pub fn covers(self, event: &Recorded) -> bool {
+    /// Where the log stood then. It is the one answer for whatever is told of the past, so that all of it
+    /// is of one state that the log had (`docs/adr/0035-a-moment-is-a-place-in-the-log.md`).
+    pub async fn place(self, store: &Store) -> Result<Position, StoreError> {
         match self {
-            Self::Position(position) => event.position <= position,
-            Self::Time(micros) => event.recorded_at <= micros,
+            Self::Position(position) => Ok(position),
+            Self::Time(micros) => store.place(micros).await,
         }
     }
+}
+
+/// Where the log stood at two moments; `None` when the first is the later one.
+pub async fn places(
+    store: &Store,
+    from: Moment,
+    to: Moment,
+) -> Result<Option<(Position, Position)>, StoreError> {
+    let (first, last) = (from.place(store).await?, to.place(store).await?);
+    Ok((first <= last && !from.is_after(to)).then_some((first, last)))
 }
 
 /// µs since 1970 of a moment as in RFC 3339.
@@ -92,42 +103,38 @@ impl Diff {
     }
 }
 
-/// How many of these events, which are in the log's order, had happened by then. A clock may have been
-/// set back: up to the first event that is later, since no state ever was without those before it.
-fn happened(events: &[Recorded], at: Moment) -> usize {
-    events.iter().position(|event| !at.covers(event)).unwrap_or(events.len())
+/// How many of these events, which are in the log's order, stood in it then.
+fn happened(events: &[Recorded], at: Position) -> usize {
+    events.partition_point(|event| event.position <= at)
 }
 
-/// The application at a moment, of all its events and its operations'; null when it was not there.
-pub fn state(id: &str, events: &[Recorded], at: Moment) -> Result<Value, String> {
+/// The application when the log stood there, of all its events and its operations'; null when it was not
+/// there.
+pub fn state(id: &str, events: &[Recorded], at: Position) -> Result<Value, String> {
     match after(id, &events[..happened(events, at)]).map_err(|error| error.to_string())? {
         None => Ok(Value::Null),
         Some(app) => serde_json::to_value(app).map_err(|error| error.to_string()),
     }
 }
 
-/// What changed between two moments, and by whom; `None` when the first is the later one.
+/// What changed from where the log stood to where it stood later, and by whom.
 pub fn diff(
     id: &str,
     events: &[Recorded],
-    from: Moment,
-    to: Moment,
+    (from, to): (Position, Position),
     show: impl Fn(&Recorded) -> Option<Shown>,
-) -> Result<Option<Diff>, String> {
-    let (first, last) = (happened(events, from), happened(events, to));
-    if first > last || from.is_after(to) {
-        return Ok(None);
-    }
+) -> Result<Diff, String> {
+    let (first, last) = (happened(events, from), happened(events, to.max(from)));
     let (before, now) = (state(id, events, from)?, state(id, events, to)?);
     let mut changes = Vec::new();
     compare("", &before, &now, &mut changes);
-    Ok(Some(Diff {
+    Ok(Diff {
         app_id: id.to_owned(),
         existed_before: !before.is_null(),
         existed_after: !now.is_null(),
         changes,
         events: events[first..last].iter().filter_map(show).collect(),
-    }))
+    })
 }
 
 /// Collects the places where two values differ.
@@ -155,31 +162,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn event(position: u64, recorded_at: i64) -> Recorded {
-        Recorded {
-            position,
-            aggregate_type: "application".into(),
-            aggregate_id: "a".into(),
-            sequence: position,
-            event_type: "application.requested".into(),
-            event_version: "1".into(),
-            payload: "{}".into(),
-            metadata: "{}".into(),
-            recorded_at,
-        }
-    }
-
-    #[test]
-    fn a_moment_is_a_part_from_the_beginning_also_when_the_clock_was_set_back() {
-        let events: Vec<Recorded> =
-            [(3, 10), (5, 20), (8, 12), (9, 30)].map(|(at, time)| event(at, time)).to_vec();
-        let counted = |at| happened(&events, at);
-        assert_eq!([9, 10, 12, 19].map(|time| counted(Moment::Time(time))), [0, 1, 1, 1]);
-        assert_eq!([20, 29, 30].map(|time| counted(Moment::Time(time))), [3, 3, 4]);
-        assert_eq!([2, 3, 7, 9].map(|at| counted(Moment::Position(at))), [0, 1, 2, 4]);
-        assert_eq!(counted(Moment::NOW), 4);
-    }
 
     #[test]
     fn only_what_differs_is_a_change_and_each_has_its_place() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::power;
+use crate::api::{destroy, power};
 use crate::auth::Auth;
 use crate::error::Error;
 use crate::handle::SimulatorHandle;
@@ -64,6 +64,15 @@ impl SimulatorHandle {
             running.guest.halt().await;
         }
         Ok(())
+    }
+
+    /// Destroys a container as `pct destroy` does: one that is protected, locked or running stays.
+    ///
+    /// # Errors
+    /// `Unknown` if it is not there, `Config` with Proxmox's words if it refuses.
+    pub async fn destroy_container(&self, vmid: u32) -> Result<(), Error> {
+        destroy::refused(&self.sim.world(), vmid).map_or(Ok(()), |why| Err(Error::Config(why)))?;
+        self.remove_container(vmid).await
     }
 
     /// Changes a container's configuration behind everybody's back; `None` takes a setting away.
@@ -271,6 +280,15 @@ impl SimulatorHandle {
         set_retention(&self.sim, storage, prune_backups)
     }
 
+    /// Sets which kinds of content a storage takes, on all nodes that have it; what is on it stays.
+    ///
+    /// # Errors
+    /// `Unknown` if no node has the storage.
+    pub fn set_content(&self, storage: &str, content: &[&str]) -> Result<(), Error> {
+        let content: Vec<String> = content.iter().map(|kind| (*kind).to_owned()).collect();
+        set_content(&self.sim, storage, &content)
+    }
+
     /// Makes every storage so large that about this many bytes of it are free.
     pub fn leave_free(&self, bytes: u64) {
         let mut world = self.sim.world();
@@ -378,6 +396,16 @@ pub(crate) fn set_retention(
     let mut world = sim.world();
     let stores = world.nodes.values_mut().filter_map(|node| node.stores.get_mut(storage));
     let had = stores.map(|store| store.retention.clone_from(&retention)).count();
+    if had == 0 {
+        return Err(Error::Unknown { kind: "storage", name: storage.to_owned() });
+    }
+    Ok(())
+}
+
+pub(crate) fn set_content(sim: &Sim, storage: &str, content: &[String]) -> Result<(), Error> {
+    let mut world = sim.world();
+    let stores = world.nodes.values_mut().filter_map(|node| node.stores.get_mut(storage));
+    let had = stores.map(|store| store.config.content = content.to_vec()).count();
     if had == 0 {
         return Err(Error::Unknown { kind: "storage", name: storage.to_owned() });
     }

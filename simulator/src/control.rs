@@ -95,7 +95,7 @@ async fn route(sim: &Arc<Sim>, request: Request<Incoming>) -> Answer {
             "calls": ["GET /ledger", "GET /journal", "GET /requests", "GET /effects",
                 "GET /faults", "POST /faults", "DELETE /faults", "DELETE /faults/{id}",
                 "POST /nodes/{node}/down", "POST /nodes/{node}/up", "POST /containers",
-                "POST /storages/{storage}/retention"],
+                "POST /storages/{storage}/retention", "POST /storages/{storage}/content"],
         })),
         (&Method::GET, ["ledger"]) => ok(json!(sim.world().ledger())),
         (&Method::GET, ["journal"]) => ok(json!(sim.world().journal.all())),
@@ -140,6 +140,11 @@ async fn route(sim: &Arc<Sim>, request: Request<Incoming>) -> Answer {
             let text = wanted.prune_backups.as_deref();
             behind::set_retention(sim, storage, text).map_err(refuse)?;
             ok(json!({ "prune-backups": text }))
+        }
+        (&Method::POST, ["storages", storage, "content"]) => {
+            let content: Vec<String> = read(request).await?;
+            behind::set_content(sim, storage, &content).map_err(refuse)?;
+            ok(json!(content))
         }
         _ => Err(not_found()),
     }

@@ -21,7 +21,7 @@ use proximity_eventstore::{Append, Lane, Search, Store, StreamAppend};
 use proximity_projections::replay::{self, Until};
 use proximity_server::http::events;
 use proximity_server::http::export::{Form, Pages};
-use proximity_server::past::{self, Moment};
+use proximity_server::past;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -260,7 +260,7 @@ async fn past_states(kind: Kind, store: &Store, head: u64) {
         }
         let began = Instant::now();
         let log = events::of_application(store, &event.aggregate_id).await.unwrap();
-        let state = past::state(&event.aggregate_id, &log, Moment::Position(at)).unwrap();
+        let state = past::state(&event.aggregate_id, &log, at).unwrap();
         times.push(began.elapsed());
         assert_eq!(state.is_null(), event.event_type == "application.removed");
     }

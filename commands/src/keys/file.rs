@@ -94,6 +94,23 @@ impl KeyFile {
         Ok(keys)
     }
 
+    /// The same where others have decided on the change: a file that is well as it is, is only read, and
+    /// one that cannot be written is left as it is, with `false` beside what it has.
+    pub(super) fn follow(
+        &self,
+        change: impl Fn(MasterKeys) -> Result<Option<MasterKeys>, KeyError>,
+    ) -> Result<(MasterKeys, bool), KeyError> {
+        let given = self.read_any()?;
+        if change(given.clone())?.is_none() {
+            return Ok((given, true));
+        }
+        match self.update(change) {
+            Ok(keys) => Ok((keys, true)),
+            Err(error) if error.is_forbidden() => Ok((given, false)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes the file with these keys; one that is there already is never overwritten.
     pub fn import(&self, keys: &MasterKeys) -> Result<(), KeyError> {
         let exists = || std::io::Error::from(ErrorKind::AlreadyExists);

@@ -69,24 +69,23 @@ impl Keyring {
         }
     }
 
-    /// The same for what was decided elsewhere and has to be followed: where the system hands the file
-    /// over, the change is made in memory only, and the answer is `false`. A key that comes so has to be
-    /// in another server's file already, or what it signs would be lost with this process.
+    /// The same for what was decided elsewhere and has to be followed: where the file cannot be written,
+    /// since the system hands it over, say, the change is made in memory only, and the answer is `false`.
+    /// A key that comes so has to be in another server's file already, or what it signs would be lost with
+    /// this process. A file that is right as it is needs no writing, and may be one of those.
     pub(crate) async fn follow(
         &self,
-        change: impl FnOnce(MasterKeys) -> Result<Option<MasterKeys>, KeyError> + Send + 'static,
+        change: impl Fn(MasterKeys) -> Result<Option<MasterKeys>, KeyError> + Clone + Send + 'static,
     ) -> Result<bool, KeyError> {
-        let Some(file @ KeyFile::Credential(_)) = self.inner.file.clone() else {
-            return self.update(change).await.map(|()| true);
+        let Some(file) = self.inner.file.clone() else {
+            return self.replace(change).map(|()| true);
         };
-        // What the system hands over may be renewed; what is only in memory must not get lost.
-        let given = apart(move || file.read_any()).await?;
-        let mut written = true;
+        let wanted = change.clone();
+        let (given, written) = apart(move || file.follow(wanted)).await?;
         self.replace(|held| {
+            // The file may be another one by now; what is only in memory must not get lost.
             let joined = held.joined(&given);
-            let changed = change(joined.clone())?;
-            written = changed.is_none();
-            Ok(Some(changed.unwrap_or(joined)))
+            Ok(Some(change(joined.clone())?.unwrap_or(joined)))
         })?;
         Ok(written)
     }
@@ -105,14 +104,22 @@ impl Keyring {
         }
     }
 
-    /// An error where the system hands the file over and it has the line of this key.
-    pub(crate) async fn must_not_be_handed(&self, id: &str) -> Result<(), KeyError> {
-        let Some(KeyFile::Credential(path)) = &self.inner.file else { return Ok(()) };
-        match self.in_file().await? {
-            Some(given) if given.by_id(id).is_some() => {
-                Err(KeyError::StillHanded { id: id.to_owned(), path: path.clone() })
+    /// An error where the file has the line of this key and cannot be written, since the system hands it
+    /// over, say.
+    pub(crate) async fn must_not_stay(&self, id: &str) -> Result<(), KeyError> {
+        let Some(given) = self.in_file().await? else { return Ok(()) };
+        if given.by_id(id).is_none() {
+            return Ok(());
+        }
+        match self.inner.file.clone() {
+            Some(KeyFile::Credential(path)) => {
+                Err(KeyError::StillHanded { id: id.to_owned(), path })
             }
-            Some(_) | None => Ok(()),
+            Some(file @ KeyFile::Own(_)) => {
+                // Written as it is: nothing else tells whether it can be.
+                apart(move || file.update(|held| Ok(Some(held)))).await.map(drop)
+            }
+            None => Ok(()),
         }
     }
 

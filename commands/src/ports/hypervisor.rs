@@ -1,6 +1,6 @@
 //! The port to one Proxmox VE cluster: single calls, typed and validated, no policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -71,10 +71,14 @@ pub trait Hypervisor: Send + Sync {
         vmid: Vmid,
     ) -> Result<Vec<std::net::IpAddr>, HypervisorError>;
 
-    /// Whether these words stand anywhere in the configuration of a guest, be it a virtual machine's: as it
+    /// Which of these words stand anywhere in the configuration of a guest, be it a virtual machine's: as it
     /// is, as it will be after its next start, or in one of its snapshots. `None` when this node has
     /// no such guest.
-    async fn mentions(&self, guest: &Guest, words: &str) -> Result<Option<bool>, HypervisorError>;
+    async fn mentions(
+        &self,
+        guest: &Guest,
+        words: &BTreeSet<String>,
+    ) -> Result<Option<BTreeSet<String>>, HypervisorError>;
 
     /// Creates a container, stopped. `HypervisorError::VmidTaken` when the number is in use.
     async fn create(&self, node: &NodeName, guest: &NewGuest) -> Result<Upid, HypervisorError>;

@@ -173,6 +173,14 @@ pub struct Storage {
     pub used: Option<u64>,
 }
 
+impl Storage {
+    /// Whether all disks on it are listed, also those of which no container is there: Proxmox counts them
+    /// as virtual machines', and lists only the kinds that a storage takes.
+    pub fn lists_all(&self) -> bool {
+        self.content.iter().any(|kind| kind == "images")
+    }
+}
+
 /// A container's configuration, as far as it is understood; everything else stays in `rest`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GuestConfig {

@@ -1,8 +1,8 @@
-//! Volumes that an operation has left which a person gave up: nothing removes them any more, so they are
-//! named until they are gone. Which operations that were, the log says, and what stood there before.
+//! Volumes that operations have left which ended without them: nothing removes them any more, so they are
+//! named until they are gone, or a guest has them. Which operations may have, the log says, and what stood
+//! there before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 use proximity_domain::host::{Discrepancy, DiscrepancyKind, LeftVolume};
 use proximity_domain::plan::GuestRef;
@@ -10,45 +10,57 @@ use proximity_domain::{ApplicationId, NodeName, OperationId, Vmid};
 use proximity_eventstore::{Position, Search, Store};
 
 use super::look::{EMPTY, Look};
+use super::users::Users;
 use crate::error::Error;
 use crate::ports::Volume;
 use crate::saga::traces::{Traces, node_of, place_of};
-use crate::saga::{is_disk_of, user_of};
+use crate::saga::{file_name, is_disk_of};
 
 /// Events read at a time.
 const PAGE: usize = 500;
-/// Seconds after its end in which a volume may still be an operation's: clocks differ.
-const LATE: i64 = 600;
-/// How long a guest that was seen to have a volume is taken to have it still: to ask costs a look at every
-/// guest's configuration.
-const BELIEVED: Duration = Duration::from_secs(3_600);
+/// Seconds before its beginning and after its end in which a volume may still be an operation's: clocks
+/// differ.
+const SLACK: i64 = 600;
+/// Numbers that are asked about in one look.
+const ASKED: usize = 20;
+/// After these an operation works no more under the number that it had.
+const ENDS: [&str; 3] = ["abandoned", "undone", "plan_changed"];
 
-/// All operations that were given up and may have left volumes.
+/// A storage of a node.
+type Place = (NodeName, String);
+
+/// All operations that may have left volumes. None is ever forgotten, since an empty list may be that of a
+/// directory that is not mounted: the storages of all of them are listed once a look, and more is asked
+/// only where there is something.
 #[derive(Default)]
 pub(super) struct Left {
-    operations: BTreeMap<OperationId, GivenUp>,
-    /// Volumes that no guest had when they were found.
-    nobodys: BTreeSet<(OperationId, String)>,
-    /// Volumes that a guest had, and when that was seen.
-    somebodys: BTreeMap<(OperationId, String), Instant>,
-    cursor: Position,
+    /// By operation, each number that it has worked under.
+    operations: BTreeMap<OperationId, Vec<Leaver>>,
+    users: Users,
+    /// How far the log was read for each of the ends.
+    cursors: [Position; ENDS.len()],
 }
 
-/// One of them.
-struct GivenUp {
+/// An operation that may have left volumes under a number.
+struct Leaver {
+    operation: OperationId,
     application: ApplicationId,
     guest: GuestRef,
     /// Where to look, and what was there before: nothing is known of what was on other nodes.
-    places: BTreeMap<(NodeName, String), BTreeSet<String>>,
+    places: BTreeMap<Place, BTreeSet<String>>,
+    /// Disks of the container that it was to overwrite, which are older.
+    replaced: BTreeSet<String>,
+    /// Seconds since 1970: when it looked what was there.
+    began: i64,
     /// Seconds since 1970.
     ended: i64,
 }
 
-impl GivenUp {
+impl Leaver {
     /// `None` when it has left nothing for certain.
-    fn of(traces: &Traces) -> Option<Self> {
+    fn of(operation: OperationId, traces: &Traces) -> Option<Self> {
         let guest = place_of(&traces.plan)?.clone();
-        let (stood, ended) = (traces.stood.as_ref()?, traces.abandoned_at?);
+        let (stood, ended) = (traces.stood.as_ref()?, traces.may_have_left()?);
         let site = traces.site.as_ref();
         let first = site.map_or(&guest.node, |site| &site.node);
         let mut places = BTreeMap::new();
@@ -63,21 +75,22 @@ impl GivenUp {
                 places.entry((node, storage.clone())).or_default();
             }
         }
-        Some(Self { application: traces.application.clone(), guest, places, ended })
+        let replaced = site.map(|site| site.replaced.clone()).unwrap_or_default();
+        let (application, began) = (traces.application.clone(), traces.looked_at);
+        Some(Self { operation, application, guest, places, replaced, began, ended })
     }
 
     /// What of a storage's disks it has left.
-    fn left<'v>(
-        &self,
-        place: &(NodeName, String),
-        disks: &'v [Volume],
-    ) -> impl Iterator<Item = &'v Volume> {
-        let (vmid, last) = (self.guest.vmid, self.ended.saturating_add(LATE));
-        let before = self.places.get(place).cloned().unwrap_or_default();
+    fn left<'v>(&self, place: &Place, disks: &'v [Volume]) -> impl Iterator<Item = &'v Volume> {
+        let vmid = self.guest.vmid;
+        let (first, last) = (self.began.saturating_sub(SLACK), self.ended.saturating_add(SLACK));
+        let before = self.places.get(place);
         disks.iter().filter(move |disk| {
             is_disk_of(disk, vmid)
-                && !before.contains(&disk.id)
-                && disk.created.is_none_or(|created| created <= last)
+                && before.is_none_or(|before| !before.contains(&disk.id))
+                && disk.created.is_none_or(|created| {
+                    created <= last && (created >= first || self.replaced.contains(&disk.id))
+                })
         })
     }
 }
@@ -85,120 +98,147 @@ impl GivenUp {
 impl Left {
     /// Follows the log to its end.
     pub(super) async fn read(&mut self, store: &Store) -> Result<(), Error> {
-        let context = "the log cannot be searched";
-        loop {
-            let search = Search {
-                after: self.cursor,
-                event_type: Some("operation.abandoned".to_owned()),
-                ..Search::default()
-            };
-            let found = store.search(&search, PAGE).await;
-            let found = found.map_err(|error| Error::internal(context, error))?;
-            for event in &found.events {
-                let Ok(id) = event.aggregate_id.parse::<OperationId>() else { continue };
-                let Some(traces) = Traces::read(store, &event.aggregate_id).await? else {
-                    continue;
-                };
-                let given_up = GivenUp::of(&traces);
-                self.operations.extend(given_up.map(|given_up| (id, given_up)));
-            }
-            self.cursor = found.next;
-            if found.complete {
-                return Ok(());
+        let Self { operations, cursors, .. } = self;
+        for (end, cursor) in ENDS.into_iter().zip(cursors) {
+            let mut is_complete = false;
+            while !is_complete {
+                let event_type = Some(format!("operation.{end}"));
+                let search = Search { after: *cursor, event_type, ..Search::default() };
+                let found = store.search(&search, PAGE).await;
+                let found =
+                    found.map_err(|error| Error::internal("the log cannot be searched", error))?;
+                for event in &found.events {
+                    let Ok(id) = event.aggregate_id.parse::<OperationId>() else { continue };
+                    let traces = Traces::all(store, &event.aggregate_id).await?;
+                    let left = traces.iter().filter_map(|traces| Leaver::of(id, traces));
+                    let left: Vec<Leaver> = left.collect();
+                    if !left.is_empty() {
+                        operations.insert(id, left);
+                    }
+                }
+                (*cursor, is_complete) = (found.next, found.complete);
             }
         }
+        Ok(())
     }
 
-    /// What is left on a host. A storage that cannot be read leaves what was `known` of it as it was.
+    /// What is left on a host. What cannot be told leaves what was `known` of it as it was.
     pub(super) async fn find(
         &mut self,
         look: &Look<'_>,
         known: &[Discrepancy],
     ) -> Vec<Discrepancy> {
-        let mut found = Vec::new();
-        let mut listed: BTreeMap<(NodeName, String), Option<Vec<Volume>>> = BTreeMap::new();
-        let here = |given_up: &GivenUp| {
-            given_up.guest.host == look.host && given_up.guest.cluster == look.cluster
-        };
-        let mut over = Vec::new();
-        for (id, given_up) in self.operations.iter().filter(|(_, given_up)| here(given_up)) {
-            if look.guests.contains_key(&given_up.guest.vmid) {
-                // Whoever has the number has volumes of his own.
-                continue;
-            }
-            let mut left = BTreeMap::new();
-            // A number that Proxmox calls free is, also on a host that has no guest at all.
-            let mut is_told = look.inconclusive.is_none_or(|why| why == EMPTY);
-            for place in given_up.places.keys() {
-                if !listed.contains_key(place) {
-                    listed.insert(place.clone(), disks(look, place).await);
-                }
-                match listed.get(place) {
-                    Some(Some(disks)) => {
-                        let volumes = given_up.left(place, disks);
-                        // What all nodes share is listed on each, and named once.
-                        left.extend(volumes.map(|volume| (volume.id.clone(), place.clone())));
-                    }
-                    _ => is_told = false,
-                }
-            }
-            is_told = is_told && is_free(look, given_up.guest.vmid).await;
-            if is_told && left.is_empty() {
-                over.push(*id);
-            }
-            if !is_told {
-                let of = |one: &&Discrepancy| {
-                    one.volume.as_ref().is_some_and(|volume| volume.operation == *id)
-                };
-                found.extend(known.iter().filter(of).cloned());
-                continue;
-            }
-            for (volume, (node, storage)) in left {
-                let key = (*id, volume);
-                let seen = self.somebodys.get(&key);
-                if seen.is_some_and(|seen| seen.elapsed() < BELIEVED) {
-                    continue;
-                }
-                if !self.nobodys.contains(&key) {
-                    match user_of(look.hypervisor, &key.1).await {
-                        Ok(None) => {
-                            self.nobodys.insert(key.clone());
-                        }
-                        Ok(Some(_)) => {
-                            self.somebodys.insert(key, Instant::now());
-                            continue;
-                        }
-                        Err(error) => {
-                            tracing::info!(volume = key.1, %error, "whose it is cannot be told");
-                            continue;
-                        }
-                    }
-                }
-                found.push(Discrepancy {
-                    vmid: given_up.guest.vmid,
-                    node,
-                    kind: DiscrepancyKind::LeftOver,
-                    application: given_up.application.clone(),
-                    volume: Some(LeftVolume { storage, id: key.1, operation: *id }),
-                });
+        // Whoever has a number has volumes of his own under it.
+        let is_unlisted = |vmid: Vmid| !look.guests.contains_key(&vmid);
+        let known: BTreeMap<&str, &Discrepancy> = known
+            .iter()
+            .filter(|one| is_unlisted(one.vmid))
+            .filter_map(|one| Some((one.volume.as_ref()?.id.as_str(), one)))
+            .collect();
+        // A number that Proxmox calls free is, also on a host that has no guest at all.
+        if look.inconclusive.is_some_and(|why| why != EMPTY) {
+            return known.into_values().cloned().collect();
+        }
+        let Self { operations, users, .. } = self;
+        let leavers = operations.values().flatten().filter(|leaver| {
+            let GuestRef { host, cluster, vmid, .. } = &leaver.guest;
+            *host == look.host && *cluster == look.cluster && is_unlisted(*vmid)
+        });
+        let leavers: Vec<&Leaver> = leavers.collect();
+        let mut listed: BTreeMap<&Place, Option<Vec<Volume>>> = BTreeMap::new();
+        for place in leavers.iter().flat_map(|leaver| leaver.places.keys()) {
+            if !listed.contains_key(place) {
+                listed.insert(place, disks(look, place).await);
             }
         }
-        for id in over {
-            // What comes there from now on is not its.
-            self.operations.remove(&id);
+        let left = left(&leavers, &listed);
+        let names = left.keys().map(|id| file_name(id).to_owned()).collect();
+        users.look_for(&names, look).await;
+        let is_unread = |one: &&Discrepancy| {
+            one.volume.as_ref().is_some_and(|LeftVolume { storage, id, .. }| {
+                let place = (one.node.clone(), storage.clone());
+                !left.contains_key(id.as_str()) && listed.get(&place).is_some_and(Option::is_none)
+            })
+        };
+        let mut found: Vec<Discrepancy> =
+            known.values().copied().filter(is_unread).cloned().collect();
+        let mut asked = BTreeMap::new();
+        for (id, (leaver, (node, storage))) in &left {
+            let vmid = leaver.guest.vmid;
+            let was_known = known.contains_key(id);
+            let is_nobodys = match users.have(file_name(id), look) {
+                Some(true) => false,
+                // Its number was free when it was first named, and nobody is listed under it since.
+                Some(false) if was_known && look.inconclusive.is_none() => true,
+                Some(false) => is_free(look, vmid, &mut asked).await.unwrap_or(was_known),
+                None => was_known,
+            };
+            if is_nobodys {
+                found.push(Discrepancy {
+                    vmid,
+                    node: node.clone(),
+                    kind: DiscrepancyKind::LeftOver,
+                    application: leaver.application.clone(),
+                    volume: Some(LeftVolume {
+                        storage: storage.clone(),
+                        id: (*id).to_owned(),
+                        operation: leaver.operation,
+                    }),
+                });
+            }
         }
         found
     }
 }
 
-/// Whether nobody has the number, and no task works on it.
-async fn is_free(look: &Look<'_>, vmid: Vmid) -> bool {
-    let is_busy = look.is_busy(vmid).await.unwrap_or(true);
-    !is_busy && look.hypervisor.vmid_is_free(vmid).await.unwrap_or(false)
+/// By its id, each volume that is left, and where. What all nodes share is listed on each, and named once;
+/// of several operations that worked under a number it is the last one's.
+fn left<'l>(
+    leavers: &[&'l Leaver],
+    listed: &'l BTreeMap<&Place, Option<Vec<Volume>>>,
+) -> BTreeMap<&'l str, (&'l Leaver, &'l Place)> {
+    let mut left: BTreeMap<&str, (&Leaver, &Place)> = BTreeMap::new();
+    for leaver in leavers.iter().copied() {
+        for place in leaver.places.keys() {
+            let Some(Some(disks)) = listed.get(place) else { continue };
+            for volume in leaver.left(place, disks) {
+                let last = left.entry(&volume.id).or_insert((leaver, place));
+                if last.0.ended <= leaver.ended {
+                    *last = (leaver, place);
+                }
+            }
+        }
+    }
+    left
+}
+
+/// Whether nobody has the number, and no task works on it; `None` when that cannot be told, or others were
+/// `asked` about.
+async fn is_free(
+    look: &Look<'_>,
+    vmid: Vmid,
+    asked: &mut BTreeMap<Vmid, Option<bool>>,
+) -> Option<bool> {
+    if let Some(answer) = asked.get(&vmid) {
+        return *answer;
+    }
+    if asked.len() >= ASKED {
+        return None;
+    }
+    let answer = match look.is_busy(vmid).await {
+        Ok(true) => Ok(false),
+        Ok(false) => look.hypervisor.vmid_is_free(vmid).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &answer {
+        tracing::info!(%vmid, %error, "whether a number is free cannot be told");
+    }
+    asked.insert(vmid, answer.as_ref().ok().copied());
+    answer.ok()
 }
 
 /// The disks of a storage whose numbers nobody has: Proxmox lists them as virtual machines'.
-async fn disks(look: &Look<'_>, (node, storage): &(NodeName, String)) -> Option<Vec<Volume>> {
+async fn disks(look: &Look<'_>, (node, storage): &Place) -> Option<Vec<Volume>> {
     match look.hypervisor.volumes(node, storage, "images").await {
         Ok(volumes) => Some(volumes),
         Err(error) => {

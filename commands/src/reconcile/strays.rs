@@ -120,6 +120,19 @@ impl Reconciler {
         if application.is_some_and(|known| known.state.current().is_some()) {
             return Ok(());
         }
+        // A copy has its marker from its first moment; nothing locked is destroyed by itself.
+        if config.lock.as_deref() == Some("create") {
+            if !look.is_busy(guest.vmid).await.unwrap_or(true) {
+                findings.discrepancies.push(Discrepancy {
+                    vmid: guest.vmid,
+                    node: guest.node.clone(),
+                    kind: DiscrepancyKind::BrokenOff,
+                    application: marker.application,
+                    volume: None,
+                });
+            }
+            return Ok(());
+        }
         let now = self.clock.now();
         let leftover = application.filter(|owner| {
             !look.only

@@ -6,7 +6,7 @@ use proximity_domain::plan::{ClonePlan, CloneWay, Plan};
 use proximity_domain::{AddressMode, NodeName};
 
 use super::guest::{Found, not_ours, said};
-use super::orphans::Place;
+use super::place::Place;
 use super::step::{Step, StepError};
 use super::work::Work;
 use crate::marker::Marker;

@@ -8,7 +8,7 @@ use proximity_domain::operation::Finding;
 use proximity_domain::plan::{DeployPlan, Source};
 
 use super::guest::{Found, said};
-use super::orphans::Place;
+use super::place::Place;
 use super::step::{Step, StepError};
 use super::work::Work;
 use crate::marker::Marker;

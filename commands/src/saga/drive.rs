@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::finish;
 use super::guest::Found;
+use super::instructions::unlocking;
 use super::quorum;
 use super::step::{Point, Step, StepError};
 use super::work::{Env, Hold, Work, ran, record, record_with};
@@ -99,10 +100,9 @@ async fn advance(env: &Env, hold: &Hold, stopping: &CancellationToken) -> Result
             if direction == Direction::Undo || super::is_past_pivot(progress) {
                 finish::stuck(env, hold, progress, &step, direction, &failure).await?;
             } else {
-                let command = Command::Unwind {
-                    reason: format!("{step}: {}", failure.message),
-                    past_pivot: false,
-                };
+                let rest = unlocking(progress, &step, &failure.message).unwrap_or_default();
+                let reason = format!("{step}: {}{rest}", failure.message);
+                let command = Command::Unwind { reason, past_pivot: false };
                 record(env, hold, progress, "operation.unwind", command).await?;
             }
         }
@@ -134,7 +134,10 @@ fn turn_back(env: &Env, progress: &Progress, next: &Move) -> Option<String> {
         let attempt = progress.attempt.as_ref();
         let failed = attempt.and_then(|last| Some((&last.step, last.failure.as_ref()?)));
         match failed {
-            Some((step, failure)) => format!("its time is over; {step}: {}", failure.message),
+            Some((step, failure)) => {
+                let rest = unlocking(progress, step, &failure.message).unwrap_or_default();
+                format!("its time is over; {step}: {}{rest}", failure.message)
+            }
             None => "its time is over".to_owned(),
         }
     })

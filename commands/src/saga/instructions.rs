@@ -2,9 +2,11 @@
 
 use proximity_domain::operation::Progress;
 use proximity_domain::plan::{ClonePlan, GuestRef, Plan, RestorePlan, RestoreWay};
+use proximity_domain::{NodeName, Vmid};
 
 use super::guest::{is_not_ours, rest_of_destruction};
 use super::left::{HAS_LEFT, rest_of_creation};
+use super::unlisted;
 
 /// What stands between the container and the rest of each of our sentences on a creation's lock that was
 /// seen on it.
@@ -13,6 +15,9 @@ const BY_A_CREATION: &str = " is locked by a creation that ";
 const WHICH: [&str; 4] = ["the container", "the number", "the restored container", "the copy"];
 /// Said of any lock that was seen, and by Proxmox of one that it refuses to work under.
 const LOCKED: [&str; 2] = ["carries the lock `", "CT is locked ("];
+
+/// Steps of a restore that are about the new container.
+const OF_RESTORED: [&str; 4] = ["restore_container", "start", "wait_healthy", "stop_restored"];
 
 /// Whether a creation's lock was seen on the container, and nothing that works under it. Only our own
 /// sentences say so, from their first word on: what Proxmox says may be about any creation and any lock,
@@ -35,10 +40,38 @@ pub(super) fn instructions(progress: &Progress, step: &str, reason: &str) -> Str
         return todo;
     }
     let mut todo = of_plan(progress, guest, step, reason);
-    if was_seen_broken_off(reason) && reason.contains(HAS_LEFT) {
-        todo.push_str(", which then removes the volumes that the reason names");
+    if !was_seen_broken_off(reason) {
+        return todo;
+    }
+    if unlisted::is_said(reason) {
+        todo.push_str("; before you resume or abandon it, ");
+        todo.push_str(&unlisted::remedy(guest.vmid));
+    } else if reason.contains(HAS_LEFT) {
+        let is_copy = matches!(progress.plan, Plan::Clone(_));
+        todo.push_str(if is_copy { " and" } else { ", which" });
+        todo.push_str(" then removes the volumes that the reason names");
     }
     todo
+}
+
+/// What stands behind a reason for which an operation ends by itself, if a lock is in the way: what is to
+/// be done before another one can do better.
+pub(super) fn unlocking(progress: &Progress, step: &str, reason: &str) -> Option<String> {
+    let (node, vmid) = at(progress, step).filter(|_| is_locked(reason))?;
+    Some(format!(
+        "; on node {node}, see with `pct config {vmid}` which lock container {vmid} carries; when no task \
+         works on it any more, an administrator has to run `pct unlock {vmid}`"
+    ))
+}
+
+/// The container that a step is about, of those that the plan names.
+fn at<'a>(progress: &'a Progress, step: &str) -> Option<(&'a NodeName, Vmid)> {
+    let guest = match &progress.plan {
+        Plan::Clone(plan) => &plan.source_guest,
+        Plan::Restore(plan) if !OF_RESTORED.contains(&step) => &plan.original,
+        plan => plan.guest()?,
+    };
+    Some((&guest.node, guest.vmid))
 }
 
 /// The same where the reason does not say all of it itself.
@@ -86,10 +119,13 @@ fn of_plan(progress: &Progress, guest: &GuestRef, step: &str, reason: &str) -> S
 fn clone_instructions(plan: &ClonePlan, step: &str, reason: &str) -> String {
     let (node, source, copy) = (&plan.guest.node, plan.source_guest.vmid, plan.guest.vmid);
     if was_seen_broken_off(reason) {
+        // It has its marker from its first moment, and its source's protection: whoever unlocks it can
+        // leave the rest to us.
         format!(
             "the copying of container {source} into {copy} on node {node} was broken off; when no \
-             task works on either any more, run `pct unlock {source}`, `pct unlock {copy}` and \
-             `pct destroy {copy} --purge`, then resume the operation"
+             task works on either any more, run `pct unlock {source}`, also if you abandon the operation, \
+             since nothing can be done with that container before, and `pct unlock {copy}`, then resume \
+             the operation, which destroys what there is of the copy"
         )
     } else if is_locked(reason) {
         format!(
@@ -109,10 +145,8 @@ fn restore_instructions(plan: &RestorePlan, step: &str, reason: &str) -> String 
     let (node, new, old) = (&plan.guest.node, plan.guest.vmid, plan.original.vmid);
     let (broken_off, locked) = (was_seen_broken_off(reason), is_locked(reason));
     // Which of the two the step is about.
-    let (at, vmid) = match step {
-        "restore_container" | "start" | "wait_healthy" | "stop_restored" => (node, new),
-        _ => (&plan.original.node, old),
-    };
+    let (at, vmid) =
+        if OF_RESTORED.contains(&step) { (node, new) } else { (&plan.original.node, old) };
     match plan.way {
         // Unlocked, it would be an empty configuration that says nobody's name.
         RestoreWay::InPlace if broken_off => format!(
@@ -172,7 +206,7 @@ mod tests {
         }
     }
 
-    fn told(plan: Plan, reason: &str) -> String {
+    fn planned(plan: Plan) -> Operation {
         let planned = Event::Planned {
             application: "alpine-0a1b2c3d".parse().unwrap(),
             owner: UserId(1),
@@ -180,7 +214,11 @@ mod tests {
             steps: vec!["start".to_owned()],
             deadline: 0,
         };
-        let operation = Operation::default().evolve(planned);
+        Operation::default().evolve(planned)
+    }
+
+    fn told(plan: Plan, reason: &str) -> String {
+        let operation = planned(plan);
         instructions(operation.progress().unwrap(), "start", reason)
     }
 
@@ -226,6 +264,33 @@ mod tests {
         ] {
             let todo = told(deletion(), said);
             assert!(todo.contains("`pct unlock 104`") && !todo.contains("destroy"), "{todo}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_on_a_storage_that_lists_nothing_is_a_persons() {
+        let seen = "the container is locked by a creation that no task works on";
+        let said = unlisted::said("local-lvm");
+        let todo =
+            told(deletion(), &format!("{seen}; it has left local-lvm:vm-104-disk-0; {said}"));
+        assert!(!todo.contains("then removes") && todo.contains("`vm-104-disk-`"), "{todo}");
+        assert!(todo.contains("before you resume or abandon it"), "{todo}");
+        let known = ["vm-104-disk-0"].into();
+        let todo =
+            told(deletion(), &unlisted::unseen(&guest(), &["local-lvm".to_owned()].into(), &known));
+        assert!(todo.starts_with("on node pve1, let the storage take"), "{todo}");
+    }
+
+    #[test]
+    fn an_operation_that_a_lock_has_ended_says_how_it_is_taken_off() {
+        let hint = |reason: &str| {
+            let operation = planned(Plan::Restart(power()));
+            unlocking(operation.progress().unwrap(), "stop", reason)
+        };
+        let todo = hint("the container still runs: CT is locked (disk)").unwrap();
+        assert!(todo.contains("an administrator has to run `pct unlock 104`"), "{todo}");
+        for said in BY_PROXMOX {
+            assert_eq!(hint(said), None);
         }
     }
 

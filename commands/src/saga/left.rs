@@ -15,6 +15,8 @@ pub(super) struct Left {
     pub(super) volume: Volume,
     /// It is of the container that was to be overwritten.
     pub(super) is_replaced: bool,
+    /// What stood there before is not known, and nothing shows that the operation has made it.
+    pub(super) may_be_older: bool,
 }
 
 /// Stands in a reason before volumes that are removed once the lock is gone.
@@ -55,8 +57,11 @@ pub(super) fn named(guest: &GuestRef, left: &[&Left], why: &str) -> String {
 /// Their ids, as they stand in reasons: whoever resumes the operation agrees to what those name.
 pub(super) fn listed(left: &[&Left]) -> String {
     let one = |left: &&Left| {
-        let of =
-            if left.is_replaced { " (a disk of the container that was there before)" } else { "" };
+        let of = match left {
+            Left { is_replaced: true, .. } => " (a disk of the container that was there before)",
+            Left { may_be_older: true, .. } => " (which may have been there before)",
+            Left { .. } => "",
+        };
         format!("{}{of}", left.volume.id)
     };
     left.iter().map(one).collect::<Vec<_>>().join(", ")

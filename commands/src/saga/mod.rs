@@ -16,6 +16,7 @@ mod health;
 mod instructions;
 mod left;
 mod orphans;
+mod place;
 mod power;
 mod process;
 mod proof;
@@ -28,6 +29,7 @@ pub mod task_log;
 mod tasks;
 pub(crate) mod traces;
 mod undo_calls;
+pub(crate) mod unlisted;
 mod work;
 
 use proximity_domain::operation::Progress;
@@ -35,9 +37,8 @@ use proximity_domain::plan::{CloneWay, Plan, RestorePlan, RestoreWay, Source};
 
 pub use calls::{Planned, calls};
 pub use config::SagaConfig;
-pub use orphans::Place;
-pub(crate) use orphans::user_of;
-pub(crate) use proof::is_disk_of;
+pub use place::Place;
+pub(crate) use proof::{file_name, is_disk_of};
 pub use runner::{Runner, RunnerHandle};
 pub use step::{Hooks, Point, Step, StepError};
 pub use undo_calls::undo_calls;

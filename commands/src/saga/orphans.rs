@@ -5,76 +5,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proximity_domain::NodeName;
-use proximity_domain::operation::{Site, Volumes};
+use proximity_domain::operation::Volumes;
 use proximity_domain::plan::{GuestRef, Plan};
 
 use super::guest::Found;
 use super::left::{HAS_LEFT, Left, TODO, listed, named, with_names};
+use super::place::storages_of;
 use super::proof::{Begun, Making, SLACK, file_name, is_disk_of};
 use super::step::StepError;
 use super::task_log;
 use super::tasks::Ended;
 use super::traces::{Traces, making};
+use super::unlisted::{remedy, said, unlisted, unseen};
 use super::work::Work;
 use crate::clock::SECOND;
-use crate::ports::{Guest, GuestConfig, Hypervisor, HypervisorError, TaskSummary, Upid, Volume};
-use crate::volumes;
+use crate::ports::{Guest, Hypervisor, HypervisorError, TaskState, TaskSummary, Upid, Volume};
 
 /// Kinds of tasks that put volumes under the number that they go by. A copy's does not: it goes by the
 /// number of its source.
 const MAKES: [&str; 4] = ["vzcreate", "vzrestore", "qmcreate", "qmrestore"];
 /// Lines of a making task's log that are read: what it makes stands near the beginning.
 const LINES: u32 = 500;
-
-/// Where a step makes a container.
-pub struct Place {
-    guest: GuestRef,
-    /// What its volumes are put on.
-    storages: BTreeSet<String>,
-    /// The disks of the container that it takes the place of; they go with that.
-    replaced: BTreeSet<String>,
-}
-
-impl Place {
-    pub(super) fn on(guest: &GuestRef, storage: &str) -> Self {
-        let storages = [storage.to_owned()].into();
-        Self { guest: guest.clone(), storages, replaced: BTreeSet::new() }
-    }
-
-    /// In place of the container that has the number.
-    pub(super) fn over(guest: &GuestRef, storage: &str, container: &GuestConfig) -> Self {
-        Self { replaced: disks(container).collect(), ..Self::on(guest, storage) }
-    }
-
-    /// A copy has its volumes where its source has them, and is made where that is now.
-    pub(super) fn beside(guest: &GuestRef, node: NodeName, source: &GuestConfig) -> Self {
-        let guest = GuestRef { node, ..guest.clone() };
-        Self { guest, storages: storages_of(source), replaced: BTreeSet::new() }
-    }
-
-    /// What stands there, without what is replaced.
-    pub(super) async fn stood(self, work: &Work<'_>) -> Result<(Volumes, Site), StepError> {
-        let mut stood = Volumes::new();
-        for storage in &self.storages {
-            let found = work.volumes_under(&self.guest.node, storage, &self.guest).await?;
-            let ids = found.into_iter().map(|volume| volume.id);
-            stood.insert(storage.clone(), ids.filter(|id| !self.replaced.contains(id)).collect());
-        }
-        Ok((stood, Site { node: self.guest.node, replaced: self.replaced }))
-    }
-}
-
-/// The volumes that a container's configuration names, its root's first.
-fn disks(container: &GuestConfig) -> impl Iterator<Item = String> {
-    let root = container.rest.get("rootfs").and_then(|root| root.split(',').next());
-    let root = root.map(str::to_owned);
-    let others = volumes::of(container).into_iter().map(|volume| volume.id().to_owned());
-    root.into_iter().chain(others)
-}
-
-fn storages_of(container: &GuestConfig) -> BTreeSet<String> {
-    disks(container).filter_map(|id| Some(id.split_once(':')?.0.to_owned())).collect()
-}
 
 /// One of this operation's own tasks.
 struct Task {
@@ -90,28 +41,61 @@ impl Task {
     }
 }
 
+/// The tasks of this operation's making.
+struct Makings {
+    tasks: Vec<Task>,
+    /// Somebody else has put volumes under the number since, or may have.
+    is_mixed: bool,
+    /// One of them was killed, or nobody knows how it ended: of others Proxmox removes what they have made,
+    /// but not always what they were to overwrite.
+    is_rough: bool,
+}
+
 /// What is known of this operation's making.
 struct Case {
     traces: Traces,
     left: Vec<Left>,
-    tasks: Vec<Task>,
-    /// Somebody else has put volumes under the number since, or may have.
-    is_mixed: bool,
+    makings: Makings,
+    /// Storages of which nothing lists what it has left once no container has the number.
+    unlisted: BTreeSet<String>,
 }
 
 impl Case {
+    fn tasks(&self) -> impl Iterator<Item = Making<'_>> {
+        self.makings.tasks.iter().filter_map(Task::making)
+    }
+
     /// Whether this operation has made the volume, or has overwritten the container that it was of.
     fn is_ours(&self, left: &Left) -> bool {
-        let mut makings = self.tasks.iter().filter_map(Task::making);
-        !self.is_mixed
-            && makings.any(|made| left.is_replaced || made.has_made(&left.node, &left.volume))
+        !self.makings.is_mixed
+            && self.tasks().any(|made| left.is_replaced || made.has_made(&left.node, &left.volume))
+    }
+
+    /// What is left, and where more may be, as a reason goes on.
+    fn rest(&self) -> String {
+        let left: Vec<&Left> = self.left.iter().collect();
+        let left = (!left.is_empty()).then(|| format!("; {HAS_LEFT} {}", listed(&left)));
+        let unlisted = self.unlisted.iter().map(|storage| format!("; {}", said(storage)));
+        left.into_iter().chain(unlisted).collect()
+    }
+
+    /// Why nothing can be told of storages that list nothing, if that matters and was told to nobody yet.
+    fn unseen(&self, guest: &GuestRef) -> Option<String> {
+        let is_told = |storage: &String| self.traces.was_told(&said(storage));
+        if !self.makings.is_rough || self.unlisted.iter().all(is_told) {
+            return None;
+        }
+        let names: BTreeSet<String> = self.tasks().flat_map(Making::into_names).collect();
+        let replaced = self.traces.site.iter().flat_map(|site| &site.replaced);
+        let known = names.iter().chain(replaced).map(String::as_str).collect();
+        Some(unseen(guest, &self.unlisted, &known))
     }
 }
 
 impl Work<'_> {
     /// The disks that stand under the number on a storage now. Proxmox lists those of which no container
     /// is there as a virtual machine's.
-    async fn volumes_under(
+    pub(super) async fn volumes_under(
         &self,
         node: &NodeName,
         storage: &str,
@@ -132,26 +116,61 @@ impl Work<'_> {
         let operation = self.hold.operation.to_string();
         let traces = Traces::read(&self.env.store, &operation).await.map_err(StepError::Store)?;
         let Some(traces) = traces else { return Ok(None) };
-        let (tasks, is_mixed) = self.makings(guest, &traces).await?;
-        let left = self.left_over(guest, &traces, &tasks).await?;
-        Ok(Some(Case { traces, left, tasks, is_mixed }))
+        let makings = self.makings(guest, &traces).await?;
+        let left = self.left_over(guest, &traces, &makings.tasks).await?;
+        let unlisted = self.unlisted_now(guest, &traces, &makings.tasks).await?;
+        let mut case = Case { traces, left, makings, unlisted };
+        let ours: Vec<bool> = case.left.iter().map(|left| case.is_ours(left)).collect();
+        for (left, is_ours) in case.left.iter_mut().zip(ours) {
+            left.may_be_older &= !is_ours;
+        }
+        Ok(Some(case))
+    }
+
+    /// Where nothing lists what it has left, as the storages are now.
+    async fn unlisted_now(
+        &self,
+        guest: &GuestRef,
+        traces: &Traces,
+        tasks: &[Task],
+    ) -> Result<BTreeSet<String>, StepError> {
+        let Some(stood) = &traces.stood else { return Ok(BTreeSet::new()) };
+        let here = traces.site.as_ref().map_or(&guest.node, |site| &site.node);
+        let elsewhere = tasks.iter().filter_map(Task::making).map(|made| made.node);
+        let nodes: BTreeSet<NodeName> = elsewhere.chain([here.clone()]).collect();
+        let mut found = BTreeSet::new();
+        for node in nodes {
+            let names: BTreeSet<String> = if node == *here {
+                stood.keys().cloned().collect()
+            } else {
+                self.storages_elsewhere(&node, stood).await?.into_iter().collect()
+            };
+            found.extend(unlisted(self.hypervisor.as_ref(), &node, &names).await?);
+        }
+        Ok(found)
     }
 
     /// The tasks that this operation has begun to make its container with: those whose ids it noted, and,
     /// since the reply that names one may have been lost, those of our own token that began after it
     /// looked what stood there. And whether anybody else has made a guest under the number since.
-    async fn makings(
-        &self,
-        guest: &GuestRef,
-        traces: &Traces,
-    ) -> Result<(Vec<Task>, bool), StepError> {
-        let Some((kind, number)) = making(&traces.plan) else { return Ok((Vec::new(), true)) };
+    async fn makings(&self, guest: &GuestRef, traces: &Traces) -> Result<Makings, StepError> {
+        let Some((kind, number)) = making(&traces.plan) else {
+            return Ok(Makings { tasks: Vec::new(), is_mixed: true, is_rough: false });
+        };
         let listed = self.hypervisor.tasks_of(number).await?;
         let is_own = |task: &&TaskSummary| {
             task.own && !task.in_turn && task.kind == kind && task.started >= traces.looked_at
         };
         let mut ours = traces.made.clone();
         ours.extend(listed.iter().filter(is_own).map(|task| task.upid.0.clone()));
+        let overwrites = traces.site.as_ref().is_some_and(|site| !site.replaced.is_empty());
+        let is_rough = ours.iter().any(|upid| !listed.iter().any(|task| task.upid.0 == *upid))
+            || listed.iter().any(|task| match task.state {
+                _ if task.kind != kind || task.started < traces.looked_at => false,
+                TaskState::Succeeded { .. } | TaskState::Running => false,
+                TaskState::Failed(_) => overwrites,
+                TaskState::Unknown => true,
+            });
         let operation = self.hold.operation.to_string();
         let kept = task_log::of_operation(&self.env.store, &operation).await;
         let kept = kept.map_err(StepError::Store)?;
@@ -180,7 +199,7 @@ impl Work<'_> {
         let is_mixed = first.is_none_or(|first| {
             others.any(|other| other.is_none_or(|other| !other.is_before(&first)))
         });
-        Ok((tasks, is_mixed))
+        Ok(Makings { tasks, is_mixed, is_rough })
     }
 
     /// Also on nodes where one of its tasks ran and nobody had looked before: a source may have moved
@@ -199,8 +218,9 @@ impl Work<'_> {
             for volume in self.volumes_under(node, storage, guest).await? {
                 if !before.contains(&volume.id) {
                     let is_replaced = site.is_some_and(|site| site.replaced.contains(&volume.id));
+                    let may_be_older = site.is_some_and(|site| site.unlisted.contains(storage));
                     let (node, storage) = (node.clone(), storage.clone());
-                    left.push(Left { node, storage, volume, is_replaced });
+                    left.push(Left { node, storage, volume, is_replaced, may_be_older });
                 }
             }
         }
@@ -216,7 +236,7 @@ impl Work<'_> {
                 found.retain(|volume| volume.created.is_none_or(|at| at >= since - SLACK));
                 left.extend(found.into_iter().map(|volume| {
                     let (node, storage) = (node.clone(), storage.clone());
-                    Left { node, storage, volume, is_replaced: false }
+                    Left { node, storage, volume, is_replaced: false, may_be_older: false }
                 }));
             }
         }
@@ -260,6 +280,8 @@ impl Work<'_> {
                     let (volume, user) = (&left.volume.id, user.vmid);
                     tracing::info!(operation = %self.hold.operation, volume, %user, "it is a guest's");
                 }
+                // It holds up nobody who was told of it: it may have nothing to do with the operation.
+                None if left.may_be_older && case.traces.has_named(&left.volume.id) => {}
                 None if !case.is_ours(left) => strange.push(left),
                 None if !case.traces.is_agreed(&left.volume.id) => untold.push(left),
                 None => {
@@ -280,10 +302,13 @@ impl Work<'_> {
                 guest.vmid
             )));
         }
+        if let Some(unseen) = case.unseen(guest) {
+            return Err(StepError::permanent(unseen));
+        }
         if freed.is_empty() {
             return Ok(());
         }
-        let now = self.left_over(guest, &case.traces, &case.tasks).await?;
+        let now = self.left_over(guest, &case.traces, &case.makings.tasks).await?;
         let still: Vec<&Left> = now.iter().filter(|left| freed.contains(&left.volume.id)).collect();
         if still.is_empty() {
             return Ok(());
@@ -320,36 +345,37 @@ impl Work<'_> {
     pub(super) async fn broken_off(&self, guest: &GuestRef) -> StepError {
         let locked = "the container is locked by a creation that no task works on";
         match self.case(guest).await {
-            Ok(Some(case)) if !case.left.is_empty() => {
-                let left: Vec<&Left> = case.left.iter().collect();
-                StepError::retryable(format!("{locked}; {HAS_LEFT} {}", listed(&left)))
-            }
+            Ok(Some(case)) => StepError::retryable(format!("{locked}{}", case.rest())),
             // It is looked for again when the lock is gone.
-            Ok(_) | Err(_) => StepError::retryable(locked),
+            Ok(None) | Err(_) => StepError::retryable(locked),
         }
     }
 
     /// The same of a container that was to be overwritten: its own disks may be among what is left.
     pub(super) async fn broken_off_over(&self, guest: &GuestRef) -> StepError {
-        let left = match (self.is_busy(guest.vmid).await, self.case(guest).await) {
-            (Ok(false), Ok(Some(case))) if !case.left.is_empty() => case.left,
+        let case = match (self.is_busy(guest.vmid).await, self.case(guest).await) {
+            (Ok(false), Ok(Some(case))) if !case.rest().is_empty() => case,
             _ => return self.locked_by_creation(guest).await,
         };
         let GuestRef { node, vmid, .. } = guest;
-        let left: Vec<&Left> = left.iter().collect();
+        let (remedy, removes) = if case.unlisted.is_empty() {
+            (String::new(), "removes the volumes that the reason names and ")
+        } else {
+            (format!("; {}", remedy(*vmid)), "")
+        };
         StepError::retryable(format!(
-            "the container is locked by a creation that was broken off, and no task works on it; \
-             {HAS_LEFT} {}{TODO}on node {node} run `pct unlock {vmid} && pct destroy {vmid} --purge`, then \
-             resume the operation, which removes the volumes that the reason names and restores the archive \
-             again; abandoning it instead does not help: what is left stays until that was done",
-            listed(&left)
+            "the container is locked by a creation that was broken off, and no task works on it{}{TODO}on \
+             node {node} run `pct unlock {vmid} && pct destroy {vmid} --purge`{remedy}; then resume the \
+             operation, which {removes}restores the archive again; abandoning it instead does not help: \
+             what is left stays until that was done",
+            case.rest()
         ))
     }
 }
 
 /// The guest whose configuration names the volume, on whatever node; its name without storage and folder
 /// is enough. What cannot be read is an error: the volume may be in it.
-pub(crate) async fn user_of(
+async fn user_of(
     hypervisor: &dyn Hypervisor,
     volume: &str,
 ) -> Result<Option<Guest>, HypervisorError> {
@@ -358,10 +384,11 @@ pub(crate) async fn user_of(
         let reason = "the credential may not see all guests (VM.Audit on /vms)".into();
         return Err(HypervisorError::Permanent { call: CALL, reason });
     }
+    let name = [file_name(volume).to_owned()].into();
     for guest in hypervisor.guests().await? {
-        match hypervisor.mentions(&guest, file_name(volume)).await? {
-            Some(true) => return Ok(Some(guest)),
-            Some(false) => {}
+        match hypervisor.mentions(&guest, &name).await? {
+            Some(named) if !named.is_empty() => return Ok(Some(guest)),
+            Some(_) => {}
             None => {
                 let reason = format!("guest {} is not where it was listed", guest.vmid).into();
                 return Err(HypervisorError::Retryable { call: CALL, reason });

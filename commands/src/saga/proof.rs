@@ -29,6 +29,11 @@ impl<'a> Making<'a> {
         Some(Self { node: node_of(upid)?, begun: Begun::of(upid)?, ended, names })
     }
 
+    /// What its log says that it made.
+    pub(super) fn into_names(self) -> BTreeSet<String> {
+        self.names
+    }
+
     /// Whether it made the volume, which is listed on this node.
     pub(super) fn has_made(&self, node: &NodeName, volume: &Volume) -> bool {
         let is_in_time = volume.created.map(|at| {

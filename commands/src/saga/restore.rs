@@ -10,7 +10,7 @@ use super::archived::not_moved;
 use super::backup::classed;
 use super::finish;
 use super::guest::{Found, not_ours, said};
-use super::orphans::Place;
+use super::place::Place;
 use super::step::{Step, StepError};
 use super::tasks::Ended;
 use super::work::Work;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use proximity_domain::operation::{Direction, Failure, FailureClass, Finding};
 
-use super::orphans::Place;
+use super::place::Place;
 use super::work::Work;
 use crate::dispatch::AppendFaults;
 use crate::error::Error;

@@ -1,4 +1,4 @@
-//! What is promised about a key file that the system hands over and nobody here can write.
+//! What is promised about a key file that nobody here can write, since the system hands it over, say.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
@@ -65,6 +65,14 @@ impl Room {
     /// The same once it was made.
     fn copy_again(&self) -> KeyFile {
         KeyFile::Own(self.path("copy"))
+    }
+
+    /// A copy in a folder that cannot be written: nobody makes a file in /sys, not even root.
+    fn fixed(&self) -> KeyFile {
+        let path = self.path("fixed");
+        std::fs::copy(self.path("credential"), &path).unwrap();
+        std::os::unix::fs::symlink("/sys/kernel/none", path.with_extension("lock")).unwrap();
+        KeyFile::Own(path)
     }
 
     /// What the operator hands over from now on.
@@ -233,4 +241,42 @@ async fn a_destroyed_key_that_comes_back_with_an_old_file_is_taken_out_again() {
     let started = with(&room.site, room.copy_again()).await;
     assert!(!has(), "by a start");
     assert_eq!(started.keys().retired_ids(), [old]);
+}
+
+#[tokio::test]
+async fn a_key_file_that_cannot_be_written_is_read_and_its_server_goes_on() {
+    let room = Room::open().await;
+    let (theirs, ours) =
+        (with(&room.site, room.fixed()).await, with(&room.site, room.copy()).await);
+    let old = ours.keys().current_id().to_owned();
+    let new = ours.rotate(&shell(), Duration::ZERO).await.unwrap().generation;
+    let told = chain(&theirs.followed().await.unwrap_err());
+    assert!(told.contains(&new) && told.contains("does not hold"), "{told}");
+    // As the guide for operators has it: the new key's line, in whatever place.
+    let mut both = lines(&room.path("copy"));
+    both.reverse();
+    std::fs::write(room.path("fixed"), both.join("\n")).unwrap();
+    assert_eq!(theirs.followed().await.unwrap().ids(), [new.clone(), old.clone()]);
+    assert!(room.opens(&theirs).await);
+    // What was done to the keys elsewhere is followed in memory.
+    let rotating = {
+        let ours = ours.clone();
+        tokio::spawn(async move { ours.rotate(&shell(), Duration::from_secs(2)).await })
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    // One that looks while the rotation begins may have read only the half of it.
+    while !theirs.followed().await.is_ok_and(|keys| keys.ids().len() == 3) {
+        assert!(std::time::Instant::now() < deadline, "the new key was not taken up");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let newest = rotating.await.unwrap().unwrap().generation;
+    assert_eq!(theirs.followed().await.unwrap().current_id(), newest);
+    assert!(room.opens(&theirs).await);
+    assert_eq!(lines(&room.path("fixed")), both);
+    // Nothing is destroyed whose line would stay.
+    theirs.destroy(&shell(), &old).await.unwrap_err();
+    assert!(!room.history().await.contains(&"keys.destroyed".to_owned()));
+    ours.destroy(&shell(), &old).await.unwrap();
+    assert!(theirs.followed().await.unwrap().by_id(&old).is_none());
+    assert_eq!(lines(&room.path("fixed")), both);
 }

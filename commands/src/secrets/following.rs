@@ -79,8 +79,8 @@ impl Secrets {
             let handed = self.handed_over(&id).await?;
             let wanted = id.clone();
             // Where the file has it already, reading it is all that was missing.
-            let lead = move |held: MasterKeys| match (held.by_id(&wanted), handed) {
-                (None, Some(new)) => Ok(Some(held.led_by(&new))),
+            let lead = move |held: MasterKeys| match (held.by_id(&wanted), &handed) {
+                (None, Some(new)) => Ok(Some(held.led_by(new))),
                 (Some(_), _) | (None, None) => Ok(None),
             };
             if !self.ring.follow(lead).await.map_err(unusable)? {
@@ -88,8 +88,9 @@ impl Secrets {
                 tracing::error!(
                     generation = id,
                     file = self.ring.place(),
-                    "a new master key is in this process only: add its line to what is handed over, from \
-                     another server's file, before the next start"
+                    "a new master key is in this process only, since the key file cannot be written here: \
+                     add its line to it, or to what is handed over, from another server's file, before \
+                     the next start"
                 );
             }
             if self.keys().by_id(&id).is_some() {
@@ -102,13 +103,15 @@ impl Secrets {
         let keys = self.keys();
         if let Some(current) = to_lead(&state, &keys) {
             let wanted = current.clone();
-            let lead = move |held: MasterKeys| Ok(Some(held.with_current(&wanted)));
+            let lead = move |held: MasterKeys| {
+                Ok((held.current_id() != wanted).then(|| held.with_current(&wanted)))
+            };
             if !self.ring.follow(lead).await.map_err(unusable)? {
                 tracing::warn!(
                     file = self.ring.place(),
                     generation = current,
                     "the lines of the master key file are not in the order that the log says: put the \
-                     line of this generation first in what is handed over"
+                     line of this generation first in it, or in what is handed over"
                 );
             }
         }
@@ -166,7 +169,7 @@ impl Secrets {
                 file = self.ring.place(),
                 generations = left.join(", "),
                 "destroyed master keys are still in the key file, which cannot be written here: run `keys \
-                 destroy` with a copy of it, and hand that copy over instead"
+                 destroy` with a copy of it, and put that copy in its place"
             );
         }
         Ok(())

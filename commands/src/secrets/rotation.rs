@@ -105,7 +105,7 @@ impl Secrets {
     /// be taken out of this machine's key file, nothing is done.
     pub async fn destroy(&self, actor: &Actor, generation: &str) -> Result<(), Error> {
         self.take_up().await?;
-        self.ring.must_not_be_handed(generation).await.map_err(unusable)?;
+        self.ring.must_not_stay(generation).await.map_err(unusable)?;
         if self.count_under(generation).await? > 0 {
             let detail =
                 format!("secrets are still under key generation {generation}: rotate first");

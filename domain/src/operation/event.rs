@@ -97,6 +97,10 @@ pub struct Site {
     /// Disks of the container that it takes the place of: they go once that is overwritten.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub replaced: BTreeSet<String>,
+    /// Storages that were looked at, and of which Proxmox lists no disk that is no container's: what
+    /// stood there is not known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unlisted: BTreeSet<String>,
 }
 
 /// Whether a step is being done or taken back.

@@ -242,7 +242,8 @@ fn what_stood_under_the_number_is_kept_from_the_first_look_on() {
     };
     let intended = |stood: Option<Volumes>| {
         let replaced = ["local:104/vm-104-disk-9.raw".to_owned()].into();
-        let site = stood.as_ref().map(|_| Site { node: "pve1".parse().unwrap(), replaced });
+        let (node, unlisted) = ("pve1".parse().unwrap(), ["local".to_owned()].into());
+        let site = stood.as_ref().map(|_| Site { node, replaced, unlisted });
         Event::StepIntended { step: "stop".into(), direction: Act, attempt: 1, stood, site }
     };
     let first = Some(look("vm-104-disk-0"));
@@ -252,7 +253,7 @@ fn what_stood_under_the_number_is_kept_from_the_first_look_on() {
     }
     assert_eq!(operation.progress().unwrap().stood, first);
     let site = operation.progress().unwrap().site.clone().unwrap();
-    assert_eq!((site.node.as_str(), site.replaced.len()), ("pve1", 1));
+    assert_eq!((site.node.as_str(), site.replaced.len(), site.unlisted.len()), ("pve1", 1, 1));
     operation.apply(Event::PlanChanged { plan: plan(), reason: "taken".into() });
     assert_eq!(operation.progress().unwrap().stood, None);
     assert_eq!(operation.progress().unwrap().site, None);
@@ -261,6 +262,9 @@ fn what_stood_under_the_number_is_kept_from_the_first_look_on() {
     assert_eq!(stood, &serde_json::json!({ "local": ["local:104/vm-104-disk-0.raw"] }));
     assert_eq!(serde_json::from_value::<Event>(stored.clone()).unwrap(), intended(first));
     let mut older = stored;
+    older["step_intended"]["site"].as_object_mut().unwrap().remove("unlisted");
+    let site: Site = serde_json::from_value(older["step_intended"]["site"].clone()).unwrap();
+    assert_eq!(site.unlisted.len(), 0);
     older["step_intended"].as_object_mut().unwrap().remove("site");
     let older: Event = serde_json::from_value(older).unwrap();
     assert!(matches!(older, Event::StepIntended { stood: Some(_), site: None, .. }));

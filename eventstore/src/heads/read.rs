@@ -113,7 +113,8 @@ impl Survey {
 /// Heads one after another; `None` for a line that is none.
 pub(crate) type Lines = Box<dyn Iterator<Item = Result<Option<Signed<Head>>, Error>> + Send>;
 
-/// The whole lines of a file of heads; what stands behind the last line's end was never finished.
+/// The whole lines of a file of heads; what stands behind the last line's end was never finished, however
+/// long it is: a power cut may leave a file that ends with zeros.
 ///
 /// What cannot be read is one line that is no head: whoever can put something there must not be able to
 /// stop those who read the rest.
@@ -135,14 +136,19 @@ pub(crate) fn lines(path: &Path) -> Result<Lines, Error> {
         if ended {
             return None;
         }
-        let mut line = Vec::new();
-        let read = (&mut reader).take(LINE).read_until(b'\n', &mut line);
-        let whole = match read {
-            Ok(_) if line.last() == Some(&b'\n') => Ok(serde_json::from_slice(&line).ok()),
-            // Longer than any of ours: the next line is read again.
-            Ok(_) if line.len() as u64 == LINE => reader.skip_until(b'\n').map(|_| None),
-            Ok(_) => return None,
-            Err(error) => Err(error),
+        let (mut line, mut is_too_long) = (Vec::new(), false);
+        let whole = loop {
+            line.clear();
+            match (&mut reader).take(LINE).read_until(b'\n', &mut line) {
+                Ok(_) if line.last() == Some(&b'\n') && is_too_long => break Ok(None),
+                Ok(_) if line.last() == Some(&b'\n') => {
+                    break Ok(serde_json::from_slice(&line).ok());
+                }
+                // Longer than any of ours, if it ends at all.
+                Ok(_) if line.len() as u64 == LINE => is_too_long = true,
+                Ok(_) => return None,
+                Err(error) => break Err(error),
+            }
         };
         Some(whole.or_else(|error| {
             ended = true;

@@ -46,6 +46,8 @@ struct InUse {
     path: PathBuf,
     /// Microseconds since 1970.
     begun: i64,
+    /// In bytes, as this process left it.
+    length: u64,
     /// Whether its name is on the disk, too.
     is_synced: bool,
 }
@@ -120,7 +122,8 @@ impl HeadWriter {
     /// Adds a line for each head, on the disk when it returns.
     ///
     /// A line that is cut short by a crash or a full disk is the last one of its file: the next head
-    /// goes to a new one. A file to which nothing could be added stays in use.
+    /// goes to a new one, as it does where anything else stands behind what this process has added. A file to
+    /// which nothing could be added stays in use.
     pub fn add(&mut self, heads: &[Signed<Head>]) -> Result<(), Error> {
         let Some(first) = heads.first() else { return Ok(()) };
         let mut text = Vec::new();
@@ -136,6 +139,7 @@ impl HeadWriter {
             sealed_at - file.begun < FILE_SPAN
                 && file.path.starts_with(&folder)
                 && exists(&file.path)
+                && Stretch::of(&file.path).length == file.length
         });
         let mut file = match usable {
             Some(file) => file,
@@ -153,6 +157,7 @@ impl HeadWriter {
             sync(self.dir.path())?;
             file.is_synced = true;
         }
+        file.length = length;
         self.expected = Expected::File(Stretch { path: file.path.clone(), length });
         self.file = Some(file);
         Ok(())
@@ -172,7 +177,7 @@ impl HeadWriter {
             path = folder.join(format!("{sealed_at:020}-{another}-{}.{HEADS}", self.server));
         }
         File::options().write(true).create_new(true).open(&path).map_err(Error::io(&path))?;
-        Ok(InUse { path, begun: sealed_at, is_synced: false })
+        Ok(InUse { path, begun: sealed_at, length: 0, is_synced: false })
     }
 }
 

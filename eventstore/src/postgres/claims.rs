@@ -31,6 +31,9 @@ const PUBLISHED: &str = "insert into published as p (server, incarnation, first_
     on conflict (server, incarnation) do update set last_block = excluded.last_block, \
     last_position = excluded.last_position where p.last_block < excluded.last_block";
 
+const KEEP_FACT: &str =
+    "insert into installation (key, value) values ($1, $2) on conflict (key) do nothing";
+
 impl Postgres {
     pub async fn note_published(&self, row: &Published) -> Result<(), Error> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -61,6 +64,11 @@ impl Postgres {
             .execute(self.pool()?)
             .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    pub async fn keep_fact(&self, name: &str, text: &str) -> Result<(), Error> {
+        sqlx::query(KEEP_FACT).bind(name).bind(text).execute(self.pool()?).await?;
+        Ok(())
     }
 
     pub async fn set_incarnation(&self, to: Uuid) -> Result<(), Error> {

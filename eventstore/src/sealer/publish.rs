@@ -8,13 +8,14 @@ use uuid::Uuid;
 use super::now_micros;
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::{Head, HeadWriter, Stretch, Survey};
+use crate::heads::{Head, HeadWriter, Life, Stretch, Survey};
 use crate::hex;
+use crate::kept;
 use crate::seal::{Link, Seal};
-use crate::signed::{Signed, Trusted};
+use crate::signed::{Signed, Trusted, Vouched};
 use crate::store::Store;
 use crate::task::blocking;
-use crate::verify::statements;
+use crate::verify::{self, statements};
 
 /// Blocks whose heads are written at once.
 const PAGE: usize = 64;
@@ -47,6 +48,8 @@ pub(super) struct Publisher {
     next: Option<u64>,
     /// The newest head in the directory.
     newest: Option<Head>,
+    /// What was signed for where the log's present life began.
+    began: Vec<Life>,
     noted: Option<(Instant, u64)>,
     /// When it was last looked whether what is gone is back, and what this server had there then.
     looked: Option<(Instant, Vec<Stretch>)>,
@@ -65,9 +68,10 @@ impl Publisher {
         // Before the heads are: others may add some meanwhile.
         let mut rows = store.published().await?;
         rows.retain(|row| row.incarnation == incarnation);
+        let kept = kept::statements(store).await?;
         let (listing, own) = (dir.clone(), writer.clone());
-        let (newest, all, earliest, lives, said, is_here, other) = blocking(move || {
-            let (trusted, said, _) = statements(&listing, Trusted::new(keys))?;
+        let (newest, all, earliest, lives, said, is_here, other, alive) = blocking(move || {
+            let (trusted, said, _) = statements(&listing, kept, Trusted::new(keys))?;
             // Whoever may add lines there must not stop the sealing with one.
             let alive = trusted.clone().without(&destroyed);
             let newest = listing.survey(incarnation, &alive)?;
@@ -83,15 +87,21 @@ impl Publisher {
             let earliest = listing.earliest(incarnation)?.map(|head| head.statement.block);
             let (is_here, other) =
                 (own.is_known(incarnation)?, own.elsewhere(incarnation, &alive)?);
-            Ok((newest, all, earliest, listing.incarnations()?, said, is_here, other))
+            Ok((newest, all, earliest, listing.incarnations()?, said, is_here, other, alive))
         })
         .await?;
+        // What a key says that is in other hands must not get into the database.
+        if let Err(error) = kept::keep_all(store, dir.clone(), &alive).await {
+            tracing::warn!(%error, "the statements of restores were not kept in the database");
+        }
         let last = store.last_seal().await?;
         let is_other = match &last {
             Some(seal) => seal.incarnation != incarnation,
             None => lives.iter().any(|life| *life != incarnation),
         };
-        if is_other && !said.iter().any(|life| life.incarnation == incarnation) {
+        let began = said.into_iter().map(|said| said.life);
+        let began: Vec<Life> = began.filter(|life| life.incarnation == incarnation).collect();
+        if is_other && began.is_empty() {
             tracing::error!(
                 "the log has another incarnation and no signed restore says why: if it was restored \
                  on purpose, stop this server and run `proximity audit restored --note TEXT`"
@@ -154,7 +164,16 @@ impl Publisher {
         });
         let other = other.filter(|_| again.is_some());
         let newest = newest.into_iter().chain(other).max_by_key(|head| head.block);
-        Ok(Self { writer: Some(writer), server, row, next, newest, noted: None, looked: None })
+        Ok(Self {
+            writer: Some(writer),
+            server,
+            row,
+            next,
+            newest,
+            began,
+            noted: None,
+            looked: None,
+        })
     }
 
     /// Goes on where the newest head that this server had published is back: what was gone was a mount that
@@ -183,7 +202,7 @@ impl Publisher {
             if looked.is_some_and(|(_, before)| before == own) {
                 return Ok(None);
             }
-            let (trusted, ..) = statements(writer.dir(), Trusted::new(keys))?;
+            let (trusted, ..) = statements(writer.dir(), Vec::new(), Trusted::new(keys))?;
             let counted = if own.is_empty() { trusted.without(&destroyed) } else { trusted };
             let Survey { newest, newest_in, .. } = writer.dir().survey(incarnation, &counted)?;
             Ok(newest.zip(newest_in).map(|(head, file)| (head.statement, file, own)))
@@ -219,16 +238,17 @@ impl Publisher {
         Ok(())
     }
 
-    /// Says there that `key` speaks for those before it.
+    /// Says there that `key` speaks for those before it; returns all that is said there of keys.
     pub async fn vouch(
         &mut self,
         incarnation: Uuid,
         key: SigningKey,
         earlier: Vec<VerifyingKey>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Signed<Vouched>>, Error> {
         self.with_writer(move |writer| {
             writer.check(incarnation)?;
-            writer.dir().vouch(&key, &earlier)
+            writer.dir().vouch(&key, &earlier)?;
+            Ok(writer.dir().vouched()?.found)
         })
         .await
     }
@@ -247,6 +267,11 @@ impl Publisher {
         done
     }
 
+    /// What was signed for where the log's present life began.
+    pub fn began(&self) -> &[Life] {
+        &self.began
+    }
+
     /// The newest published head, which the chain must have.
     pub fn newest(&self) -> Option<&Head> {
         self.newest.as_ref()
@@ -254,10 +279,14 @@ impl Publisher {
 
     /// Publishes what is sealed up to `last`; `before` is where the chain ended before this round. Calls
     /// `step` for each page.
+    ///
+    /// Signs for blocks that a trusted key signed, and that follow one another: the rows may have been
+    /// changed since this server, or another one, made them.
     pub async fn publish(
         &mut self,
         store: &Store,
         key: &SigningKey,
+        trusted: &Trusted,
         before: u64,
         last: &Seal,
         step: impl Fn(),
@@ -265,8 +294,20 @@ impl Publisher {
         let incarnation = store.incarnation();
         let mut next = self.next.unwrap_or_else(|| (before + 1).min(last.block));
         while next <= last.block {
-            let page = store.seals(next - 1, PAGE).await?;
+            let mut previous = verify::before(store, next).await?;
+            let mut page = store.seals(next.saturating_sub(1), PAGE).await?;
+            // What others have added since is looked at with the next round, and so is its key.
+            page.retain(|seal| seal.block <= last.block);
             let Some(end) = page.last().map(|seal| seal.block) else { break };
+            for seal in &page {
+                // What another life made is not signed for here.
+                if seal.incarnation == incarnation
+                    && let Some(fault) = verify::flaw(seal, previous.as_ref(), Some(trusted))
+                {
+                    return Err(Error::NotOurs { fault: Box::new(fault) });
+                }
+                previous = Some(Link::of(seal));
+            }
             let ours = page.iter().filter(|seal| seal.incarnation == incarnation);
             let heads = ours.map(|seal| Signed::new(Head::of(seal), key));
             let heads = heads.collect::<Result<Vec<_>, _>>()?;

@@ -40,6 +40,9 @@ const PUBLISHED: &str = "insert into published (server, incarnation, first_block
     on conflict (server, incarnation) do update set last_block = excluded.last_block, \
     last_position = excluded.last_position where last_block < excluded.last_block";
 
+const KEEP_FACT: &str =
+    "insert into installation (key, value) values (?1, ?2) on conflict (key) do nothing";
+
 impl Readers {
     pub async fn published(&self) -> Result<Vec<Published>, Error> {
         self.read(|connection| {
@@ -93,6 +96,13 @@ impl Sqlite {
                 seal.incarnation.simple().to_string(),
             ))?;
             Ok(inserted == 1)
+        })
+        .await
+    }
+
+    pub async fn keep_fact(&self, name: String, text: String) -> Result<(), Error> {
+        self.with_writer(move |writer| {
+            writer.connection.prepare_cached(KEEP_FACT)?.execute((name, text)).map(drop)
         })
         .await
     }

@@ -109,6 +109,14 @@ impl Store {
         }
     }
 
+    /// Keeps a fact about the installation; one of that name stays as it is.
+    pub(crate) async fn keep_fact(&self, name: String, text: String) -> Result<(), Error> {
+        match &self.inner.backend {
+            Backend::Sqlite(sqlite) => sqlite.keep_fact(name, text).await,
+            Backend::Postgres(pg) => pg.keep_fact(&name, &text).await,
+        }
+    }
+
     /// Begins another life of the log; this process has to end then.
     pub(crate) async fn set_incarnation(&self, to: Uuid) -> Result<(), Error> {
         match &self.inner.backend {

@@ -58,10 +58,13 @@ pub(super) async fn check(
             let follows = check_block(trusted, wanted, previous.as_ref(), &seal, report);
             let start =
                 if follows { seal.first } else { previous.as_ref().map_or(1, |p| p.last + 1) };
+            // One that does not follow says whatever it likes of where it ends.
+            let mut reached = if follows { seal.last } else { report.sealed_to };
             for (position, leaf) in (seal.first..).zip(seal.leaves.as_chunks::<32>().0) {
                 if position < start {
                     continue;
                 }
+                reached = reached.max(position);
                 report.events += 1;
                 digest.take(position, leaf);
                 if wanted.digests.contains(&position) {
@@ -71,7 +74,7 @@ pub(super) async fn check(
             }
             note_life(&seal, report);
             report.blocks += 1;
-            report.sealed_to = seal.last;
+            report.sealed_to = reached;
             previous = Some(seal);
         }
         progress(report.events);

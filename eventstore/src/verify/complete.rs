@@ -176,7 +176,10 @@ pub(super) fn check_left(path: &Path, newest: &HashMap<Uuid, Position>, report: 
     for left in path.statements().filter(|life| life.proof.is_some()).flat_map(|life| &life.left) {
         let found = newest.get(&left.incarnation).copied().unwrap_or(0);
         let (from, to) = (found + 1, left.position);
-        let is_told = |fault: &super::Fault| fault.kind == FaultKind::NoHeads && fault.to >= to;
+        // What a later life lacks tells nothing of this one.
+        let is_told = |fault: &super::Fault| {
+            fault.kind == FaultKind::NoHeads && (fault.position..=fault.to).contains(&to)
+        };
         if found < to
             && !is_accepted(path, left.incarnation, from, to)
             && !report.faults.iter().any(is_told)

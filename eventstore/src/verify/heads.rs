@@ -18,6 +18,10 @@ use crate::signed::{Signed, Trusted};
 use crate::store::Store;
 use crate::task::blocking;
 
+/// What an honest operator may have done.
+const OLDER: &str =
+    "a key file that is older than the heads gives the same: add the lines of the newest one";
+
 /// Heads and links read at once.
 const PAGE: usize = 1_000;
 
@@ -43,18 +47,21 @@ pub(super) async fn check(
     }
     let mut newest: HashMap<Uuid, Position> = HashMap::new();
     let mut ends: HashMap<Uuid, Head> = HashMap::new();
+    let mut found = None;
     for index in 0..report.lives.len() {
         let life = report.lives[index].clone();
         let is_last = index + 1 == report.lives.len();
         let by_chain = Kept { to: life.last_position, block: life.last_block, proven: true };
         // A life that nothing explains was told with the lives.
-        let kept = path.kept(life.incarnation).or_else(|| (!is_last).then_some(by_chain));
+        let is_told = !is_last && path.index(life.incarnation).is_none();
+        let kept = path.kept(life.incarnation).or_else(|| is_told.then_some(by_chain));
         let (listing, incarnation) = (dir.clone(), life.incarnation);
         let files = blocking(move || listing.files(incarnation)).await?;
         let mut seen = Seen {
             kept,
             index,
             same: 0,
+            last: None,
             spans: Spans::default(),
             missing: Missing::default(),
             end: None,
@@ -62,7 +69,10 @@ pub(super) async fn check(
         for file in &files {
             check_file(store, trusted, file.clone(), &mut seen, report).await?;
         }
-        let Seen { spans, missing, end, .. } = seen;
+        let Seen { spans, missing, end, last, .. } = seen;
+        if incarnation == report.incarnation {
+            found = last;
+        }
         ends.extend(end.map(|end| (incarnation, end)));
         if let Some(kept) = kept {
             missing.settle(store, kept, report).await?;
@@ -94,7 +104,8 @@ pub(super) async fn check(
     complete::check_none(store, dir, at_rest, report).await?;
     let present = report.incarnation;
     let noted = rows.iter().filter(|row| row.incarnation == present).map(|row| row.last_block);
-    Ok(noted.chain(ends.get(&present).map(|end| end.block)).max())
+    // The database notes them now and then: those that are here tell more.
+    Ok(noted.chain(ends.get(&present).map(|end| end.block)).chain(found).max())
 }
 
 /// A life that this log holds nothing of, and that did not lead here.
@@ -166,6 +177,8 @@ struct Seen {
     index: usize,
     /// The newest published position that is in the chain.
     same: Position,
+    /// The newest block of those.
+    last: Option<u64>,
     /// The blocks whose heads were found.
     spans: Spans,
     missing: Missing,
@@ -219,13 +232,14 @@ async fn check_file(
             if is_same {
                 seen.same = stated.position.max(seen.same);
                 seen.spans.add(stated.block);
+                seen.last = seen.last.max(Some(stated.block));
                 let life = &mut report.lives[seen.index];
                 life.published_to = life.published_to.max(stated.position);
                 if newest.as_ref().is_none_or(|known| known.statement.block <= stated.block) {
                     newest = Some(head);
                 }
             } else if !head.is_trusted(trusted) {
-                let detail = format!("{name} holds a head that no trusted key signed");
+                let detail = format!("{name} holds a head that no trusted key signed; {OLDER}");
                 let from = (seen.same + 1).min(stated.position);
                 report.fault(FaultKind::ForgedHead, from, stated.position, detail);
             } else if seen.is_too_late(&head, there, trusted, report) {
@@ -245,7 +259,7 @@ async fn check_file(
             fault.kind == FaultKind::UnknownKey && (fault.position..=fault.to).contains(&position)
         };
         if !report.faults.iter().any(is_told) {
-            let detail = format!("{name} ends with a head that no trusted key signed");
+            let detail = format!("{name} ends with a head that no trusted key signed; {OLDER}");
             report.fault(FaultKind::ForgedHead, position, position, detail);
         }
     }

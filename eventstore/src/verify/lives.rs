@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
 
 use super::report::{FaultKind, LifeReport, VerifyReport};
+use super::trust::Said;
 use crate::append::Position;
 use crate::error::Error;
 use crate::heads::Life;
@@ -15,7 +16,7 @@ use crate::store::Store;
 
 /// The lives that led to this one, newest first, each with the statement that it began with.
 pub(super) struct Path {
-    steps: Vec<(Uuid, Option<Life>)>,
+    steps: Vec<(Uuid, Option<Said>)>,
 }
 
 /// How much of an older life is in this log.
@@ -31,14 +32,14 @@ pub(super) struct Kept {
 
 impl Path {
     /// Walks back from a life to the first one.
-    pub fn walk(known: &[Life], from: Uuid) -> Self {
+    pub fn walk(known: &[Said], from: Uuid) -> Self {
         let (mut steps, mut seen, mut next) = (Vec::new(), HashSet::new(), Some(from));
         while let Some(incarnation) = next.filter(|life| seen.insert(*life)) {
-            let said = known.iter().filter(|life| life.incarnation == incarnation);
+            let said = known.iter().filter(|said| said.life.incarnation == incarnation);
             // The first that was said of it: a later one would change what it began with.
-            let statement =
-                said.max_by_key(|life| (life.proof.is_some(), Reverse(life.began_at))).cloned();
-            next = statement.as_ref().map(|life| life.from);
+            let first = |said: &&Said| (said.life.proof.is_some(), Reverse(said.life.began_at));
+            let statement = said.max_by_key(first).cloned();
+            next = statement.as_ref().map(|said| said.life.from);
             steps.push((incarnation, statement));
         }
         Self { steps }
@@ -51,18 +52,24 @@ impl Path {
 
     /// The statements, newest first.
     pub fn statements(&self) -> impl Iterator<Item = &Life> {
-        self.steps.iter().filter_map(|(_, statement)| statement.as_ref())
+        self.steps.iter().filter_map(|(_, said)| said.as_ref()).map(|said| &said.life)
+    }
+
+    /// Those of them that may leave something behind.
+    fn leaving(steps: &[(Uuid, Option<Said>)]) -> impl Iterator<Item = &Life> {
+        let said = steps.iter().filter_map(|(_, said)| said.as_ref());
+        said.filter(|said| said.is_published).map(|said| &said.life)
     }
 
     /// Where a life stands, 0 for the newest one.
-    fn index(&self, incarnation: Uuid) -> Option<usize> {
+    pub fn index(&self, incarnation: Uuid) -> Option<usize> {
         self.steps.iter().position(|(life, _)| *life == incarnation)
     }
 
     /// How much of a life is in this log; `None` for all of it, and for lives that did not lead here.
     pub fn kept(&self, incarnation: Uuid) -> Option<Kept> {
         let later = self.steps.get(..self.index(incarnation)?)?;
-        later.iter().filter_map(|(_, statement)| statement.as_ref()).fold(None, |kept, life| {
+        Self::leaving(later).fold(None, |kept: Option<Kept>, life| {
             let this = Kept { to: life.kept(), block: life.block, proven: life.proof.is_some() };
             let Some(kept) = kept else { return Some(this) };
             Some(Kept {
@@ -76,7 +83,7 @@ impl Path {
     /// Whether a restore on the way here gave a life up.
     pub fn left(&self, incarnation: Uuid) -> Option<&Life> {
         let gave_up = |life: &&Life| life.left.iter().any(|left| left.incarnation == incarnation);
-        self.statements().find(gave_up)
+        Self::leaving(&self.steps).find(gave_up)
     }
 }
 
@@ -101,7 +108,7 @@ pub(super) fn explain(path: &Path, report: &mut VerifyReport) {
     for index in 0..report.lives.len() {
         let life = report.lives[index].clone();
         let place = path.index(life.incarnation);
-        let statement = place.and_then(|place| path.steps[place].1.as_ref());
+        let statement = place.and_then(|place| path.steps[place].1.as_ref()).map(|said| &said.life);
         report.lives[index].note = statement.map(note);
         let before = index.checked_sub(1).and_then(|before| report.lives.get(before).cloned());
         let led_here = match (&before, place) {

@@ -1,10 +1,16 @@
 //! The events behind the last block: whether whoever seals can go on with them.
 
+use super::end::end;
 use super::report::{Fault, FaultKind};
+use super::trust::statements;
 use crate::append::Position;
 use crate::error::Error;
+use crate::heads::HeadsDir;
+use crate::kept;
 use crate::seal::Sealable;
+use crate::signed::Trusted;
 use crate::store::Store;
+use crate::task::blocking;
 
 /// Events read at once.
 const PAGE: usize = 5_000;
@@ -47,9 +53,26 @@ impl Tail {
     }
 }
 
-/// The first thing that keeps whoever seals from going on, wherever behind the last block it is.
-pub async fn unsealable(store: &Store) -> Result<Option<Fault>, Error> {
-    let mut after = store.last_seal().await?.map_or(0, |seal| seal.last);
+/// The first thing that keeps whoever seals from going on: a last block that is none of ours, or whatever
+/// stands anywhere behind it. Who signed that block is only told with the keys of the log, and of those
+/// that are vouched for in a directory of heads.
+pub async fn unsealable(
+    store: &Store,
+    keys: Option<(Trusted, HeadsDir)>,
+) -> Result<Option<Fault>, Error> {
+    let (mut trusted, mut began) = (None, Vec::new());
+    if let Some((keys, dir)) = keys {
+        let kept = kept::statements(store).await?;
+        let (all, said, _) = blocking(move || statements(&dir, kept, keys)).await?;
+        trusted = Some(all);
+        began.extend(said.into_iter().map(|said| said.life));
+        began.retain(|life| life.incarnation == store.incarnation());
+    }
+    let last = match end(store, trusted.as_ref(), &began).await {
+        Err(Error::NotOurs { fault }) => return Ok(Some(*fault)),
+        other => other?,
+    };
+    let mut after = last.map_or(0, |seal| seal.last);
     let head = store.head().await?;
     let mut tail = Tail::behind(after);
     while after < head {

@@ -1,4 +1,4 @@
-//! Which statements beside the heads count.
+//! Which statements beside the heads count, and which of those that the database keeps.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -9,16 +9,35 @@ use crate::error::Error;
 use crate::heads::{HeadsDir, Life, Read};
 use crate::signed::{Signed, Trusted};
 
-/// The keys that are vouched for, the restores that count, and the files that cannot be read.
+/// A restore that counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    pub life: Life,
+    /// Whether it is where the heads are. One that only the database has, since the heads were lost,
+    /// explains a life and leaves nothing behind: whoever may write the database, and has a key, could
+    /// put one there to hide that the log was cut off.
+    pub is_published: bool,
+}
+
+/// The keys that are vouched for, the restores that count, and the files that cannot be read. `kept` are
+/// the statements that the database has.
 pub(crate) fn statements(
     dir: &HeadsDir,
+    kept: Vec<Signed<Life>>,
     trusted: Trusted,
-) -> Result<(Trusted, Vec<Life>, Vec<PathBuf>), Error> {
+) -> Result<(Trusted, Vec<Said>, Vec<PathBuf>), Error> {
     let (Read { found: vouched, mut unreadable }, lives) = (dir.vouched()?, dir.lives()?);
     let trusted = trusted.and_vouched(&vouched);
     unreadable.extend(lives.unreadable);
     let mut known = lives.found;
     known.retain(|life| life.is_trusted(&trusted));
+    let here: HashSet<Uuid> = known.iter().map(|life| life.statement.incarnation).collect();
+    // What the directory says of a life stands; an older form does not say where its log ended.
+    known.extend(kept.into_iter().filter(|life| {
+        !here.contains(&life.statement.incarnation)
+            && life.statement.proof.is_some()
+            && life.is_trusted(&trusted)
+    }));
     // Beside what a living key says of a life, one that was destroyed has nothing to say of it.
     let is_alive = |life: &Signed<Life>| trusted.destroyed(&life.key_id).is_none();
     let settled: HashSet<Uuid> =
@@ -27,7 +46,8 @@ pub(crate) fn statements(
     let mut counted = Vec::new();
     for life in &known {
         if counts(dir, &trusted, &known, life)? {
-            counted.push(life.statement.clone());
+            let is_published = here.contains(&life.statement.incarnation);
+            counted.push(Said { life: life.statement.clone(), is_published });
         }
     }
     Ok((trusted, counted, unreadable))

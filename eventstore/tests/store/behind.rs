@@ -1,7 +1,11 @@
 //! What waits to be sealed or published for too long: said, and no break. What can never be sealed is one.
 
+use std::time::{Duration, Instant};
+
 use ed25519_dalek::SigningKey;
-use proximity_eventstore::{Append, Error, Expected, FaultKind, Sealing, Store, unsealable};
+use proximity_eventstore::{
+    Append, Error, Expected, FaultKind, HeadsDir, Sealing, Store, reached, unsealable,
+};
 use tempfile::TempDir;
 
 use crate::sealing::{
@@ -44,11 +48,11 @@ on_both_stores! {
     async fn a_gap_that_whoever_may_add_events_leaves_behind_the_last_block_is_a_break(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
         let store = begun(home, &key, &outside).await;
-        assert_eq!(unsealable(&store).await.unwrap(), None);
+        assert_eq!(unsealable(&store, None).await.unwrap(), None);
         for (next, gap) in [(6, 4), (9, 8)] {
             execute(home, &added(next)).await;
             store.append(one(&format!("behind {next}"), Expected::At(0))).await.unwrap();
-            let found = unsealable(&store).await.unwrap().unwrap();
+            let found = unsealable(&store, None).await.unwrap().unwrap();
             assert_eq!((found.kind, found.position, found.to), (FaultKind::Removed, 4, 5));
             let report = check(&store, &key, outside.path()).await;
             assert_eq!(kinds(&report).last(), Some(&(FaultKind::Removed, gap)), "{report:?}");
@@ -108,7 +112,7 @@ on_both_stores! {
         while !writing.iter().all(|task| task.is_finished()) {
             let report = check(&store, &key, outside.path()).await;
             assert_eq!((kinds(&report), report.warnings), (vec![], vec![]));
-            assert_eq!(unsealable(&store).await.unwrap(), None);
+            assert_eq!(unsealable(&store, None).await.unwrap(), None);
             looks += 1;
         }
         for task in writing {
@@ -180,6 +184,38 @@ on_both_stores! {
         let store = changed(home, store, "delete from published").await;
         let life = restored(&store, &key, other.path(), "elsewhere", None, false).await.unwrap();
         assert_eq!(life.note, "elsewhere; no head that was published of it was there");
+        store.close().await;
+    }
+
+    async fn heads_that_are_there_are_counted_although_the_database_has_not_noted_them(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = begun(home, &key, &outside).await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        sealed_to(&store, 3).await;
+        // As a server leaves it that is killed right behind. The blocks are broken by that, which is told
+        // beside it.
+        let killed = "update seals set sealed_at = sealed_at - 7200000000 where block > 1; \
+                      update published set last_block = 1, last_position = 1";
+        let store = changed(home, store, killed).await;
+        let report = check(&store, &key, outside.path()).await;
+        assert_eq!((report.warnings, report.lives[0].published_to), (vec![], 3));
+        store.close().await;
+    }
+
+    async fn what_was_published_last_is_noted_although_nothing_comes_behind_it(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = begun(home, &key, &outside).await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        sealed_to(&store, 3).await;
+        // Too soon to be noted at once.
+        store.append(one("a", Expected::At(3))).await.unwrap();
+        sealed_to(&store, 4).await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let noted = async || reached(&store, HeadsDir::new(outside.path()), None).await.unwrap().noted;
+        while noted().await != Some((3, 4)) {
+            assert!(Instant::now() < deadline, "{:?}", noted().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         store.close().await;
     }
 

@@ -230,6 +230,27 @@ on_both_stores! {
         store.close().await;
     }
 
+    async fn a_file_that_has_more_than_its_server_added_is_not_gone_on_with(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let store = home.open().await;
+        store.seal_with(sealing(&key, outside.path())).unwrap();
+        for n in 0..4 {
+            store.append(one("a", Expected::At(n))).await.unwrap();
+            sealed_to(&store, n + 1).await;
+            if n == 1 {
+                // Where the mount's own host lost its power, say, and came back.
+                let mut kept = files(outside.path());
+                kept.retain(|file| file.extension().is_some_and(|ending| ending == "heads"));
+                let mut file = std::fs::File::options().append(true).open(&kept[0]).unwrap();
+                std::io::Write::write_all(&mut file, &[0; 6_000]).unwrap();
+            }
+        }
+        assert_eq!(trouble(&store, false).await, "");
+        let report = check(&store, &key, outside.path()).await;
+        assert_eq!((kinds(&report), report.heads), (vec![], report.blocks), "{report:?}");
+        store.close().await;
+    }
+
     async fn a_server_that_began_under_a_mount_point_goes_on_in_the_mount_when_it_is_there(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
         let [mount, away, under] = ["mount", "away", "under"].map(|name| outside.path().join(name));

@@ -1,9 +1,9 @@
-//! Heads of a server that is no more: where another one goes on, they are missed all the same.
+//! Heads of a server that is no more, and statements that went with them: what is missed, and what is not.
 
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
-use proximity_eventstore::{Expected, FaultKind, Sealing, Store};
+use proximity_eventstore::{Began, Expected, FaultKind, Sealing, Store};
 use tempfile::TempDir;
 
 use crate::on_both_stores;
@@ -34,7 +34,101 @@ async fn warned(store: &Store, key: &SigningKey, heads: &Path) -> Vec<String> {
     report.warnings
 }
 
+/// The disk of the witness fails, and another one takes its place.
+fn lose(heads: &Path) {
+    std::fs::remove_dir_all(heads).unwrap();
+    std::fs::create_dir(heads).unwrap();
+}
+
+/// Heads are lost in a life that `backup restore` began, and with them, in programs before this one, its
+/// statement.
+async fn lost_in_a_named_life(home: &Home, forget: &str) {
+    let (key, outside) = (new_key(), TempDir::new().unwrap());
+    let heads = outside.path();
+    went_on(home, &key, heads, "one", 0, 2).await;
+    let store = home.open().await;
+    let from = store.incarnation();
+    store.close().await;
+    // As a backup is filled into an empty database.
+    let named = "delete from published; \
+        update meta set value = '00000000000040008000000000000008' where key = 'incarnation'";
+    execute(home, named).await;
+    let store = home.open().await;
+    let incarnation = store.incarnation();
+    let began = Some(Began { incarnation, from, position: 2 });
+    store.append(one("log", Expected::At(0))).await.unwrap();
+    restored(&store, &key, heads, "a backup", began, false).await.unwrap();
+    store.close().await;
+    went_on(home, &key, heads, "one", 3, 1).await;
+    lose(heads);
+    execute(home, forget).await;
+    let store = home.open().await;
+    let life = restored(&store, &key, heads, "the disk failed", began, true).await.unwrap();
+    assert_eq!((life.from, life.position), (incarnation, 4));
+    store.close().await;
+    went_on(home, &key, heads, "one", 4, 1).await;
+    let store = home.open().await;
+    assert_eq!(warned(&store, &key, heads).await, [""; 0]);
+}
+
 on_both_stores! {
+    async fn a_log_that_was_restored_once_loses_its_heads_and_goes_on_as_often_as_it_has_to(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let heads = outside.path();
+        went_on(home, &key, heads, "one", 0, 2).await;
+        let store = home.open().await;
+        restored(&store, &key, heads, "a backup", None, false).await.unwrap();
+        store.close().await;
+        for n in 2..5 {
+            went_on(home, &key, heads, "one", n, 1).await;
+            lose(heads);
+            let store = home.open().await;
+            let found = kinds(&check(&store, &key, heads).await);
+            assert!(found.iter().all(|(kind, _)| *kind == FaultKind::NoHeads) && !found.is_empty(), "{found:?}");
+            restored(&store, &key, heads, "the disk failed", None, true).await.unwrap();
+            store.close().await;
+            let store = home.open().await;
+            assert_eq!(warned(&store, &key, heads).await, [""; 0]);
+            store.close().await;
+        }
+        went_on(home, &key, heads, "one", 5, 1).await;
+        let store = home.open().await;
+        assert_eq!(warned(&store, &key, heads).await, [""; 0]);
+    }
+
+    async fn a_life_whose_heads_are_lost_ends_with_the_first_word_of_it(home: &Home) {
+        lost_in_a_named_life(home, "").await;
+    }
+
+    async fn so_does_one_whose_statement_nothing_kept(home: &Home) {
+        lost_in_a_named_life(home, "delete from installation where key like 'life %'").await;
+    }
+
+    async fn a_statement_that_only_the_database_has_leaves_nothing_behind(home: &Home) {
+        let (key, outside, other) = (new_key(), TempDir::new().unwrap(), TempDir::new().unwrap());
+        went_on(home, &key, outside.path(), "one", 0, 4).await;
+        // Whoever may write there and has the key cuts the end off, and signs that this was a restore.
+        let cut = "delete from events where position > 2; delete from seals where last_position > 2; \
+            delete from published";
+        without_triggers(home, cut).await;
+        let store = home.open().await;
+        restored(&store, &key, other.path(), "hidden", None, false).await.unwrap();
+        store.close().await;
+        let store = home.open().await;
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::Cut, 3)]);
+        store.close().await;
+        went_on(home, &key, outside.path(), "one", 2, 1).await;
+        let store = home.open().await;
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), [(FaultKind::Rewritten, 3)]);
+        // Whoever may also write where the heads are could say so.
+        for file in std::fs::read_dir(other.path().join("lives")).unwrap().map(Result::unwrap) {
+            let lives = outside.path().join("lives");
+            std::fs::create_dir_all(&lives).unwrap();
+            std::fs::copy(file.path(), lives.join(file.file_name())).unwrap();
+        }
+        assert_eq!(kinds(&check(&store, &key, outside.path()).await), []);
+    }
+
     async fn heads_that_went_with_the_end_of_the_log_are_missed_whoever_goes_on(home: &Home) {
         let (key, outside) = (new_key(), TempDir::new().unwrap());
         went_on(home, &key, outside.path(), "one", 0, 4).await;

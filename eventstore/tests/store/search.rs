@@ -240,16 +240,60 @@ on_both_stores! {
             found.extend(to_the_end(&store, &search, page).await.0);
             assert_eq!(found, wanted, "seed {seed}, search {number}: {search:?}");
         }
-        // By time: no further than to the last event of it.
-        let first = Search { to: Some(log[log.len() / 2].recorded_at), ..Search::default() };
-        let (found, next) = to_the_end(&store, &first, 100).await;
-        assert_eq!(found.last(), Some(&next));
-        let rest = Search { after: next, ..Search::default() };
-        let rest = to_the_end(&store, &rest, 100).await.0;
-        assert_eq!(rest, (next + 1..=EVENTS).collect::<Vec<_>>());
+        // By time: what the clock put behind an event of a later time comes once more, and nothing else.
+        let mut again = 0;
+        for number in 0..SEARCHES {
+            let mut search = any(&mut random, &log);
+            let mut times = [log.choose(&mut random).unwrap(), log.choose(&mut random).unwrap()];
+            times.sort_by_key(|event| event.recorded_at);
+            if search.from.is_some() {
+                search.from = Some(times[0].recorded_at - random.random_range(0..200_000_000));
+            }
+            search.until = search.until.filter(|_| random.random_bool(0.5));
+            search.to = Some(times[0].recorded_at);
+            let within = by_hand(&log, &search);
+            let page = *[1, 30, 5_000].choose(&mut random).unwrap();
+            let page = if within.len() > 100 { page.max(20) } else { page };
+            let (first, next) = to_the_end(&store, &search, page).await;
+            assert_eq!(first, within, "seed {seed}, search {number}: {search:?}");
+            let beyond = log.iter().find(|event| event.recorded_at >= times[0].recorded_at);
+            let beyond = beyond.map_or(EVENTS + 1, |event| event.position);
+            search.to = (number % 3 > 0).then_some(times[1].recorded_at + 1);
+            search.until = search.until.map(|until| until + 500);
+            let wanted = by_hand(&log, &search);
+            let later = Search { after: next, ..search.clone() };
+            let mut both = to_the_end(&store, &later, page.max(20)).await.0;
+            let twice = both.iter().filter(|position| first.contains(position)).count();
+            let behind = first.iter().filter(|position| **position > beyond).count();
+            assert!(twice <= behind, "seed {seed}, search {number}: {twice} of {behind} again");
+            both.extend(&first);
+            both.sort_unstable();
+            both.dedup();
+            both.retain(|position| *position > search.after);
+            assert_eq!(both, wanted, "seed {seed}, search {number}: {search:?}");
+            again += twice;
+        }
+        assert!(again > 0, "seed {seed}: the clock was never set back where it matters");
         // In a time in which nothing was stored, nothing was looked through.
         let none = Search { to: Some(1), after: 7, ..Search::default() };
         assert_eq!(to_the_end(&store, &none, 100).await, (vec![], 7));
+        store.close().await;
+    }
+
+    async fn a_moment_is_the_place_of_the_last_event_that_is_not_later(home: &Home) {
+        let seed = rand::random();
+        let mut random = StdRng::seed_from_u64(seed);
+        let store = home.open().await;
+        assert_eq!(store.place(i64::MAX).await.unwrap(), 0);
+        fill(home, &mut random).await;
+        let log = whole_log(&store, 500).await;
+        for moment in log.iter().flat_map(|event| [event.recorded_at - 1, event.recorded_at]) {
+            let fits = |event: &&Recorded| event.recorded_at <= moment;
+            let wanted = log.iter().rev().find(fits).map_or(0, |event| event.position);
+            assert_eq!(store.place(moment).await.unwrap(), wanted, "seed {seed}: {moment}");
+        }
+        assert_eq!(store.place(0).await.unwrap(), 0);
+        assert_eq!(store.place(i64::MAX).await.unwrap(), EVENTS);
         store.close().await;
     }
 }

@@ -383,7 +383,8 @@ on_both! {
         let before = log.iter().rev().find(|event| event.recorded_at < removed.recorded_at).unwrap();
         let was = ("123".to_owned(), 3 * 4, 1);
         assert_eq!(live(Until::Position(before.position)).await, was);
-        assert_eq!(live(Until::Time(before.recorded_at)).await, was);
+        let place = site.store.place(before.recorded_at).await.unwrap();
+        assert_eq!(live(Until::Position(place)).await, was);
         assert_eq!(live(Until::Position(0)).await, (String::new(), 0, 0));
         // Told of all, each application is as it is told alone, its operation included.
         let mut busy = 0;

@@ -5,7 +5,6 @@ mod restoring;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use proximity_commands::Actor;
 use proximity_commands::policy::Admin;
 use proximity_commands::restored::Restoration;
 use proximity_domain::log::{Event, Restored, STREAM};
@@ -17,14 +16,14 @@ use proximity_projections::Replay;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::noted::{Act, note};
+use super::noted::{Act, note, whole};
 use super::output::{Format, render};
 use super::stdout::print;
 use super::{Failure, Settings, must_exist};
 use crate::app::sealing::close_sealed;
 use crate::control::{self, Request};
 use crate::moment::rfc3339;
-use crate::stores;
+use crate::{shell, stores};
 
 /// What can be done with backups of Proximity itself.
 #[derive(Debug, clap::Subcommand)]
@@ -108,7 +107,7 @@ async fn create(config: &Settings, path: PathBuf, format: Format) -> Result<(), 
         ))?;
     }
     // First, so that the backup itself says that it was made.
-    note(config, Act::CreateBackup, &path.display().to_string()).await?;
+    note(config, Act::CreateBackup, &whole(&path)).await?;
     let store = stores::open_read_only(config).await.map_err(unavailable)?;
     let sink = Replaying { file, replay: Replay::default() };
     let exported = store.export(sink).await;
@@ -186,7 +185,7 @@ async fn put_back(
         event_type: cqrs_type(&event),
         event_version: "1".to_owned(),
         payload: serde_json::to_string(&event).map_err(anyhow::Error::from)?,
-        metadata: Actor::system("cli").metadata("backup.restore").to_json(),
+        metadata: shell::actor().metadata("backup.restore").to_json(),
     };
     let location = stores::options(config).location;
     must_be_empty(&location).await.map_err(anyhow::Error::from)?;
@@ -304,7 +303,7 @@ async fn confirm_quietly(config: &Settings) -> Result<(), Failure> {
         return answer.map(drop).map_err(|problem| Failure::Failed(anyhow::anyhow!(problem)));
     }
     let store = stores::open_existing(config).await.map_err(unavailable)?;
-    let shell = Admin::prove(&Actor::system("cli")).map_err(anyhow::Error::from)?;
+    let shell = Admin::prove(&shell::actor()).map_err(anyhow::Error::from)?;
     let confirmed = Restoration::new(store.clone()).confirm(&shell).await;
     close_sealed(config, store).await;
     Ok(confirmed.map(drop).map_err(anyhow::Error::from)?)

@@ -14,8 +14,8 @@ use proximity_commands::ports::{HypervisorError, Hypervisors as _};
 use proximity_commands::secrets::Secrets;
 use proximity_domain::HostId;
 use proximity_eventstore::{
-    Error as StoreError, HeadsDir, Reached, Rights, Store, reached, sqlite_faults, sqlite_file,
-    unsealable, waiting,
+    Error as StoreError, HeadsDir, Reached, Rights, Store, Trusted, reached, sqlite_faults,
+    sqlite_file, unsealable, waiting,
 };
 use proximity_projections::{State, Status, Views};
 use serde::Serialize;
@@ -24,10 +24,9 @@ use super::output::{Format, render};
 use super::stdout::print;
 use super::{Failure, Settings, opened};
 use crate::app::commands::Commands;
-use crate::app::existing_keys;
 use crate::app::installation::RunnerId;
-use crate::app::open_catalog;
-use crate::app::sealing::heads_dir;
+use crate::app::sealing::{SigningKeys, heads_dir};
+use crate::app::{existing_keys, key_file, open_catalog};
 use crate::http::problem::chain;
 
 /// A clock that differs more from the database's than this confuses deadlines and sessions.
@@ -168,6 +167,9 @@ async fn hosts(
         for text in retentions(&commands, id).await {
             found.push(("backup storage", Ok(named(text))));
         }
+        for text in unlisted(&commands, id).await {
+            found.push(("root disk storage", Ok(named(text))));
+        }
     }
     Ok(found)
 }
@@ -225,7 +227,8 @@ async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
              not there\" in OPERATING.md"
         ));
     }
-    if let Some(fault) = unsealable(store).await.map_err(say)? {
+    let keys = known(config, store).await.map(|keys| (keys, HeadsDir::new(heads_dir(config))));
+    if let Some(fault) = unsealable(store, keys).await.map_err(say)? {
         return Err(format!("{text}, and {}: run `proximity audit verify`", fault.detail));
     }
     // Where nothing was ever published, the last block waits for that, too.
@@ -240,6 +243,13 @@ async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
         )),
         None => Ok(text),
     }
+}
+
+/// Whose blocks are ours, where all of the master key is here: what it lacks, another check tells.
+async fn known(config: &Settings, store: &Store) -> Option<Trusted> {
+    let file = key_file(config).read().ok()?;
+    let held = Secrets::as_logged(store, file).await.ok()?;
+    SigningKeys::derive(&held).trusted(store).await.ok()
 }
 
 async fn clock(store: &Store) -> Result<String, String> {
@@ -327,6 +337,30 @@ async fn retentions(commands: &Commands, host: HostId) -> BTreeSet<String> {
         // A host that cannot be asked is a finding of the check before.
         Err(error) => BTreeSet::from([format!("its backup storages cannot be looked at: {error}")]),
     }
+}
+
+/// The storages of root disks on which Proxmox lists no disk without its container: a warning, not a fault,
+/// since it matters only for what a creation leaves that is broken off.
+async fn unlisted(commands: &Commands, host: HostId) -> BTreeSet<String> {
+    let asked = async {
+        let hypervisor = commands.directory.of(host).await?;
+        let mut found = BTreeSet::new();
+        for node in hypervisor.nodes().await?.iter().filter(|node| node.online) {
+            for storage in hypervisor.storages(&node.name).await? {
+                let takes_disks = storage.content.iter().any(|kind| kind == "rootdir");
+                if takes_disks && !storage.lists_all() {
+                    found.insert(format!(
+                        "storage {} does not take the content `images`, so that Proxmox does not list \
+                         there what a creation leaves when it is broken off: give it that content as well",
+                        storage.name
+                    ));
+                }
+            }
+        }
+        Ok::<_, HypervisorError>(found)
+    };
+    // A host that cannot be asked is a finding of the check before.
+    asked.await.unwrap_or_default()
 }
 
 /// Whether SQLite finds all of a file sound: damage to an index alone hides rows, and nothing else shows it.

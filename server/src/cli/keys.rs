@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use proximity_commands::Secret;
 use proximity_commands::dispatch::load;
 use proximity_commands::keys::{Keyring, Recovery};
 use proximity_commands::secrets::{Rotated, Secrets};
-use proximity_commands::{Actor, Secret};
 use proximity_domain::keys::{Keys, STREAM};
 use proximity_eventstore::Store;
 use serde_json::{Value, json};
 
-use super::noted::{Act, note};
+use super::noted::{Act, note, whole};
 use super::output::{Format, render};
 use super::stdout::{print, print_once};
 use super::{Failure, Settings, must_exist};
@@ -23,7 +23,7 @@ use crate::app::sealing::close_sealed;
 use crate::app::{self, installation};
 use crate::control::{self, Request};
 use crate::moment::rfc3339;
-use crate::stores;
+use crate::{shell, stores};
 
 /// What can be done with the master keys.
 #[derive(Debug, clap::Subcommand)]
@@ -115,7 +115,7 @@ async fn rotate(
             .context("the server's answer cannot be read")?,
         None => {
             let (store, secrets) = direct(config).await?;
-            let rotated = secrets.rotate(&Actor::system("cli"), Duration::from_secs(grace)).await;
+            let rotated = secrets.rotate(&shell::actor(), Duration::from_secs(grace)).await;
             close_sealed(config, store).await;
             rotated.map_err(failed)?
         }
@@ -132,10 +132,14 @@ async fn rotate(
     let columns = ["generation", "replaced", "resealed", "left", "resumed"];
     print(&render(&[&rotated], &columns, format)?)?;
     if format == Format::Table {
-        tell(
-            "Make a new copy of the key file, or a new recovery file. Old backups of the database \
-             open with the replaced key only: keep its copy as long as those, or destroy both.\n",
-        )?;
+        let backups = if destroy {
+            "Old backups of the database open with the replaced key only, which is gone from here: \
+             destroy its copies, too, or no secret in those backups is out of reach.\n"
+        } else {
+            "Old backups of the database open with the replaced key only: keep its copy as long as \
+             those, or destroy both.\n"
+        };
+        tell(&format!("Make a new copy of the key file, or a new recovery file. {backups}"))?;
     }
     Ok(())
 }
@@ -163,7 +167,7 @@ async fn destroy_one(config: &Settings, generation: &str) -> Result<(), Failure>
         return answer.map(drop).map_err(refused);
     }
     let (store, secrets) = direct(config).await?;
-    let destroyed = secrets.destroy(&Actor::system("cli"), generation).await;
+    let destroyed = secrets.destroy(&shell::actor(), generation).await;
     close_sealed(config, store).await;
     destroyed.map_err(failed)
 }
@@ -184,7 +188,7 @@ async fn export(
         Recovery::new_code().map_err(anyhow::Error::from)?
     };
     // First: the master key leaves this machine with it.
-    note(config, Act::ExportRecovery, &file.display().to_string()).await?;
+    note(config, Act::ExportRecovery, &whole(file)).await?;
     let recovery = Recovery::seal(&keys, &installation, &code).map_err(anyhow::Error::from)?;
     let text = serde_json::to_string_pretty(&recovery).map_err(anyhow::Error::from)? + "\n";
     write_new(file, &text).with_context(|| format!("cannot write {}", file.display()))?;

@@ -2,6 +2,7 @@
 //! server that holds the embedded store, or directly.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use proximity_commands::policy::Admin;
 use proximity_commands::{Actor, admin_actions};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, Settings};
 use crate::app::sealing::close_noted;
 use crate::control::{self, Request};
-use crate::stores;
+use crate::{shell, stores};
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +35,13 @@ impl Act {
     }
 
     /// Stores that it is done, to what.
-    pub async fn store(self, store: &Store, to: &str) -> Result<(), proximity_commands::Error> {
-        let shell = Admin::prove(&Actor::system("cli"))?;
+    pub async fn store(
+        self,
+        store: &Store,
+        by: &Actor,
+        to: &str,
+    ) -> Result<(), proximity_commands::Error> {
+        let shell = Admin::prove(by)?;
         admin_actions::note(store, &shell, self.name(), to).await
     }
 }
@@ -54,8 +60,13 @@ async fn try_note(config: &Settings, act: Act, to: &str) -> anyhow::Result<()> {
     }
     // Not brought up to date on the way: a backup is made before that.
     let store = stores::open_unchanged(config).await?;
-    let noted = act.store(&store, to).await;
+    let noted = act.store(&store, &shell::actor(), to).await;
     // Before a backup reads it.
     close_noted(config, store).await;
     Ok(noted?)
+}
+
+/// A file's whole path: the log outlives the directory in which somebody stood.
+pub fn whole(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
 }

@@ -18,7 +18,7 @@ use super::{Failure, Settings};
 use crate::app::sealing::close_sealed;
 use crate::control::{self, Request};
 use crate::demo::generated_password;
-use crate::{app, stores};
+use crate::{app, shell, stores};
 
 /// What can be done with accounts.
 #[derive(Debug, clap::Subcommand)]
@@ -97,7 +97,7 @@ async fn direct(config: &Settings, request: Request) -> Result<i64, Failure> {
     let sessions = Sessions::new(store.clone(), clock.clone(), Lifetimes::default());
     let accounts = app::accounts(config, &store, &keys.keys(), &sessions, &refusals, clock)
         .map_err(anyhow::Error::from)?;
-    let made = add(&accounts, request).await;
+    let made = add(&accounts, &shell::actor(), request).await;
     close_sealed(config, store).await;
     made.map_err(|error| Failure::Failed(error.into()))
 }
@@ -105,6 +105,7 @@ async fn direct(config: &Settings, request: Request) -> Result<i64, Failure> {
 /// Makes the account; returns its id.
 pub async fn add(
     accounts: &proximity_commands::accounts::Accounts,
+    by: &Actor,
     request: Request,
 ) -> Result<i64, proximity_commands::Error> {
     let Request::AddUser { username, email, admin, password } = request else {
@@ -113,6 +114,6 @@ pub async fn add(
     let asked =
         NewUser { username, email, password: Some(Secret::new(password)), ..NewUser::default() };
     let role = if admin { Role::Admin } else { Role::User };
-    let shell = Admin::prove(&Actor::system("cli"))?;
+    let shell = Admin::prove(by)?;
     Ok(accounts.create_user(&shell, asked, role).await?.user.id.0)
 }

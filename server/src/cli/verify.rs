@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
+use proximity_commands::Error as CommandError;
 use proximity_commands::keys::MasterKeys;
+use proximity_commands::secrets::Secrets;
 use proximity_domain::log::{Event, STREAM};
 use proximity_eventstore::{
-    Began, Error, HeadsDir, Life, Restore, Store, Trusted, VerifyReport, key_id, parse_public_key,
-    public_key_text, record_restore, verify,
+    Began, Error, Fault, FaultKind, HeadsDir, Life, Restore, Store, Trusted, VerifyReport, key_id,
+    parse_public_key, public_key_text, record_restore, verify,
 };
 use serde_json::json;
 
@@ -32,10 +34,12 @@ pub struct Wanted {
 }
 
 /// Compares the stored bytes with the sealed chain and the published heads; changes nothing.
+///
+/// Where the key file lacks the key that the log says seals now, blocks of a key not known accuse nobody.
 pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<(), Failure> {
     let given = wanted.keys.iter().map(|text| public_key(text)).collect::<Result<Vec<_>, _>>()?;
     let own = match given.is_empty() {
-        true => Some(SigningKeys::derive(&keys(config)?)),
+        true => Some(keys(config)?),
         false => None,
     };
     if let Some(dir) = &wanted.heads
@@ -45,9 +49,12 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
     }
     let heads = HeadsDir::new(wanted.heads.unwrap_or_else(|| heads_dir(config)));
     let store = open(config).await?;
-    let trusted = match own {
-        Some(keys) => keys.trusted(&store).await,
-        None => ended_by_the_log(&store, Trusted::new(given)).await,
+    let (trusted, lacking) = match own {
+        Some(file) => {
+            let (held, lacking) = as_logged(&store, file).await;
+            (SigningKeys::derive(&held).trusted(&store).await, lacking)
+        }
+        None => (ended_by_the_log(&store, Trusted::new(given)).await, None),
     };
     let trusted = trusted.map_err(anyhow::Error::from)?;
     let bar = Bar::new();
@@ -58,6 +65,9 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
     drop(bar);
     store.close().await;
     let report = report.map_err(anyhow::Error::from)?;
+    if let Some(lacking) = lacking.filter(|_| report.faults.iter().all(is_of_a_key)) {
+        return Err(Failure::Failed(lacking));
+    }
     print(&shown(&report, format)?)?;
     match &report.first_break {
         None => Ok(()),
@@ -69,6 +79,31 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
             report.breaks
         ))),
     }
+}
+
+/// The keys of a file as the log has them: without those that were destroyed. Where the file lacks the key
+/// that seals now, all that it has, and what to say of it.
+async fn as_logged(store: &Store, file: MasterKeys) -> (MasterKeys, Option<anyhow::Error>) {
+    match Secrets::as_logged(store, file.clone()).await {
+        Ok(held) => (held, None),
+        Err(error @ CommandError::Unavailable { code: "keys.missing", .. }) => {
+            let error = anyhow::Error::from(error).context(
+                "the key file here is not that of the log as it is, and cannot verify it: take a newer one, \
+                 or name a public key with --key",
+            );
+            (file, Some(error))
+        }
+        // A log whose own word on its keys cannot be read is looked at all the same, which tells why.
+        Err(error) => {
+            tracing::debug!(%error, "what the log says of its keys is not known");
+            (file, None)
+        }
+    }
+}
+
+/// Whether a key that is lacking here explains it.
+fn is_of_a_key(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::UnknownKey | FaultKind::UnknownLife | FaultKind::ForgedHead)
 }
 
 /// Prints the public keys that verify this log, for whoever verifies it elsewhere.

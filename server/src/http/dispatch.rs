@@ -310,6 +310,7 @@ async fn read_body(
     if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         return unsupported("send the body without Content-Encoding");
     }
+    let kind = headers::text(request.headers(), &header::CONTENT_TYPE)?;
     let read = async {
         let mut body = BytesMut::new();
         while let Some(chunk) = payload.next().await {
@@ -327,14 +328,13 @@ async fn read_body(
     let body = tokio::time::timeout(BODY_PATIENCE, read)
         .await
         .map_err(|_| Problem::new("request.timeout", "the body did not arrive in time"))??;
-    if !body.is_empty() && !is_json(request) {
+    if !body.is_empty() && !kind.is_some_and(|kind| is_json(&kind)) {
         return unsupported("send the body as application/json");
     }
     Ok(body)
 }
 
-fn is_json(request: &HttpRequest) -> bool {
-    let Some(kind) = text(request.headers(), &header::CONTENT_TYPE) else { return false };
+fn is_json(kind: &str) -> bool {
     let mut parts = kind.split(';').map(str::trim);
     let json = parts.next().is_some_and(|kind| {
         kind.eq_ignore_ascii_case("application/json")

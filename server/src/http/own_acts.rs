@@ -37,9 +37,9 @@ pub async fn search(store: &Store, wanted: &Search, limit: usize) -> Result<Foun
     let mut found = store.search(wanted, limit).await?;
     let Some(user) = &wanted.seen_by else { return Ok(found) };
     let Some(mut acts) = acts(wanted, user) else { return Ok(found) };
-    acts.until = Some(found.next);
+    acts.until = Some(found.reached);
     let mut more = Vec::new();
-    loop {
+    let next = loop {
         let page = store.search(&acts, limit).await?;
         for event in page.events {
             let is_found = metadata(&event).get("owner").and_then(|it| it.as_str()) == Some(user);
@@ -48,10 +48,10 @@ pub async fn search(store: &Store, wanted: &Search, limit: usize) -> Result<Foun
             }
         }
         if page.complete || more.len() > limit {
-            break;
+            break page.next;
         }
         acts.after = page.next;
-    }
+    };
     if more.is_empty() {
         return Ok(found);
     }
@@ -61,6 +61,8 @@ pub async fn search(store: &Store, wanted: &Search, limit: usize) -> Result<Foun
         found.events.truncate(limit);
         found.next = found.events.last().map_or(found.next, |last| last.position);
         found.complete = false;
+    } else if found.complete {
+        found.next = found.next.min(next);
     }
     Ok(found)
 }

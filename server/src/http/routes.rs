@@ -40,7 +40,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/problems/{code}"               Public   core::problem_page: "not_found";
     Get    "/api/core/system/info"          Public   core::system_info;
 
-    Post   "/api/auth/login"                Public   auth::login: "login.failed" "login.limited" "login.busy";
+    Post   "/api/auth/login"                Public   auth::login: "username.missing" "login.failed" "login.limited" "login.busy";
     Post   "/api/auth/logout"               Optional auth::logout;
     Get    "/api/auth/user"                 User     auth::user, "ETag";
     Put    "/api/auth/user"                 Person    auth::put_user: "name.invalid" "email.invalid" "user.email_taken" "precondition.failed";

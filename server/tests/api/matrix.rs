@@ -2,6 +2,7 @@
 
 mod cast;
 mod cells;
+mod lacking;
 mod planted;
 mod repeats;
 mod table;

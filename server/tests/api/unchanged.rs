@@ -86,6 +86,18 @@ async fn a_request_that_was_answered_again_leads_to_the_first() {
     .await;
 }
 
+/// How many calls that changed nothing are told after a position, and in how many events.
+async fn told(world: &World, after: u64) -> (u64, usize) {
+    world.noted().await;
+    let (mut times, mut events) = (0, 0);
+    for event in world.server.app.store.feed(after, 10_000).await.unwrap() {
+        let told: Value = serde_json::from_str(&event.payload).unwrap();
+        times += told["changed_nothing"]["times"].as_u64().unwrap_or_default();
+        events += usize::from(event.event_type == "call.changed_nothing");
+    }
+    (times, events)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_calls_that_change_nothing_are_a_few_events() {
     let world = World::start(Kind::Sqlite).await;
@@ -95,14 +107,45 @@ async fn a_thousand_calls_that_change_nothing_are_a_few_events() {
     for _ in 0..1_000 {
         world.patched(&world.owner, &[], &body).await;
     }
-    world.noted().await;
-    let (mut events, mut times) = (0, 0);
-    for event in world.server.app.store.feed(before, 10_000).await.unwrap() {
-        let told: Value = serde_json::from_str(&event.payload).unwrap();
-        times += told["changed_nothing"]["times"].as_u64().unwrap_or_default();
-        events += usize::from(event.event_type == "call.changed_nothing");
-    }
+    let (times, events) = told(&world, before).await;
     assert_eq!(times, 1_000);
     assert!(events <= 6 * 5, "{events} events");
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_are_as_many_under_keys_and_each_repeat_knows_its_first() {
+    on_both(async |kind| {
+        let world = World::start(kind).await;
+        let body = json!({ "first_name": "Ada" });
+        world.patched(&world.owner, &[], &body).await;
+        let before = world.server.app.store.head().await.unwrap();
+        let mut first = Vec::new();
+        for number in 0..300 {
+            let key = format!("k{number}");
+            let headers = [("idempotency-key", key.as_str())];
+            first.push(world.patched(&world.owner, &headers, &body).await);
+        }
+        let (times, events) = told(&world, before).await;
+        assert_eq!(times, 300);
+        assert!(events <= 6 * 5, "{events} events");
+        for number in [0, 100, 299] {
+            let key = format!("k{number}");
+            let headers = [("idempotency-key", key.as_str())];
+            let again = world.patched(&world.owner, &headers, &body).await;
+            assert_eq!(again.text, first[number].text);
+            world.noted().await;
+            let trace = world.traced(&world.owner, &again).await;
+            let wanted = json!([first[number].header("x-request-id")]);
+            assert_eq!(trace["repeats"], wanted, "{number}: {trace}");
+            // The key is as good as any other: nothing else can be done under it.
+            let other = json!({ "first_name": "Eve" });
+            let reused =
+                world.with_headers(&world.owner, Method::PATCH, ME, &headers, &other).await;
+            reused.problem(422, "idempotency_key.reused");
+        }
+        assert_eq!(told(&world, before).await.0, 300, "a repeat counts as none");
+        world.stop().await;
+    })
+    .await;
 }

@@ -44,7 +44,7 @@ async fn a_header_that_cannot_be_read_is_refused_and_nothing_is_done() {
     let restart = json!({ "action": "restart" });
     let action = format!("/api/apps/{app}/action");
     let head = world.server.app.store.head().await.unwrap();
-    let letter: &[u8] = "\"é\"".as_bytes();
+    let (letter, json): (&[u8], &[u8]) = ("\"é\"".as_bytes(), b"application/json");
     for (headers, status, code) in [
         (vec![("if-match", letter)], 400, "request.malformed"),
         (vec![("if-match", b"\xe9".as_slice())], 400, "request.malformed"),
@@ -52,6 +52,13 @@ async fn a_header_that_cannot_be_read_is_refused_and_nothing_is_done() {
         (vec![("idempotency-key", letter)], 400, "request.malformed"),
         (vec![("idempotency-key", b"a"), ("idempotency-key", b"b")], 400, "request.malformed"),
         (vec![("accept", letter)], 400, "request.malformed"),
+        (vec![("content-type", letter)], 400, "request.malformed"),
+        (
+            vec![("content-type", json), ("content-type", b"text/plain".as_slice())],
+            400,
+            "request.malformed",
+        ),
+        (vec![("content-type", json), ("content-type", json)], 400, "request.malformed"),
         (vec![("authorization", b"Bearer \xe9".as_slice())], 401, "identity.required"),
     ] {
         let told = told(&world, &world.owner, Method::POST, &action, &headers, &restart).await;

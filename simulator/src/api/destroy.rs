@@ -19,6 +19,12 @@ fn protection(container: &Container) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Why Proxmox would not destroy the container, in its words; one that is not there is refused by nobody.
+pub(crate) fn refused(world: &World, vmid: u32) -> Option<String> {
+    let node = world.containers.get(&vmid)?.node.clone();
+    check(world, &node, vmid, false).err().map(|refusal| refusal.reason)
+}
+
 fn check(world: &World, node: &str, vmid: u32, force: bool) -> Result<(), Refusal> {
     let container = world.container(node, vmid).ok_or_else(|| Refusal::no_config(node, vmid))?;
     protection(container)?;

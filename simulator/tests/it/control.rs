@@ -92,3 +92,39 @@ async fn a_shut_down_simulator_leaves_no_port_and_no_task() {
     sim.shutdown().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
+
+/// As Proxmox does: a disk of which no container is there counts as a virtual machine's, and of a kind
+/// that the storage does not take nothing is listed.
+#[tokio::test]
+async fn a_disk_without_a_container_is_listed_only_where_the_storage_takes_images() {
+    let (sim, root) = quick().await;
+    let disk = sim.plant_disk("pve1", "local-btrfs", 100).unwrap();
+    let listed = async || {
+        let rows = root.get("/nodes/pve1/storage/local-btrfs/content").await;
+        rows.data().as_array().unwrap().iter().any(|row| row["volid"] == json!(disk))
+    };
+    assert!(listed().await);
+    let base = sim.control_url();
+    let content = root.http.post(format!("{base}/storages/local-btrfs/content"));
+    let answer = content.json(&json!(["rootdir"])).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(!listed().await);
+    root.container(100, &[]).await;
+    assert!(listed().await, "of a number that a container has all are");
+    assert!(sim.set_content("nope", &["rootdir"]).is_err());
+}
+
+#[tokio::test]
+async fn a_person_destroys_nothing_that_proxmox_refuses_to() {
+    let (sim, root) = quick().await;
+    root.container(100, &[("protection", "1")]).await;
+    let why = sim.destroy_container(100).await.unwrap_err().to_string();
+    assert!(why.contains("protection mode enabled"), "{why}");
+    sim.edit_container(100, "protection", None).unwrap();
+    sim.edit_container(100, "lock", Some("create")).unwrap();
+    let why = sim.destroy_container(100).await.unwrap_err().to_string();
+    assert!(why.contains("CT is locked (create)"), "{why}");
+    sim.edit_container(100, "lock", None).unwrap();
+    sim.destroy_container(100).await.unwrap();
+    assert!(sim.destroy_container(100).await.is_err(), "it is gone");
+}

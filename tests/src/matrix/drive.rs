@@ -240,7 +240,7 @@ async fn follow(site: &Site, instructions: &str) {
         let words: Vec<&str> = command.split(' ').collect();
         let vmid: u32 = words[2].parse().unwrap();
         match words[1] {
-            "destroy" => site.rig.simulator.remove_container(vmid).await.unwrap(),
+            "destroy" => site.rig.simulator.destroy_container(vmid).await.unwrap(),
             "unlock" => site.rig.simulator.edit_container(vmid, "lock", None).unwrap(),
             _ => {}
         }

@@ -90,6 +90,21 @@ async fn a_restore_hides_nothing(kind: Kind) {
         assert_eq!(report["sealed_to"], report["head"], "its beginning is sealed: {report:#}");
         target.serve().await.terminate();
         clean(&target);
+        // Backed up, lost with its heads, and restored once more: what the first restore knew of is missed
+        // until somebody says that it is lost, and the lives are explained all the same.
+        let file = scene.folder.path().join(format!("again {heads}.backup"));
+        backup(&target, &file);
+        let next = machine(&scene, &format!("again {heads}"), false).await;
+        let mut again = vec!["backup", "restore", file.to_str().unwrap()];
+        if heads {
+            let (code, text) = refused(&next, &again);
+            assert!(code == Some(6) && text.contains("no_heads"), "{code:?} {text}");
+            again.extend(["--accept-breaks", "--note", "the machine was lost"]);
+        }
+        next.run(&again);
+        clean(&next);
+        next.serve().await.terminate();
+        clean(&next);
         // Done to it between its restoration and its first start.
         let target = machine(&scene, &format!("changed after {heads}"), heads).await;
         target.run(&["backup", "restore", path]);

@@ -33,17 +33,18 @@ pub fn options(site: &Site) -> Options {
     site.database_url().map_or_else(|| Options::sqlite(&site.data), Options::postgres)
 }
 
-/// Seals with this key until everything is sealed.
+/// Seals with this key until everything is sealed, also behind blocks of the site's own key.
 pub async fn seal(
     site: &Site,
     key: &SigningKey,
     heads: &Path,
     appends: std::ops::Range<u64>,
 ) -> Vec<u64> {
+    let own = SigningKeys::derive(&KeyFile::locate(&site.data, |_| None).read().unwrap()).current;
     let store = Store::open(options(site)).await.unwrap();
     let sealing = Sealing {
         key: key.clone(),
-        earlier: Vec::new(),
+        earlier: vec![own.verifying_key()],
         destroyed: vec![],
         renewed: None,
         heads: Some(heads.to_owned()),

@@ -5,13 +5,14 @@ use std::time::Duration;
 use proximity_commands::Actor;
 use proximity_commands::dispatch::{Unit, load};
 use proximity_domain::application::{Application, Command as App, Error as Refusal};
+use proximity_domain::host::DiscrepancyKind;
 use proximity_domain::operation::{Command as Op, Operation};
 use proximity_domain::plan::{CloneWay, Kind};
 use proximity_domain::{OperationId, UserId};
 use proximity_simulator::{Fault, FaultRule};
 use proximity_tests::checker;
 use proximity_tests::judged;
-use proximity_tests::rig::{ADDRESS, Rig, quick, snapshot_of};
+use proximity_tests::rig::{ADDRESS, HOST, Rig, quick, snapshot_of};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -94,5 +95,50 @@ async fn audit_24_a_snapshot_that_cannot_be_removed_leaves_the_clone_stuck_and_i
     assert_eq!(judged::accusations_but_of_names(events).await, Vec::<String>::new());
     assert!(found.anomalies.is_empty(), "{:#?}", found.anomalies);
     assert!(found.held.values().all(|holder| *holder == source.as_str()), "{:#?}", found.held);
+    runner.stop().await;
+}
+
+/// The copy carries our marker, its source's protection and a creation's lock; the source is locked, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_copy_that_was_given_up_is_named_and_so_is_the_lock_of_its_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    rig.register().await;
+    let (source, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    assert_eq!(rig.ended(rig.begin(&source, Kind::Stop).await, SOON).await, "done");
+    let killed = Fault::TaskDiesAfterDisks { disks: 1 };
+    rig.simulator.faults().add(FaultRule::once("container.clone", killed)).unwrap();
+    let (copy, operation) = rig.clone_of(&source, "copy", 105, 8200, |_| CloneWay::Stopped).await;
+    assert_eq!(rig.ended(operation, SOON).await, "stuck");
+    let last = async |kind: &str| {
+        let events = rig.events().await;
+        events.into_iter().rfind(|event| event.event_type == kind).unwrap().payload
+    };
+    let why = last("operation.stuck").await;
+    assert!(why.contains("run `pct unlock 104`, also if you abandon the operation"), "{why}");
+    rig.abandon(operation, "no time").await;
+
+    let found = rig.reconciler().reconcile(HOST, &Actor::system("test")).await.unwrap();
+    assert_eq!(found.removals, []);
+    let [one] = &*found.discrepancies else { panic!("{found:?}") };
+    assert_eq!((one.vmid.get(), one.kind), (105, DiscrepancyKind::BrokenOff));
+    assert_eq!(one.application, copy);
+
+    let start = rig.begin(&source, Kind::Start).await;
+    assert_eq!(rig.ended(start, SOON).await, "undone");
+    let why = last("operation.undone").await;
+    assert!(why.contains("CT is locked (disk); on node pve1, see with `pct config 104`"), "{why}");
+    assert!(why.contains("an administrator has to run `pct unlock 104`"), "{why}");
+    let problem = last("application.operation_failed").await;
+    assert!(problem.contains("`pct unlock 104`"), "{problem}");
+    for vmid in [104, 105] {
+        rig.simulator.edit_container(vmid, "lock", None).unwrap();
+    }
+    assert!(rig.simulator.destroy_container(105).await.is_err(), "it is protected");
+    rig.simulator.edit_container(105, "protection", Some("0")).unwrap();
+    rig.simulator.destroy_container(105).await.unwrap();
+    assert_eq!(rig.ended(rig.begin(&source, Kind::Start).await, SOON).await, "done");
     runner.stop().await;
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proximity_tests::database::Kind;
 use proximity_tests::figure;
@@ -88,6 +88,12 @@ async fn the_doctor_names_each_privilege_that_is_missing_and_what_does_not_work_
     assert!(well && warned.len() == 1, "{warned:#?}");
     assert!(warned[0]["found"].as_str().unwrap().contains("storage local keeps only keep-last=3"));
     lab.simulator.set_retention("local", None).unwrap();
+    lab.simulator.set_content("local-btrfs", &["rootdir"]).unwrap();
+    let (said, well) = findings(&lab);
+    let warned: Vec<_> = said.iter().filter(|said| said["check"] == "root disk storage").collect();
+    assert!(well && warned.len() == 1, "{warned:#?}");
+    assert!(warned[0]["found"].as_str().unwrap().contains("storage local-btrfs does not take"));
+    lab.simulator.set_content("local-btrfs", &["rootdir", "images"]).unwrap();
 
     for missing in &role {
         let rest: Vec<&str> = role.iter().filter(|name| *name != missing).copied().collect();
@@ -285,6 +291,40 @@ async fn the_doctor_finds_events_that_nobody_can_seal_and_heads_that_are_missed_
     let text = String::from_utf8_lossy(&verified.stderr).into_owned();
     assert_eq!(verified.status.code(), Some(6), "{text}");
     assert!(text.contains(&format!("removed at position {}", head + 1)), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_no_server_made_is_named_until_it_is_gone() {
+    let lab = Lab::new(Kind::Sqlite, 1).await;
+    let (server, client) = lab.start().await;
+    // Whoever may add rows can do this, without a key: nothing would be sealed any more.
+    let log = rusqlite::Connection::open(lab.site.data.join("events.db")).unwrap();
+    log.busy_timeout(Duration::from_secs(10)).unwrap();
+    let added = "insert into seals select block + 1, last_position + 1, 4611686018427387904, x'', hash, '00', x'', \
+        sealed_at, incarnation from seals order by block desc limit 1";
+    log.execute(added, []).unwrap();
+    lab.site.run(&["user", "add", "eve"]);
+    let until = async |seals: &str, status: &str| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let health = client.get("/api/health").await.body;
+            if health["seals"] == seals && health["status"] == status {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{health}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    until("failing", "degraded").await;
+    let (found, well) = wrong(&lab);
+    let said = "to 4611686018427387904, does not follow the one before it";
+    assert!(!well && found.iter().any(|found| found.contains(said)), "{found:#?}");
+    log.execute("delete from seals where last_position = 4611686018427387904", []).unwrap();
+    until("sealed", "healthy").await;
+    server.terminate();
+    lab.site.run(&["audit", "verify"]);
+    let (found, well) = wrong(&lab);
+    assert!(well, "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

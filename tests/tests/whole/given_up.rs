@@ -54,7 +54,7 @@ fn found(findings: &Findings) -> Vec<(u32, DiscrepancyKind, &ApplicationId)> {
 /// `pct unlock` and `pct destroy`, as the advice says.
 async fn destroy_by_hand(rig: &Rig) {
     rig.simulator.edit_container(104, "lock", None).unwrap();
-    rig.simulator.remove_container(104).await.unwrap();
+    rig.simulator.destroy_container(104).await.unwrap();
 }
 
 /// Proxmox has destroyed the disks by then, and destroys nothing that is locked.

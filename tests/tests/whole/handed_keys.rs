@@ -89,3 +89,46 @@ async fn a_key_that_systemd_hands_over_is_replaced_and_destroyed_in_a_copy() {
     assert_eq!(doctor(&site), Vec::<String>::new());
     site.serve().await.terminate();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_file_that_is_older_than_the_log_is_told_and_accuses_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(Kind::Sqlite, folder.path()).await;
+    let server = site.serve().await;
+    site.run(&["user", "add", "eve"]);
+    server.terminate();
+    let older = folder.path().join("older.key");
+    std::fs::copy(site.data.join("master.key"), &older).unwrap();
+    site.run(&["keys", "rotate", "--grace", "0", "--destroy"]);
+    site.serve().await.terminate();
+    let verified = |file: &Path| {
+        let mut command = site.command(&["audit", "verify", "-o", "json"]);
+        let output = command.env("PROXIMITY_MASTER_KEY_FILE", file).output().unwrap();
+        (output.status.code().unwrap(), said(&output))
+    };
+    let new = lines(&site.data.join("master.key"))[0].clone();
+    let (code, told) = verified(&older);
+    assert_eq!(code, 1, "{told}");
+    assert!(
+        told.contains(new.split(' ').next().unwrap()) && !told.contains("unknown_key"),
+        "{told}"
+    );
+    // With that line it verifies, whatever else it still has.
+    let both = folder.path().join("both.key");
+    let old = lines(&older)[0].clone();
+    // Copied, so that it is for its owner only.
+    std::fs::copy(&older, &both).unwrap();
+    std::fs::write(&both, format!("{old}\n{new}\n")).unwrap();
+    assert_eq!(verified(&both).0, 0);
+    // What is wrong beside the keys is found with either.
+    let events = rusqlite::Connection::open(site.data.join("events.db")).unwrap();
+    events
+        .execute_batch(
+            "drop trigger events_are_never_changed; update events set recorded_at = recorded_at + 1 where position = 1",
+        )
+        .unwrap();
+    for file in [&older, &both] {
+        let (code, told) = verified(file);
+        assert!(code == 6 && told.contains("changed"), "{told}");
+    }
+}

@@ -15,16 +15,16 @@ use proximity_domain::{ApplicationId, OperationId};
 use proximity_simulator::{Fault, FaultRule, Foreign};
 use proximity_tests::rig::{HOST, Rig, quick};
 
-const SOON: Duration = Duration::from_secs(60);
-const FIRST: &str = "local-btrfs:104/vm-104-disk-0.raw";
-const SECOND: &str = "local-btrfs:104/vm-104-disk-1.raw";
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const FIRST: &str = "local-btrfs:104/vm-104-disk-0.raw";
+pub(crate) const SECOND: &str = "local-btrfs:104/vm-104-disk-1.raw";
 
-fn kill_one(rig: &Rig, effect: &str) {
+pub(crate) fn kill_one(rig: &Rig, effect: &str) {
     let killed = Fault::TaskDiesAfterDisks { disks: 1 };
     rig.simulator.faults().add(FaultRule::once(effect, killed)).unwrap();
 }
 
-fn disks(rig: &Rig) -> Vec<String> {
+pub(crate) fn disks(rig: &Rig) -> Vec<String> {
     rig.simulator.ledger().disks.into_iter().map(|disk| disk.volid).collect()
 }
 
@@ -33,9 +33,9 @@ async fn last(rig: &Rig, kind: &str) -> String {
 }
 
 /// `pct unlock` and `pct destroy`, as the instructions say.
-async fn destroy_by_hand(rig: &Rig, vmid: u32) {
+pub(crate) async fn destroy_by_hand(rig: &Rig, vmid: u32) {
     rig.simulator.edit_container(vmid, "lock", None).unwrap();
-    rig.simulator.remove_container(vmid).await.unwrap();
+    rig.simulator.destroy_container(vmid).await.unwrap();
 }
 
 /// Gives container 104 the number 204, and leaves its disk where it is.
@@ -59,7 +59,7 @@ async fn stored(rig: &Rig) -> ApplicationId {
 
 /// A deployment that is stuck, since its worker was killed after the first disk; its container was then
 /// destroyed by hand.
-async fn broken_off(rig: &Rig) -> OperationId {
+pub(crate) async fn broken_off(rig: &Rig) -> OperationId {
     kill_one(rig, "container.create");
     let (_, deployment) = rig.deploy("web", 104, 8100).await;
     assert_eq!(rig.ended(deployment, SOON).await, "stuck");
@@ -259,9 +259,13 @@ async fn the_disk_of_a_copy_whose_source_was_migrated_is_found_where_the_copy_ra
     assert_eq!(old, left, "both nodes have one of the same name");
     let why = last(&rig, "operation.stuck").await;
     assert!(why.contains(&format!("it has left {left}")), "{why}");
-    rig.simulator.edit_container(104, "lock", None).unwrap();
-    destroy_by_hand(&rig, 105).await;
-    rig.resume(operation, "destroyed").await;
+    // As the instructions say; Proxmox would not destroy it, since it is protected as its source is.
+    assert!(why.contains("`pct unlock 105`") && !why.contains("pct destroy"), "{why}");
+    for vmid in [104, 105] {
+        rig.simulator.edit_container(vmid, "lock", None).unwrap();
+    }
+    assert!(rig.simulator.destroy_container(105).await.is_err());
+    rig.resume(operation, "unlocked").await;
     assert_eq!(rig.ended(operation, SOON).await, "undone");
     let of_copy = rig.simulator.ledger().disks.into_iter().filter(|disk| disk.volid == left);
     assert_eq!(of_copy.map(|disk| disk.node).collect::<Vec<_>>(), ["pve1"]);

@@ -34,7 +34,7 @@ async fn stuck(rig: &Rig) -> String {
 /// `pct unlock` and `pct destroy`, as the instructions say.
 async fn destroy_by_hand(rig: &Rig, vmid: u32) {
     rig.simulator.edit_container(vmid, "lock", None).unwrap();
-    rig.simulator.remove_container(vmid).await.unwrap();
+    rig.simulator.destroy_container(vmid).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

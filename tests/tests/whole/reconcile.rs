@@ -287,6 +287,9 @@ async fn a_leftover_with_volumes_that_its_application_never_had_stays_until_they
     let answer = field.reconcile().await;
     assert_eq!(answer["removals"], json!([]), "{answer}");
     assert_eq!(kinds(&answer), [(web.into(), "orphan".to_owned())]);
+    let advice = answer["discrepancies"][0]["advice"].as_str().unwrap();
+    let by_hand = format!("`pct set {web} --protection 0 && pct destroy {web}` on node pve1");
+    assert!(advice.contains(&by_hand), "{advice}");
     hand.edit_container(web, "mp0", None).unwrap();
     field.reconcile().await;
     field.lab.settle(&field.client, SOON).await;

@@ -1,6 +1,6 @@
 //! Machines that can be reached in these tests; each asks for its password and certificate.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -178,8 +178,8 @@ impl Hypervisor for Adapter {
     async fn mentions(
         &self,
         _guest: &Guest,
-        _words: &str,
-    ) -> Result<Option<bool>, HypervisorError> {
+        _words: &BTreeSet<String>,
+    ) -> Result<Option<BTreeSet<String>>, HypervisorError> {
         unreachable!("hosts do not ask for this")
     }
     async fn create(&self, _node: &NodeName, _guest: &NewGuest) -> Result<Upid, HypervisorError> {

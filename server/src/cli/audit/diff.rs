@@ -34,9 +34,10 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
         return Err(Failure::NoSuchThing(format!("there was never an application {}", args.app)));
     }
     let to = args.to.unwrap_or(Moment::NOW);
+    let places = past::places(&store, args.from, to).await.map_err(anyhow::Error::from)?;
+    let places = places.ok_or_else(|| Failure::Usage("--from is later than --to".to_owned()))?;
     let show = |event: &_| Some(Shown::of(event));
-    let diff = past::diff(&args.app, &log, args.from, to, show).map_err(anyhow::Error::msg)?;
-    let diff = diff.ok_or_else(|| Failure::Usage("--from is later than --to".to_owned()))?;
+    let diff = past::diff(&args.app, &log, places, show).map_err(anyhow::Error::msg)?;
     match format {
         Format::Json | Format::Ndjson => print(&render(&[diff], &[], format)?)?,
         Format::Csv => print(&render(&diff.changes, &CHANGES, format)?)?,

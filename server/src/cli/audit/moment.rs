@@ -16,6 +16,13 @@ pub fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(position) = text.parse() {
         return Ok(Moment::Position(position));
     }
+    // As HTTP gives it, after the id of a life of the log.
+    if let Some((_, position)) = text.rsplit_once('.')
+        && position.parse::<Position>().is_ok()
+        && past::micros(text).is_none()
+    {
+        return Err(format!("write the position alone: {position}"));
+    }
     past::micros(text).map(Moment::Time).ok_or_else(|| {
         "a position of the log, or a moment as in RFC 3339, e.g. 2030-01-31T12:00:00Z".to_owned()
     })

@@ -1,5 +1,6 @@
 //! `proximity audit replay`: the state as it was at a moment, and whether the log is what it should be.
 
+use proximity_eventstore::Store;
 use proximity_projections::replay::{self, Report, State, Until};
 use serde_json::{Value, json};
 
@@ -37,12 +38,10 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
     }
 }
 
-fn until(moment: Option<Moment>) -> Until {
-    match moment {
-        None => Until::Head,
-        Some(Moment::Position(position)) => Until::Position(position),
-        Some(Moment::Time(micros)) => Until::Time(micros),
-    }
+async fn until(store: &Store, moment: Option<Moment>) -> Result<Until, Failure> {
+    known(store, moment).await?;
+    let Some(moment) = moment else { return Ok(Until::Head) };
+    Ok(Until::Position(moment.place(store).await.map_err(anyhow::Error::from)?))
 }
 
 const APPLICATIONS: [&str; 7] = ["id", "hostname", "status", "node", "vmid", "owner", "updated_at"];
@@ -57,7 +56,7 @@ async fn one(
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
     known(&store, at).await?;
-    let at = at.unwrap_or(Moment::NOW);
+    let at = at.unwrap_or(Moment::NOW).place(&store).await.map_err(anyhow::Error::from)?;
     let log = events::of_application(&store, app).await.map_err(anyhow::Error::from)?;
     let state = past::state(app, &log, at).map_err(anyhow::Error::msg)?;
     store.close().await;
@@ -75,9 +74,9 @@ async fn all(at: Option<Moment>, config: &Settings, format: Format) -> Result<()
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
-    known(&store, at).await?;
+    let until = until(&store, at).await?;
     let feed = std::sync::Arc::new(store.clone());
-    let state = replay::state(feed, until(at), progress()).await.map_err(anyhow::Error::from)?;
+    let state = replay::state(feed, until, progress()).await.map_err(anyhow::Error::from)?;
     store.close().await;
     let stopped: Vec<String> =
         state.stopped.iter().map(|(name, why)| format!("{name}: {why}")).collect();
@@ -115,9 +114,9 @@ fn print_state(mut state: State, format: Format) -> Result<(), Failure> {
 async fn check(at: Option<Moment>, config: &Settings, format: Format) -> Result<(), Failure> {
     let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
     let store = stores::open_read_only(config).await.map_err(unavailable)?;
-    known(&store, at).await?;
+    let until = until(&store, at).await?;
     let feed = std::sync::Arc::new(store.clone());
-    let judged = async || replay::judge(feed, until(at), progress()).await;
+    let judged = async || replay::judge(feed, until, progress()).await;
     let was_served = stores::is_served(config).await.map_err(unavailable)?;
     let mut report = if at.is_some() {
         // The read models are those of now.

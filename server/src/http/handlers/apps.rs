@@ -216,8 +216,9 @@ async fn accepted(call: &Call, done: Done<Accepted>, hostname: &str) -> Result<R
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AtWanted {
-    /// As it was then: a moment (RFC 3339) or a position of the log; an application that is gone by
-    /// now can be seen so, too. Its figures of that time are not known.
+    /// As it was then: a position of the log, or a moment (RFC 3339), which is where the log's last event
+    /// stands that is not later. An application that is gone by now can be seen so, too. Its figures,
+    /// `url` and `iframe_url` of that time are not known.
     pub at: Option<String>,
 }
 

@@ -83,19 +83,21 @@ pub enum Next {
 pub struct Events {
     /// Oldest first.
     pub events: Vec<Shown>,
-    /// For `after` of the next page: what was looked through ends here, at `until` or at the last event
-    /// of the time, if there is such a bound.
+    /// For `after` of the next page, and once it is complete for going on with a later `until` or `to`,
+    /// which passes nothing over. Where a clock was set back and `to` is a bound, it stands before the first
+    /// event that is not before `to`, also when that is before `after`: some events then come once more.
     pub next: Next,
-    /// Whether there is nothing more within the bounds, or up to the end of the log.
+    /// Whether there is nothing more within the bounds, or up to the end of the log: the end of all pages.
     pub complete: bool,
 }
 
-/// Server-sent events: all that the caller may see, as it happens. Each `id` is a position of the
-/// log; coming back with it as `Last-Event-ID` loses and repeats nothing. Once the log was restored from a
-/// backup, its ids name the incarnation, too (`<incarnation>.<position>`), and an id that may be of the
-/// log before that is refused: what came after it is not what is in the log now. The stream ends with the
-/// session or the token that it was opened with; its connection is closed then, and also when nothing is
-/// taken from it for half a minute.
+/// Server-sent events: all of it for administrators, what is about their own things for others, as it
+/// happens; not what they did to a thing that is somebody else's, which `/api/audit/events` has. Each `id` is
+/// a position of the log; coming back with it as `Last-Event-ID` loses and repeats nothing. Once the log was
+/// restored from a backup, its ids name the incarnation, too (`<incarnation>.<position>`), and an id that may
+/// be of the log before that is refused: what came after it is not what is in the log now. The stream ends
+/// with the session or the token that it was opened with; its connection is closed then, and also when nothing
+/// is taken from it for half a minute.
 #[utoipa::path(get, path = "/api/events/stream", tag = "events", params(StreamWanted), responses((status = 200, description = "A stream without end; each message's data is an event, a sign of life comes every 15 s", body = String, content_type = "text/event-stream")))]
 pub async fn stream(call: Call) -> Result<Reply, Problem> {
     let wanted: StreamWanted = call.query()?;
@@ -120,7 +122,9 @@ fn reader(call: &Call) -> Result<Credential, Problem> {
     Ok(Credential { actor: call.actor.clone(), token, peer: call.peer.clone() })
 }
 
-/// All that has happened to it and for it; its owner sees it when it is gone, too.
+/// What has happened to it, and what was done for it and is about the caller's own things; administrators
+/// see all of that. Its owner sees it when it is gone, too. That a copy of it for somebody else was taken back
+/// stands in `/api/audit/events` and in the trace of that request only.
 #[utoipa::path(get, path = "/api/apps/{id}/history", tag = "apps", params(("id" = String, Path, description = "The application's id")), responses((status = 200, description = "Its past", body = History)))]
 pub async fn of_app(call: Call) -> Result<Reply, Problem> {
     let (id, store): (String, _) = (call.param("id")?, &call.app.store);

@@ -17,7 +17,7 @@ use crate::past::{self, Diff, Moment};
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct DiffWanted {
-    /// A moment (RFC 3339) or a position of the log.
+    /// A position of the log, or a moment (RFC 3339), which is where its last event stands that is not later.
     pub from: String,
     /// The same; now by default.
     pub to: Option<String>,
@@ -44,7 +44,7 @@ fn untold(call: &Call, what: &str) -> Problem {
 pub(super) async fn shown(call: &Call, at: &str) -> Result<Reply, Problem> {
     let (id, store): (String, _) = (call.param("id")?, &call.app.store);
     events::prove_application(store, &call.actor, &id).await?;
-    let at = moment(call, "at", at).await?;
+    let at = moment(call, "at", at).await?.place(store).await.map_err(unavailable)?;
     let events = events::of_application(store, &id).await.map_err(unavailable)?;
     match past::state(&id, &events, at).map_err(|what| untold(call, &what))? {
         Value::Null => Err(Problem::not_found()),
@@ -63,13 +63,14 @@ pub async fn diff(call: Call) -> Result<Reply, Problem> {
         Some(to) => moment(&call, "to", to).await?,
         None => Moment::NOW,
     };
+    let Some(places) = past::places(store, from, to).await.map_err(unavailable)? else {
+        return Err(Problem::field("?from", "query.out_of_range", "from is later than to"));
+    };
     let events = events::of_application(store, &id).await.map_err(unavailable)?;
     let show = |event: &Recorded| {
         let seen = events::is_of(event, &id) || events::is_visible(event, &call.actor);
         seen.then(|| Shown::to(event, &call.actor))
     };
-    match past::diff(&id, &events, from, to, show).map_err(|what| untold(&call, &what))? {
-        Some(diff) => Reply::json(&diff),
-        None => Err(Problem::field("?from", "query.out_of_range", "from is later than to")),
-    }
+    let diff = past::diff(&id, &events, places, show).map_err(|what| untold(&call, &what))?;
+    Reply::json(&diff)
 }

@@ -44,8 +44,8 @@ pub struct Strange {
     /// `orphan`: it carries our marker, and no application has it. `stranger`: it has an application's
     /// number, and is not that application's. `renamed`: it was given another host name by hand.
     /// `broken_off`: the creation of an application's container, or a restore over it, was broken off,
-    /// and has left a lock and nothing else. `left_over`: no guest has the number, and an operation that was
-    /// given up has left a volume under it.
+    /// and has left a lock and nothing else. `left_over`: no guest has the number nor the volume, which an
+    /// operation has left that was given up, undone, or has taken another number.
     #[schema(example = "orphan")]
     pub kind: &'static str,
     /// The application that it was made for, or whose number it has.
@@ -69,8 +69,9 @@ impl From<Discrepancy> for Strange {
                 "orphan",
                 format!(
                     "container {vmid} was made for {application}, which has no use for it; look at \
-                     it, then remove it with `pct destroy {vmid}`, or, to adopt it again, take the \
-                     line that starts with `proximity/` out of its notes"
+                     it, then, once it is stopped, remove it with `pct set {vmid} --protection 0 && \
+                     pct destroy {vmid}` on node {node}, or, to adopt it again, take the line that starts \
+                     with `proximity/` out of its notes"
                 ),
             ),
             DiscrepancyKind::Stranger => (
@@ -92,8 +93,10 @@ impl From<Discrepancy> for Strange {
                 format!(
                     "the making of container {vmid} for {application} was broken off, and what is left \
                      is a lock that no task works on: on node {node} run `pct unlock {vmid} && \
-                     pct destroy {vmid} --purge`; an application that it was restored over can then be \
-                     deleted, and be restored from a backup (not in place) before that, too"
+                     pct destroy {vmid} --purge`, of a copy with `pct set {vmid} --protection 0` in \
+                     between; an application that it was restored over can then be deleted, and be \
+                     restored from a backup (not in place) before that, too; the container that it is a \
+                     copy of may still be locked as well"
                 ),
             ),
             DiscrepancyKind::LeftOver => {
@@ -101,7 +104,7 @@ impl From<Discrepancy> for Strange {
                 (
                     "left_over",
                     format!(
-                        "{id} is what an operation on {application} has left that was given up: on node \
+                        "{id} is what an operation on {application} has left under number {vmid}: on node \
                          {node} see with `grep -r -e -{vmid}-disk- /etc/pve/nodes` that no guest has it \
                          and that nobody needs what is on it, then run `pvesm free {id}`"
                     ),

@@ -1,0 +1,250 @@
+//! Which volumes that operations have left are named, for how long, and at what cost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proximity_commands::Actor;
+use proximity_commands::dispatch::AppendFaults;
+use proximity_commands::reconcile::Reconciler;
+use proximity_commands::saga::{Hooks, Point};
+use proximity_domain::host::{Discrepancy, DiscrepancyKind};
+use proximity_domain::operation::Direction;
+use proximity_simulator::{Fault, FaultRule, Foreign, Times, When};
+use proximity_tests::rig::{HOST, Rig, quick};
+
+use crate::left_over::{FIRST, SECOND, SOON, broken_off, destroy_by_hand, disks, kill_one};
+
+const REFUSED: Fault = Fault::Status { status: 403, reason: None, after_effect: false };
+
+/// What one server, which remembers what it saw, has named after another look.
+async fn left_over(server: &Reconciler) -> Vec<Discrepancy> {
+    let findings = server.reconcile(HOST, &Actor::system("test")).await.unwrap();
+    let mut found = findings.discrepancies;
+    found.retain(|one| one.kind == DiscrepancyKind::LeftOver);
+    found
+}
+
+async fn named(server: &Reconciler) -> Vec<String> {
+    left_over(server).await.into_iter().map(|one| one.volume.unwrap().id).collect()
+}
+
+async fn plant(rig: &Rig, vmid: u32) {
+    let other = Foreign { vmid: Some(vmid), ..Foreign::default() };
+    rig.simulator.plant_container(other).await.unwrap();
+}
+
+/// A deployment that has left its first disk, and was given up.
+async fn given_up(rig: &Rig) {
+    rig.register().await;
+    let deployment = broken_off(rig).await;
+    rig.abandon(deployment, "no time").await;
+}
+
+/// How many calls of each kind a look makes: by the last word of their paths.
+async fn calls_of_a_look(rig: &Rig, server: &Reconciler) -> BTreeMap<String, usize> {
+    let before = rig.simulator.requests_seen().requests.len();
+    named(server).await;
+    let mut calls = BTreeMap::new();
+    for request in rig.simulator.requests_seen().requests.into_iter().skip(before) {
+        let path = request.path.split('?').next().unwrap_or_default();
+        let word = path.rsplit('/').next().unwrap_or_default();
+        *calls.entry(word.to_owned()).or_default() += 1;
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_a_guest_was_given_is_named_no_more_and_again_once_it_was_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    plant(&rig, 300).await;
+    let server = rig.reconciler();
+    assert_eq!(named(&server).await, [FIRST]);
+    let mount = format!("{FIRST},mp=/rescue,size=8G");
+    rig.simulator.edit_container(300, "mp0", Some(&mount)).unwrap();
+    assert_eq!(named(&server).await, [] as [&str; 0]);
+    rig.simulator.edit_container(300, "mp0", None).unwrap();
+    assert_eq!(named(&server).await, [FIRST]);
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_named_stays_so_while_a_guest_cannot_be_read_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    plant(&rig, 300).await;
+    assert_eq!(named(&rig.reconciler()).await, [FIRST]);
+    let when = When { path: Some("/lxc/300/".to_owned()), ..When::default() };
+    let unreadable = FaultRule { when, times: Times::Forever, fault: REFUSED };
+    rig.simulator.faults().add(unreadable).unwrap();
+    let server = rig.reconciler();
+    assert_eq!(named(&server).await, [FIRST]);
+    assert_eq!(named(&server).await, [FIRST]);
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_is_not_mounted_for_a_moment_makes_nobody_forget_what_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    plant(&rig, 300).await;
+    let server = rig.reconciler();
+    assert_eq!(named(&server).await, [FIRST]);
+    rig.simulator.faults().add(FaultRule::forever("content.list", Fault::EmptyList)).unwrap();
+    assert_eq!(named(&server).await, [] as [&str; 0]);
+    rig.simulator.clear_faults();
+    assert_eq!(named(&server).await, [FIRST]);
+    runner.stop().await;
+}
+
+/// Where nobody could see what was there before: on another node, or in a storage that listed nothing then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_older_than_the_operation_is_not_its() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    rig.simulator.set_clock_offset(-3_600);
+    assert_eq!(rig.simulator.plant_disk("pve1", "local-btrfs", 104).unwrap(), SECOND);
+    rig.simulator.set_clock_offset(0);
+    assert_eq!(named(&rig.reconciler()).await, [FIRST]);
+    runner.stop().await;
+}
+
+/// Its own container was destroyed by hand, and somebody made another one under its number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disk_of_a_deployment_that_was_undone_while_another_had_its_number_is_named_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    rig.register().await;
+    let deployment = broken_off(&rig).await;
+    plant(&rig, 104).await;
+    rig.resume(deployment, "destroyed").await;
+    assert_eq!(rig.ended(deployment, SOON).await, "undone");
+    let server = rig.reconciler();
+    assert_eq!(named(&server).await, [] as [&str; 0], "somebody has the number");
+    rig.simulator.remove_container(104).await.unwrap();
+    assert!(disks(&rig).contains(&FIRST.to_owned()), "{:?}", disks(&rig));
+    let found = left_over(&server).await;
+    let [one] = &*found else { panic!("{found:?}") };
+    let volume = one.volume.as_ref().unwrap();
+    assert_eq!((&*volume.id, volume.operation), (FIRST, deployment));
+    runner.stop().await;
+}
+
+/// Ends the runner's work on a deployment before it has noted what became of the creation.
+struct DiesAfterTheCreation;
+
+impl AppendFaults for DiesAfterTheCreation {}
+
+impl Hooks for DiesAfterTheCreation {
+    fn dies(&self, point: Point, step: &str, _direction: Direction) -> bool {
+        (point, step) == (Point::AfterEffect, "create_container")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disk_that_a_deployment_has_left_under_the_number_that_it_had_before_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    rig.register().await;
+    kill_one(&rig, "container.create");
+    let runner = rig.run(Some(Arc::new(DiesAfterTheCreation)));
+    let (web, deployment) = rig.deploy("web", 104, 8100).await;
+    let deadline = std::time::Instant::now() + SOON;
+    while rig.simulator.faults().fired() == 0 || disks(&rig).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "nothing was created");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    runner.stop().await;
+    destroy_by_hand(&rig, 104).await;
+    plant(&rig, 104).await;
+    let runner = rig.run(None);
+    assert_eq!(rig.ended(deployment, SOON).await, "done");
+    let server = rig.reconciler();
+    assert_eq!(named(&server).await, [] as [&str; 0], "somebody has the number");
+    rig.simulator.remove_container(104).await.unwrap();
+    let found = left_over(&server).await;
+    let [one] = &*found else { panic!("{found:?}") };
+    assert_eq!((one.vmid.get(), &one.application), (104, &web));
+    let volume = one.volume.as_ref().unwrap();
+    assert_eq!((&*volume.id, volume.operation), (FIRST, deployment));
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_that_has_left_nothing_costs_no_look_at_a_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    rig.register().await;
+    // It takes another number, and has made nothing under the first.
+    plant(&rig, 104).await;
+    let (_, moved) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(moved, SOON).await, "done");
+    // Its container was made, and is destroyed again.
+    rig.simulator.faults().add(FaultRule::forever("container.start", REFUSED)).unwrap();
+    let (_, undone) = rig.deploy("api", 105, 8101).await;
+    assert_eq!(rig.ended(undone, SOON).await, "undone");
+    // Nothing was ever made.
+    rig.simulator.faults().add(FaultRule::forever("container.create", REFUSED)).unwrap();
+    let (_, refused) = rig.deploy("db", 106, 8102).await;
+    assert_eq!(rig.ended(refused, SOON).await, "undone");
+    rig.simulator.clear_faults();
+    let calls = calls_of_a_look(&rig, &rig.reconciler()).await;
+    assert_eq!(calls.get("content"), None, "{calls:?}");
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guests_are_read_once_for_all_that_is_left_and_numbers_asked_about_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    rig.register().await;
+    for vmid in 104..107 {
+        kill_one(&rig, "container.create");
+        let (_, deployment) = rig.deploy(&format!("web{vmid}"), vmid, 8000 + vmid).await;
+        assert_eq!(rig.ended(deployment, SOON).await, "stuck");
+        rig.abandon(deployment, "no time").await;
+        destroy_by_hand(&rig, vmid.try_into().unwrap()).await;
+    }
+    for vmid in 300..305 {
+        plant(&rig, vmid).await;
+    }
+    let server = rig.reconciler();
+    let first = calls_of_a_look(&rig, &server).await;
+    assert_eq!(named(&server).await.len(), 3);
+    let next = calls_of_a_look(&rig, &server).await;
+    for calls in [&first, &next] {
+        let of = |word: &str| calls.get(word).copied().unwrap_or_default();
+        assert_eq!([of("content"), of("snapshot"), of("config")], [1, 5, 10], "{calls:?}");
+    }
+    assert_eq!(first.get("nextid"), Some(&3), "{first:?}");
+    assert_eq!([next.get("nextid"), next.get("tasks")], [None; 2], "{next:?}");
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_guests_are_read_in_turn_and_nothing_is_named_before_all_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    for vmid in 300..341 {
+        plant(&rig, vmid).await;
+    }
+    let server = rig.reconciler();
+    let first = calls_of_a_look(&rig, &server).await;
+    assert_eq!(first.get("snapshot"), Some(&40), "{first:?}");
+    assert_eq!(named(&server).await, [FIRST]);
+    assert_eq!(named(&rig.reconciler()).await, [FIRST], "another server knows it from the log");
+    runner.stop().await;
+}
