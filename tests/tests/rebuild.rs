@@ -20,8 +20,9 @@ mod samples;
 #[path = "../../projections/tests/views/support.rs"]
 mod support;
 
-/// Applications in the log before the server starts.
-const APPLICATIONS: u32 = 1_200;
+/// Applications in the log before the server starts: so many that a rebuild keeps something long before it
+/// is at the end.
+const APPLICATIONS: u32 = 3_000;
 
 async fn fill(site: &Site) {
     let options =
