@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::backend::{Mark, Slot};
 use crate::build::{BuildProgress, OnProgress, Rebuilt};
 use crate::error::Error;
-use crate::pace::Turn;
+use crate::pace::{Pace, Turn};
 use crate::pages::Pages;
 use crate::unit::Unit;
 use crate::views::Inner;
@@ -22,7 +22,7 @@ pub(crate) async fn switch_back(
 ) -> Result<Rebuilt, Error> {
     let projection = inner.projections[index].as_ref();
     let mark = previous(inner, index).await?;
-    let mut unit = Unit::at(index, mark, projection);
+    let mut unit = Unit::at(index, mark, projection, Pace::Beside);
     let (started, from, turn) = (Instant::now(), unit.reached, Turn::default());
     let mut pages = Pages::new(&inner.feed);
     // The long part, while the live rows go on.

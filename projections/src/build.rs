@@ -258,7 +258,7 @@ async fn claim(inner: &Inner, chosen: &[usize], cause: &Cause) -> Result<Claimed
         }
         let mark = session.mark(name, Slot::Next).await?;
         let mark = mark.ok_or_else(|| Error::Replaced { name: name.to_owned() })?;
-        units.push(Unit::at(index, mark, projection));
+        units.push(Unit::at(index, mark, projection, cause.options().pace));
     }
     session.commit().await?;
     Ok(Claimed::All(units))

@@ -6,19 +6,17 @@ use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 use crate::error::Error;
 
-/// Pieces of work at a time: one core is left to those who read meanwhile.
-static CORES: LazyLock<Semaphore> = LazyLock::new(|| {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new(cores.saturating_sub(1).max(1))
-});
+/// Pieces of work at a time where one core is left to those who read meanwhile.
+static ALL_BUT_ONE: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(cores().saturating_sub(1).max(1)));
+/// Pieces of work at a time where nobody does.
+static ALL: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(cores()));
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 pub(crate) type Core = SemaphorePermit<'static>;
-
-/// Waits until a core may be used, while what is returned is held. Whoever holds one must not wait for a
-/// session: whoever has that may be waiting for a core.
-pub(crate) async fn core() -> Result<Core, Error> {
-    CORES.acquire().await.map_err(|_| Error::Closed)
-}
 
 /// How fast a build is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,11 +29,21 @@ pub enum Pace {
 }
 
 impl Pace {
-    /// For reading and writing; folding takes a core in any case.
+    /// Waits until a core may be used for folding, while what is returned is held.
+    pub(crate) async fn folding(self) -> Result<Core, Error> {
+        let cores = match self {
+            Self::Alone => &ALL,
+            Self::Beside => &ALL_BUT_ONE,
+        };
+        cores.acquire().await.map_err(|_| Error::Closed)
+    }
+
+    /// The same for reading and writing, which are counted beside others only. Whoever holds one must not
+    /// wait for a session: whoever has that may be waiting for a core.
     pub(crate) async fn core(self) -> Result<Option<Core>, Error> {
         match self {
             Self::Alone => Ok(None),
-            Self::Beside => core().await.map(Some),
+            Self::Beside => self.folding().await.map(Some),
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::cell::Table;
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::fold::AnyFold;
+use crate::pace::Pace;
 use crate::pages::PAGE;
 use crate::projection::AnyProjection;
 use crate::views::{Views, standard};
@@ -201,7 +202,7 @@ impl Folding {
         // Nothing was ever written: what is not in memory has ended or never was.
         let absent = self.fold.missing(page, self.reached);
         self.fold.admit(absent, Vec::new())?;
-        let folded = crate::step::fold(&mut self.fold, page, self.reached).await?;
+        let folded = crate::step::fold(&mut self.fold, page, self.reached, Pace::Beside).await?;
         (self.reached, self.stopped) = (folded.reached, folded.stopped);
         Ok(())
     }

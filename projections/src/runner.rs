@@ -12,6 +12,7 @@ use crate::backend::{Mark, Move, Session, Slot};
 use crate::build::{Cause, Rebuilt, build, ignore_progress};
 use crate::error::{Error, chain};
 use crate::fold::{AnyFold, Folded};
+use crate::pace::Pace;
 use crate::pages::Pages;
 use crate::status::{Known, State};
 use crate::step::{fold, load, write};
@@ -215,7 +216,7 @@ impl Follower {
             let loaded =
                 load(session, projection, Slot::Live, unit.fold.as_mut(), page, after).await;
             let folded = match loaded {
-                Ok(()) => fold(&mut unit.fold, page, after).await?,
+                Ok(()) => fold(&mut unit.fold, page, after, Pace::Beside).await?,
                 // A row that this version cannot read is no better than an unknown event.
                 Err(error @ Error::Row { .. }) => {
                     Folded { reached: after, stopped: Some(error.to_string()) }

@@ -7,7 +7,7 @@ use proximity_eventstore::{Page, Position};
 use crate::backend::{Session, Slot};
 use crate::error::Error;
 use crate::fold::{Absent, AnyFold, Changes, Folded};
-use crate::pace;
+use crate::pace::Pace;
 use crate::projection::AnyProjection;
 
 /// Pages larger than this are folded off the async threads.
@@ -36,30 +36,32 @@ pub(crate) async fn fold(
     fold: &mut Box<dyn AnyFold>,
     page: &Arc<Page>,
     after: Position,
+    pace: Pace,
 ) -> Result<Folded, Error> {
     if page.len() <= INLINE {
         return Ok(fold.fold(page, after));
     }
     let page = Arc::clone(page);
-    elsewhere(fold, move |fold| fold.fold(&page, after)).await
+    elsewhere(fold, pace, move |fold| fold.fold(&page, after)).await
 }
 
 /// Takes what changed out of a fold that may hold much.
-pub(crate) async fn changes(fold: &mut Box<dyn AnyFold>) -> Result<Changes, Error> {
-    elsewhere(fold, |fold| fold.changes()).await?
+pub(crate) async fn changes(fold: &mut Box<dyn AnyFold>, pace: Pace) -> Result<Changes, Error> {
+    elsewhere(fold, pace, |fold| fold.changes()).await?
 }
 
 /// The same, and lets go what is not needed to go on; see [`AnyFold::flush`].
-pub(crate) async fn flushed(fold: &mut Box<dyn AnyFold>) -> Result<Changes, Error> {
-    elsewhere(fold, |fold| fold.flush()).await?
+pub(crate) async fn flushed(fold: &mut Box<dyn AnyFold>, pace: Pace) -> Result<Changes, Error> {
+    elsewhere(fold, pace, |fold| fold.flush()).await?
 }
 
 /// Works on a fold off the async threads.
 async fn elsewhere<T: Send + 'static>(
     fold: &mut Box<dyn AnyFold>,
+    pace: Pace,
     work: impl FnOnce(&mut dyn AnyFold) -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let core = pace::core().await?;
+    let core = pace.folding().await?;
     let mut taken = std::mem::replace(fold, Box::new(Absent));
     let working = tokio::task::spawn_blocking(move || {
         let _core = core;

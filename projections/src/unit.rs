@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::backend::{Mark, Move, Session};
 use crate::error::Error;
 use crate::fold::{AnyFold, Changes};
-use crate::pace::Turn;
+use crate::pace::{Pace, Turn};
 use crate::projection::AnyProjection;
 use crate::step::{changes, flushed, fold, load, write};
 use crate::views::Inner;
@@ -24,15 +24,16 @@ pub(crate) struct Unit {
     pub fold: Box<dyn AnyFold>,
     /// How far the fold is.
     pub reached: Position,
+    pace: Pace,
     /// What is on its way to the tables.
     writing: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Unit {
     /// Goes on from a checkpoint.
-    pub fn at(index: usize, mark: Mark, projection: &dyn AnyProjection) -> Self {
+    pub fn at(index: usize, mark: Mark, projection: &dyn AnyProjection, pace: Pace) -> Self {
         let reached = mark.position;
-        Self { index, mark, fold: projection.fold(), reached, writing: None }
+        Self { index, mark, fold: projection.fold(), reached, pace, writing: None }
     }
 
     pub fn projection<'a>(&self, inner: &'a Inner) -> &'a dyn AnyProjection {
@@ -72,7 +73,7 @@ impl Unit {
                 }
             }
         }
-        let folded = fold(&mut self.fold, page, after).await?;
+        let folded = fold(&mut self.fold, page, after, self.pace).await?;
         self.reached = folded.reached;
         match folded.stopped {
             None => Ok(()),
@@ -92,7 +93,7 @@ impl Unit {
     /// Sends off to the tables what changed, together with the checkpoint; in turn with others, so that
     /// a database that serves readers meanwhile writes for one of them only.
     pub async fn send(&mut self, inner: &Arc<Inner>, turn: &Turn) -> Result<(), Error> {
-        let changes = flushed(&mut self.fold).await?;
+        let changes = flushed(&mut self.fold, self.pace).await?;
         self.written().await?;
         let (inner, mark, index) = (Arc::clone(inner), self.mark.clone(), self.index);
         let turn = turn.clone();
@@ -116,7 +117,7 @@ impl Unit {
     /// What is to be written at the end, taken out of the fold while nobody waits for a session.
     pub async fn rest(&mut self) -> Result<Changes, Error> {
         self.written().await?;
-        changes(&mut self.fold).await
+        changes(&mut self.fold, self.pace).await
     }
 
     /// Writes that; [`Self::store`] has to follow in the same transaction.
@@ -131,7 +132,7 @@ impl Unit {
 
     /// Writes what changed since, and moves the checkpoint.
     pub async fn store(&mut self, inner: &Inner, session: &mut dyn Session) -> Result<(), Error> {
-        let held = changes(&mut self.fold).await?;
+        let held = changes(&mut self.fold, self.pace).await?;
         write(session, self.projection(inner), self.mark.slot, held).await?;
         let here = Move { mark: &self.mark, to: self.reached, problem: None };
         if session.advance(&[here]).await? {

@@ -13,6 +13,7 @@ use crate::build::{BuildProgress, OnProgress};
 use crate::cell::{Cell, Kind, Table};
 use crate::error::Error;
 use crate::fold::AnyFold;
+use crate::pace::Pace;
 use crate::pages::Pages;
 use crate::step::fold;
 use crate::views::Inner;
@@ -130,7 +131,7 @@ impl Folding<'_> {
             // Nothing was ever written, so a row that is not in memory does not exist.
             let absent = self.fold.missing(&page, self.reached);
             self.fold.admit(absent, Vec::new())?;
-            let folded = fold(&mut self.fold, &page, self.reached).await?;
+            let folded = fold(&mut self.fold, &page, self.reached, Pace::Beside).await?;
             if let Some(reason) = folded.stopped {
                 let name = self.name.to_owned();
                 return Err(Error::Stopped { name, position: folded.reached + 1, reason });
