@@ -11,6 +11,7 @@ pub mod http;
 pub mod judged;
 pub mod lab;
 pub mod matrix;
+pub mod ports;
 pub mod process;
 pub mod rig;
 

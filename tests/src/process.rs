@@ -1,11 +1,12 @@
 //! The real binary as a process: started, awaited until ready, stopped or killed.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::database::{Database, Kind};
+use crate::ports::Port;
 
 /// Where the built `proximity` binary lies, beside the running test.
 pub fn binary() -> PathBuf {
@@ -24,6 +25,7 @@ pub struct Site {
     pub kind: Kind,
     pub data: PathBuf,
     pub listen: String,
+    port: Arc<Port>,
     database: Option<Database>,
     extra: Vec<(String, String)>,
 }
@@ -35,19 +37,19 @@ impl Site {
             Kind::Sqlite => None,
             Kind::Postgres => Some(Database::create().await),
         };
-        // The listener is dropped at once: the port was free a moment ago, and tests retry on none.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let listen = format!("127.0.0.1:{port}");
-        Self { kind, data: data.to_owned(), listen, database, extra: Vec::new() }
+        let port = Arc::new(Port::claim());
+        let listen = format!("127.0.0.1:{}", port.number);
+        Self { kind, data: data.to_owned(), listen, port, database, extra: Vec::new() }
     }
 
     /// A second server on the same database, with an address and data directory of its own.
     pub fn replica(&self, data: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Arc::new(Port::claim());
         Self {
             kind: self.kind,
             data: data.to_owned(),
-            listen: format!("127.0.0.1:{port}"),
+            listen: format!("127.0.0.1:{}", port.number),
+            port,
             database: self.database.as_ref().map(|database| Database { url: database.url.clone() }),
             extra: self.extra.clone(),
         }
@@ -65,6 +67,7 @@ impl Site {
             kind: self.kind,
             data: data.to_owned(),
             listen: self.listen.clone(),
+            port: self.port.clone(),
             database,
             extra,
         }
