@@ -1,17 +1,15 @@
 //! Which volumes that operations have left are named, for how long, and at what cost.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use proximity_commands::Actor;
-use proximity_commands::dispatch::AppendFaults;
 use proximity_commands::reconcile::Reconciler;
-use proximity_commands::saga::{Hooks, Point};
+use proximity_commands::saga::Point;
 use proximity_domain::host::{Discrepancy, DiscrepancyKind};
-use proximity_domain::operation::Direction;
 use proximity_simulator::{Fault, FaultRule, Foreign, Times, When};
 use proximity_tests::rig::{HOST, Rig, quick};
 
+use crate::dies_at::DiesAt;
 use crate::left_over::{FIRST, SECOND, SOON, broken_off, destroy_by_hand, disks, kill_one};
 
 const REFUSED: Fault = Fault::Status { status: 403, reason: None, after_effect: false };
@@ -139,30 +137,16 @@ async fn the_disk_of_a_deployment_that_was_undone_while_another_had_its_number_i
     runner.stop().await;
 }
 
-/// Ends the runner's work on a deployment before it has noted what became of the creation.
-struct DiesAfterTheCreation;
-
-impl AppendFaults for DiesAfterTheCreation {}
-
-impl Hooks for DiesAfterTheCreation {
-    fn dies(&self, point: Point, step: &str, _direction: Direction) -> bool {
-        (point, step) == (Point::AfterEffect, "create_container")
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_disk_that_a_deployment_has_left_under_the_number_that_it_had_before_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let rig = Rig::new(folder.path(), quick()).await;
     rig.register().await;
     kill_one(&rig, "container.create");
-    let runner = rig.run(Some(Arc::new(DiesAfterTheCreation)));
+    let dies = DiesAt::new(Point::AfterEffect, "create_container");
+    let runner = rig.run(Some(dies.clone()));
     let (web, deployment) = rig.deploy("web", 104, 8100).await;
-    let deadline = std::time::Instant::now() + SOON;
-    while rig.simulator.faults().fired() == 0 || disks(&rig).is_empty() {
-        assert!(std::time::Instant::now() < deadline, "nothing was created");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    dies.died().await;
     runner.stop().await;
     destroy_by_hand(&rig, 104).await;
     plant(&rig, 104).await;

@@ -1,19 +1,17 @@
 //! Whose a left-over volume is: only what an operation has shown to have made itself is removed, nothing
 //! that a guest has or a person put there, and what is left for good is named.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proximity_commands::Actor;
-use proximity_commands::dispatch::AppendFaults;
-use proximity_commands::saga::{Hooks, Point};
+use proximity_commands::saga::Point;
 use proximity_domain::host::{Discrepancy, DiscrepancyKind, LeftVolume};
-use proximity_domain::operation::Direction;
 use proximity_domain::plan::{CloneWay, Kind, RestoreWay};
 use proximity_domain::{ApplicationId, OperationId};
 use proximity_simulator::{Fault, FaultRule, Foreign};
 use proximity_tests::rig::{HOST, Rig, quick};
+
+use crate::dies_at::DiesAt;
 
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 pub(crate) const FIRST: &str = "local-btrfs:104/vm-104-disk-0.raw";
@@ -217,20 +215,6 @@ async fn a_copy_that_somebody_made_of_the_container_is_no_reason_to_leave_disks_
     runner.stop().await;
 }
 
-/// Ends the runner's work on a copy once it was looked at what stands there.
-#[derive(Default)]
-struct DiesBeforeTheCopy(AtomicBool);
-
-impl AppendFaults for DiesBeforeTheCopy {}
-
-impl Hooks for DiesBeforeTheCopy {
-    fn dies(&self, point: Point, step: &str, _direction: Direction) -> bool {
-        let dies = (point, step) == (Point::AfterIntent, "clone_container");
-        self.0.fetch_or(dies, Ordering::Relaxed);
-        dies
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_disk_of_a_copy_whose_source_was_migrated_is_found_where_the_copy_ran() {
     let folder = tempfile::tempdir().unwrap();
@@ -242,14 +226,11 @@ async fn the_disk_of_a_copy_whose_source_was_migrated_is_found_where_the_copy_ra
     runner.stop().await;
     // Of the number of the copy, and on the node that was looked at.
     let old = rig.simulator.plant_disk("pve1", "local-btrfs", 105).unwrap();
-    let looked = Arc::new(DiesBeforeTheCopy::default());
-    let runner = rig.run(Some(looked.clone()));
+    // It has looked what stands there, and has made nothing yet.
+    let dies = DiesAt::new(Point::AfterIntent, "clone_container");
+    let runner = rig.run(Some(dies.clone()));
     let (_, operation) = rig.clone_of(&source, "copy", 105, 8200, |_| CloneWay::Stopped).await;
-    let deadline = Instant::now() + SOON;
-    while !looked.0.load(Ordering::Relaxed) {
-        assert!(Instant::now() < deadline, "nobody looked what stood there");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    dies.died().await;
     runner.stop().await;
     rig.simulator.move_container(104, "pve2").unwrap();
     kill_one(&rig, "container.clone");

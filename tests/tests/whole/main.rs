@@ -5,6 +5,7 @@
 
 mod copies;
 mod demonstration;
+mod dies_at;
 mod doctor;
 mod given_up;
 mod handed_keys;

@@ -1,17 +1,12 @@
 //! Storages that take root disks and no content `images`, on which Proxmox lists no disk without its
 //! container: operations go as on any other, and what a broken-off one has left there is a person's.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use proximity_commands::dispatch::AppendFaults;
-use proximity_commands::saga::{Hooks, Point};
-use proximity_domain::operation::Direction;
+use proximity_commands::saga::Point;
 use proximity_domain::plan::{CloneWay, Kind, RestoreWay};
 use proximity_simulator::{Fault, FaultRule};
 use proximity_tests::rig::{Rig, quick};
 
+use crate::dies_at::DiesAt;
 use crate::left_over::{FIRST, SOON, destroy_by_hand, disks, kill_one};
 
 const SECOND: &str = "local-btrfs:104/vm-104-disk-1.raw";
@@ -79,33 +74,15 @@ async fn what_a_killed_creation_has_left_there_is_named_while_it_is_listed_and_a
     runner.stop().await;
 }
 
-/// Ends the runner's work once the creation has failed, before anybody looks what it has left.
-#[derive(Default)]
-struct DiesAfterTheCreation(AtomicBool);
-
-impl AppendFaults for DiesAfterTheCreation {}
-
-impl Hooks for DiesAfterTheCreation {
-    fn dies(&self, point: Point, step: &str, _direction: Direction) -> bool {
-        let dies = (point, step) == (Point::AfterEffect, "create_container");
-        self.0.fetch_or(dies, Ordering::Relaxed);
-        dies
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_nobody_saw_what_is_left_there_that_is_said_and_a_storage_that_lists_it_shows_it() {
     let folder = tempfile::tempdir().unwrap();
     let rig = rig(folder.path()).await;
-    let dead = Arc::new(DiesAfterTheCreation::default());
-    let runner = rig.run(Some(dead.clone()));
+    let dies = DiesAt::new(Point::AfterEffect, "create_container");
+    let runner = rig.run(Some(dies.clone()));
     kill_one(&rig, "container.create");
     let (_, deployment) = rig.deploy("web", 104, 8100).await;
-    let deadline = Instant::now() + SOON;
-    while !dead.0.load(Ordering::Relaxed) {
-        assert!(Instant::now() < deadline, "nothing was made");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    dies.died().await;
     runner.stop().await;
     destroy_by_hand(&rig, 104).await;
     let runner = rig.run(None);
