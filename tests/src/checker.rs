@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proximity_domain::OperationId;
 use proximity_domain::lease::Holder;
+use proximity_domain::plan::Kind;
 use proximity_domain::{application, lease, operation};
 use proximity_eventstore::Recorded;
 
@@ -20,8 +22,10 @@ pub struct Findings {
     pub live: BTreeMap<String, String>,
     /// Those of them that were adopted: they lease no ports.
     pub adopted: BTreeSet<String>,
-    /// Applications whose deployment was undone.
+    /// Applications whose deployment was undone, or whose making or removal was given up.
     pub failed: BTreeSet<String>,
+    /// The last operation of each that makes or removes it as a whole.
+    whole: BTreeMap<String, OperationId>,
     /// Operations by their last state.
     pub operations: BTreeMap<String, usize>,
     /// Operations that are stuck.
@@ -99,6 +103,7 @@ fn fold_application(found: &mut Findings, event: &Recorded) {
             if requested.origin == application::Origin::Adopted {
                 found.adopted.insert(id.clone());
             }
+            found.whole.insert(id.clone(), requested.operation);
             if found.live.insert(id.clone(), guest).is_some() {
                 found.anomalies.push(format!("{id} was requested twice"));
             }
@@ -111,6 +116,15 @@ fn fold_application(found: &mut Findings, event: &Recorded) {
         }
         application::Event::GuestSwapped { to, .. } => {
             found.live.insert(id, format!("{}/{}", to.cluster, to.vmid));
+        }
+        application::Event::OperationBegan { operation, kind: Kind::Delete } => {
+            found.whole.insert(id, operation);
+        }
+        application::Event::OperationAbandoned { operation, .. }
+            if found.whole.get(&id) == Some(&operation) =>
+        {
+            found.live.remove(&id);
+            found.failed.insert(id);
         }
         application::Event::DeploymentFailed { .. } => {
             found.live.remove(&id);

@@ -40,6 +40,8 @@ pub const LOGS: &[&str] = &[
     "cancelled",
     "renumbered",
     "backup_failed",
+    "abandoned",
+    "restore_abandoned",
 ];
 
 /// The folder of one version of the program.
@@ -112,7 +114,7 @@ pub async fn happen(name: &str) -> Vec<Recorded> {
         let refused = Fault::Status { status: 500, reason: None, after_effect: false };
         rig.simulator.faults().add(FaultRule::forever("container.start", refused)).unwrap();
     }
-    if name == "stuck" {
+    if ["stuck", "abandoned"].contains(&name) {
         for effect in ["container.start", "container.destroy"] {
             let refused = Fault::Status { status: 500, reason: None, after_effect: false };
             rig.simulator.faults().add(FaultRule::forever(effect, refused)).unwrap();
@@ -129,7 +131,7 @@ pub async fn happen(name: &str) -> Vec<Recorded> {
     }
     let end = match name {
         "undone" | "cancelled" => "undone",
-        "stuck" => "stuck",
+        "stuck" | "abandoned" => "stuck",
         _ => "done",
     };
     assert_eq!(rig.ended(deployment, SOON).await, end);
@@ -138,6 +140,24 @@ pub async fn happen(name: &str) -> Vec<Recorded> {
             rig.simulator.faults().clear();
             rig.resume(deployment, "Proxmox destroys again").await;
             assert_eq!(rig.ended(deployment, SOON).await, "undone");
+        }
+        "abandoned" => {
+            rig.abandon(deployment, "destroyed by hand").await;
+            rig.simulator.faults().clear();
+            rig.simulator.remove_container(104).await.unwrap();
+            let (_, again) = rig.deploy("web", 105, 8_100).await;
+            assert_eq!(rig.ended(again, SOON).await, "done");
+        }
+        "restore_abandoned" => {
+            assert_eq!(rig.ended(rig.back_up(&application).await, SOON).await, "done");
+            let refused = Fault::Status { status: 500, reason: None, after_effect: false };
+            rig.simulator.faults().add(FaultRule::forever("container.create", refused)).unwrap();
+            let restore = rig.restore(&application, RestoreWay::InPlace, |_| {}).await;
+            assert_eq!(rig.ended(restore, SOON).await, "stuck");
+            rig.abandon(restore, "the archive is broken").await;
+            rig.simulator.faults().clear();
+            let removal = rig.begin(&application, Kind::Delete).await;
+            assert_eq!(rig.ended(removal, SOON).await, "done");
         }
         "backup_failed" => {
             let refused = Fault::Status { status: 500, reason: None, after_effect: false };
@@ -194,22 +214,24 @@ pub fn open(events: &[Recorded]) -> Vec<OperationId> {
         let id: OperationId = event.aggregate_id.parse().unwrap();
         match event.event_type.as_str() {
             "operation.planned" => open.push(id),
-            "operation.completed" | "operation.undone" => open.retain(|one| *one != id),
+            "operation.completed" | "operation.undone" | "operation.abandoned" => {
+                open.retain(|one| *one != id)
+            }
             _ => {}
         }
     }
     open
 }
 
-/// Whether the operation waits for a person at the end of these events, or has failed to go back for the
-/// last time.
+/// Whether the operation waits for a person at the end of these events, or has failed for the last time to
+/// go back, or to do what cannot be taken back.
 fn may_be_stuck(events: &[Recorded], operation: OperationId) -> bool {
     let id = operation.to_string();
     let last = events.iter().rev().find(|event| event.aggregate_id == id).unwrap();
     match serde_json::from_str(&last.payload).unwrap() {
         Op::Stuck { .. } => true,
-        Op::StepFailed { direction, retry_at, .. } => {
-            direction == Direction::Undo && retry_at.is_none()
+        Op::StepFailed { step, direction, retry_at, .. } => {
+            retry_at.is_none() && (direction == Direction::Undo || step == "overwrite")
         }
         _ => false,
     }

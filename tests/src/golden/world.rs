@@ -82,6 +82,14 @@ pub(super) async fn build(rig: &Rig, events: &[Recorded], effect: bool) {
                 (step, direction)
             }
             Op::StepIntended { step, direction, .. } if last && effect => (step, direction),
+            // Whoever gives a deployment up destroys what it has made.
+            Op::Abandoned { .. } => {
+                let plan = &plans[&event.aggregate_id].1;
+                if let (Plan::Deploy(_), Some(guest)) = (plan, plan.guest()) {
+                    guests.remove(&guest.vmid.get());
+                }
+                continue;
+            }
             _ => continue,
         };
         let (application, plan) = &plans[&event.aggregate_id];
