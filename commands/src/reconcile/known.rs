@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cqrs_es::Aggregate as _;
-use proximity_domain::application::{Application, Event, Origin};
+use proximity_domain::application::{Application, Event, Origin, Requested};
 use proximity_domain::host::Host;
 use proximity_domain::lease::{Event as LeaseEvent, Holder, Lease};
 use proximity_domain::operation::{Direction, Event as OperationEvent, Operation};
@@ -121,8 +121,9 @@ impl Known {
 
     fn application(&mut self, recorded: &Recorded) -> Result<(), Error> {
         let Ok(id) = recorded.aggregate_id.parse::<ApplicationId>() else { return Ok(()) };
-        let event: Event = stored(recorded)?;
-        if let Event::Requested(requested) = &event {
+        let mut event: Event = stored(recorded)?;
+        if let Event::Requested(requested) = &mut event {
+            forget_contents(requested);
             let known = KnownApplication {
                 state: Application::default(),
                 sequence: 0,
@@ -172,6 +173,18 @@ impl Known {
         number.lease.apply(event);
         number.sequence = recorded.sequence;
         Ok(())
+    }
+}
+
+/// What runs in a container and how it is described is never compared with Proxmox, and would be most of
+/// what each application takes in memory.
+fn forget_contents(requested: &mut Requested) {
+    requested.environment = BTreeMap::new();
+    requested.config = BTreeMap::new();
+    let Requested { name, catalog_id, catalog_version, icon, category, description, .. } =
+        requested;
+    for text in [name, catalog_id, catalog_version, icon, category, description] {
+        *text = String::new();
     }
 }
 
