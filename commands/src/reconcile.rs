@@ -13,7 +13,9 @@
 mod known;
 mod left;
 mod look;
+mod places;
 mod protect;
+mod snapshots;
 mod strays;
 mod users;
 
@@ -143,6 +145,7 @@ impl Reconciler {
         let mut left = self.left.lock().await;
         left.read(&self.store).await?;
         findings.discrepancies.extend(left.find(&look, &before).await);
+        findings.discrepancies.extend(left.find_snapshots(&look, &before).await);
         drop(left);
         findings.discrepancies.sort();
         let report = findings.discrepancies.clone();

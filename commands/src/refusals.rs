@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proximity_domain::UserId;
 use proximity_domain::call::{self, Event as CallEvent};
@@ -97,6 +98,7 @@ struct Count {
 }
 
 /// One of what is counted.
+#[derive(Clone)]
 struct Note<'a> {
     what: What,
     command: &'static str,
@@ -135,6 +137,7 @@ impl Refusals {
     /// the first few of a minute are written down at once and take the key; of those beyond, which are
     /// counted, the key alone is marked with the request: so it is known which request was the first.
     /// Returns false, and counts nothing, when that was another one: then this call is a repeat of it.
+    /// What fails is that the key is taken along; the call is counted all the same.
     pub async fn note_unchanged(
         &self,
         actor: &Actor,
@@ -149,15 +152,33 @@ impl Refusals {
         let now = self.clock.now();
         let place = self.lock().written_at(Key::of(actor.lane(), note.what, now));
         let Some(key) = place else {
-            let is_first = mark_once(&self.store, actor).await?;
-            if is_first {
+            let is_first = mark_once(&self.store, actor).await;
+            if !matches!(is_first, Ok(false)) {
                 self.count(actor, note);
             }
-            return Ok(is_first);
+            return is_first;
         };
+        let is_first = self.store_alone(actor, &key, note.clone(), now).await;
+        if !matches!(is_first, Ok(true)) {
+            // Nothing stands there, as far as is known.
+            self.lock().vacate(&key);
+        }
+        if is_first.is_err() {
+            self.count(actor, note);
+        }
+        is_first
+    }
+
+    async fn store_alone(
+        &self,
+        actor: &Actor,
+        key: &Key,
+        note: Note<'_>,
+        now: Micros,
+    ) -> Result<bool, Error> {
         let mut count = Count::none(actor, now);
         count.add_one(actor, note, now);
-        store_once(&self.store, actor, append(&key, &count)?).await
+        store_once(&self.store, actor, append(key, &count)?).await
     }
 
     /// Counts a call that was given the answer of an earlier one of its idempotency key, the `first`.
@@ -183,20 +204,26 @@ impl Refusals {
         count.add_one(actor, note, now);
     }
 
-    /// Writes down what was counted in minutes that are over; returns how many events that took.
-    /// What cannot be stored stays counted.
+    /// How long the present minute goes on: then there is something to [`flush`](Self::flush).
+    pub fn next_flush(&self) -> Duration {
+        let left = MINUTE - self.clock.now().rem_euclid(MINUTE);
+        Duration::from_micros(left.unsigned_abs())
+    }
+
+    /// Writes down what was counted in any other minute than the present one; returns how many events
+    /// that took. What cannot be stored stays counted.
     pub async fn flush(&self) -> Result<usize, Error> {
         let minute = self.clock.now().div_euclid(MINUTE);
-        self.flush_before(minute).await
+        self.flush_but(minute).await
     }
 
     /// Writes down everything: the server stops.
     pub async fn flush_all(&self) -> Result<usize, Error> {
-        self.flush_before(i64::MAX).await
+        self.flush_but(i64::MAX).await
     }
 
-    async fn flush_before(&self, minute: i64) -> Result<usize, Error> {
-        let mut due = self.lock().due(minute).into_iter();
+    async fn flush_but(&self, present: i64) -> Result<usize, Error> {
+        let mut due = self.lock().due(present).into_iter();
         let mut written = 0;
         while let Some((key, count)) = due.next() {
             let append = append(&key, &count)?;
@@ -251,11 +278,19 @@ impl Counts {
         Some(key)
     }
 
-    /// Takes out what was counted before a minute.
-    fn due(&mut self, minute: i64) -> BTreeMap<Key, Count> {
-        self.written.retain(|key| key.minute >= minute);
+    /// Gives a place back where nothing was written down.
+    fn vacate(&mut self, key: &Key) {
+        if self.written.remove(key) {
+            self.alone = self.alone.saturating_sub(1);
+        }
+    }
+
+    /// Takes out what was not counted in the present minute; after it there is something when the clock
+    /// was ahead and has been set back, and it must not wait until then.
+    fn due(&mut self, present: i64) -> BTreeMap<Key, Count> {
+        self.written.retain(|key| key.minute == present);
         let all = std::mem::take(&mut self.all);
-        let (due, keep) = all.into_iter().partition(|(key, _)| key.minute < minute);
+        let (due, keep) = all.into_iter().partition(|(key, _)| key.minute != present);
         self.keep(keep);
         due
     }

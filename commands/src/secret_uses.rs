@@ -106,14 +106,15 @@ impl SecretUses {
         }
     }
 
-    /// Writes down what was counted before this minute (`i64::MAX`: everything); returns how many
-    /// events that took. What cannot be stored stays counted.
-    pub async fn flush(&self, store: &Store, before: Micros) -> Result<usize, Error> {
+    /// Writes down what was counted in any other minute than this one (`i64::MAX`: everything), before it
+    /// or, where the clock was set back, after it; returns how many events that took. What cannot be stored
+    /// stays counted.
+    pub async fn flush(&self, store: &Store, now: Micros) -> Result<usize, Error> {
         let due: Vec<(Key, Count)> = {
             let mut counts = self.lock();
-            let minute = before.div_euclid(MINUTE);
+            let minute = now.div_euclid(MINUTE);
             let (due, keep) =
-                std::mem::take(&mut *counts).into_iter().partition(|(key, _)| key.minute < minute);
+                std::mem::take(&mut *counts).into_iter().partition(|(key, _)| key.minute != minute);
             *counts = keep;
             BTreeMap::into_iter(due).collect()
         };
@@ -122,8 +123,12 @@ impl SecretUses {
         while let Some((key, count)) = due.next() {
             if let Err(error) = store_one(store, &key, &count).await {
                 let mut counts = self.lock();
-                counts.insert(key, count);
-                counts.extend(due);
+                for (key, mut count) in std::iter::once((key, count)).chain(due) {
+                    if let Some(later) = counts.remove(&key) {
+                        count.add(later);
+                    }
+                    counts.insert(key, count);
+                }
                 return Err(error);
             }
             written += 1;
@@ -134,6 +139,16 @@ impl SecretUses {
     /// Counting cannot fail halfway, so a poisoned lock holds what it held.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Count>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Count {
+    /// What was counted in its place while it could not be stored.
+    fn add(&mut self, later: Self) {
+        self.times += later.times;
+        let room = MAX_NAMES.saturating_sub(self.names.len());
+        self.names.extend(later.names.into_iter().take(room));
+        (self.last, self.last_at) = (later.last, later.last_at);
     }
 }
 

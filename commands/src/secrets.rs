@@ -298,8 +298,7 @@ impl Secrets {
     }
 
     async fn sentinels(&self) -> Result<Vec<Columns>, Error> {
-        let rows = self.store.rows(&tables::KEY_SENTINEL, vec![], 100).await.map_err(unreadable)?;
-        Ok(rows.into_iter().map(Columns).collect())
+        sentinels_of(&self.store).await
     }
 
     fn check_sentinel(&self, keys: &MasterKeys, id: &str, sealed: &[u8]) -> Result<(), Error> {
@@ -408,6 +407,11 @@ fn does_not_open() -> Error {
 }
 
 /// The key was replaced while this server was away: what to do about it is for whoever runs it.
+async fn sentinels_of(store: &Store) -> Result<Vec<Columns>, Error> {
+    let rows = store.rows(&tables::KEY_SENTINEL, vec![], 100).await.map_err(unreadable)?;
+    Ok(rows.into_iter().map(Columns).collect())
+}
+
 fn missing(generation: &str) -> Error {
     Error::Unavailable {
         code: "keys.missing",

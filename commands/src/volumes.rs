@@ -70,8 +70,8 @@ impl Belongings {
     }
 }
 
-/// Whether a snapshot is one that goes by itself: `px` and an operation's number is what a copy of ours
-/// is made from, and `vzdump` is what Proxmox makes a backup from.
+/// Whether a snapshot is one that nobody has to keep: `px` and an operation's number is what a copy of ours
+/// is made from, which goes by itself or is named to a person when the copy was given up, and `vzdump` is what Proxmox makes a backup from.
 fn is_passing(name: &str) -> bool {
     let operation = name.strip_prefix("px").unwrap_or_default();
     name == "vzdump" || operation.len() == 32 && operation.bytes().all(|b| b.is_ascii_hexdigit())

@@ -85,6 +85,18 @@ pub struct Proof {
     /// What did not fit, and was accepted by whoever signed; it is shown for ever.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<Fault>,
+    /// Whose heads were gone, each time that this was accepted: positions alone do not tell, since another life
+    /// uses them again. Programs before it did not note that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Gone>,
+}
+
+/// Heads of one life that are gone: those of the events from one position to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    pub incarnation: Uuid,
+    pub from: Position,
+    pub to: Position,
 }
 
 impl Life {

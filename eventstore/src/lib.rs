@@ -32,7 +32,7 @@ pub use append::{
 };
 pub use claim::{Claim, KeptAnswer};
 pub use error::Error;
-pub use heads::{Head, HeadsDir, Left, Life, Proof};
+pub use heads::{Gone, Head, HeadsDir, Left, Life, Proof};
 pub use options::{Location, Options};
 pub use page::{Page, Stored};
 pub use postgres::{Alone, is_served, postgres_alive};

@@ -13,7 +13,7 @@ use crate::sealer::now_micros;
 use crate::signed::{Signed, Trusted};
 use crate::store::Store;
 use crate::task::blocking;
-use crate::verify::{FaultKind, rehearse, statements};
+use crate::verify::{FaultKind, end, rehearse, statements};
 
 /// Links read at once.
 const PAGE: usize = 1_000;
@@ -53,15 +53,15 @@ pub struct Began {
 /// too. No server may have the log open, and the store has to be opened anew afterwards.
 pub async fn record_restore(store: &Store, restore: Restore) -> Result<Life, Error> {
     let current = store.incarnation();
-    let (life, is_lost) = sign(store, restore.clone()).await?;
-    // Where heads of a life are gone, a server publishes others only in the next one.
-    if life.incarnation == current && is_lost {
+    let (life, is_over) = sign(store, restore.clone()).await?;
+    if life.incarnation == current && is_over {
         return Ok(sign(store, restore).await?.0);
     }
     Ok(life)
 }
 
-/// Signs for one life, and says whether heads that were published in it are gone.
+/// Signs for one life, and says whether no server can go on in it: it publishes nothing where heads of it are
+/// gone, and seals nothing behind a block in it that is none of ours.
 async fn sign(store: &Store, restore: Restore) -> Result<(Life, bool), Error> {
     let Restore { key, trusted, heads, note, began, accept } = restore;
     let current = store.incarnation();
@@ -77,7 +77,9 @@ async fn sign(store: &Store, restore: Restore) -> Result<(Life, bool), Error> {
         (None, Some(before)) if !is_said => (current, before, store.head().await?),
         (None, Some(_) | None) => (Uuid::new_v4(), current, store.head().await?),
     };
-    let end = last_before(store, incarnation).await?;
+    let kept_to = last_before(store, incarnation).await?;
+    let is_flawed = last.is_some_and(|seal| seal.incarnation == incarnation)
+        && matches!(end(store, Some(&all), &[]).await, Err(Error::NotOurs { .. }));
     let (dir, keys) = (heads.clone(), all);
     let left = blocking(move || {
         let mut left = Vec::new();
@@ -93,23 +95,21 @@ async fn sign(store: &Store, restore: Restore) -> Result<(Life, bool), Error> {
         incarnation,
         from,
         position,
-        block: end.as_ref().map_or(0, |link| link.block),
-        hash: end.map(|link| hex(&link.hash)).unwrap_or_default(),
+        block: kept_to.as_ref().map_or(0, |link| link.block),
+        hash: kept_to.map(|link| hex(&link.hash)).unwrap_or_default(),
         left,
         began_at: now_micros(),
         note,
-        proof: Some(Proof { digest: String::new(), accepted: Vec::new() }),
+        proof: Some(Proof { digest: String::new(), accepted: Vec::new(), gone: Vec::new() }),
     };
     let report = rehearse(store, &trusted, heads.clone(), &mut life).await?;
-    let is_lost = report
-        .faults
-        .iter()
-        .any(|fault| fault.kind == FaultKind::NoHeads && fault.to > life.position);
+    let is_lost = report.gone.iter().any(|gone| gone.incarnation == incarnation);
     if let Some(first) = report.first_break {
         if !accept {
             return Err(Error::NotAsSealed { first: Box::new(first), breaks: report.breaks });
         }
         if let Some(proof) = &mut life.proof {
+            proof.gone = report.gone;
             proof.accepted = report.faults;
             // Enough to know for ever that it was not clean, and of each kind where it began.
             proof.accepted.sort_by_key(|fault| (fault.kind != FaultKind::NoHeads, fault.position));
@@ -132,7 +132,7 @@ async fn sign(store: &Store, restore: Restore) -> Result<(Life, bool), Error> {
     if incarnation != current {
         store.set_incarnation(incarnation).await?;
     }
-    Ok((signed.statement, is_lost))
+    Ok((signed.statement, is_lost || is_flawed))
 }
 
 /// Breaks that a statement keeps.

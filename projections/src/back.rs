@@ -22,9 +22,11 @@ pub(crate) async fn switch_back(
 ) -> Result<Rebuilt, Error> {
     let projection = inner.projections[index].as_ref();
     let mark = previous(inner, index).await?;
-    let mut unit = Unit::at(index, mark, projection, Pace::Beside);
-    let (started, from, turn) = (Instant::now(), unit.reached, Turn::default());
-    let mut pages = Pages::new(&inner.feed);
+    // Somebody may serve meanwhile; where nobody does, that costs a core at most.
+    let pace = Pace::Beside;
+    let mut unit = Unit::at(index, mark, projection, pace);
+    let (started, from, turn) = (Instant::now(), unit.reached, Turn::at(pace));
+    let mut pages = Pages::paced(&inner.feed, pace);
     // The long part, while the live rows go on.
     let head = inner.feed.head().await?;
     while unit.reached < head {
@@ -44,6 +46,8 @@ pub(crate) async fn switch_back(
         unit.send(inner, &turn).await?;
     }
     unit.written().await?;
+    // The live one waits from here on, as at the end of a rebuild.
+    let mut pages = Pages::new(&inner.feed);
     let mut session = inner.backend.begin().await?;
     session.lock_schema().await?;
     let live = session.mark(projection.name(), Slot::Live).await?;

@@ -171,6 +171,16 @@ impl Views {
         !is_whole
     }
 
+    /// Waits until [`Self::is_filling`] says no; a runner has to follow the log.
+    pub async fn filled(&self) {
+        let mut progress = self.inner.progress.subscribe();
+        while self.is_filling() {
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Whether damage was found in the rows: what is read of them may be wrong.
     pub fn is_damaged(&self) -> bool {
         self.inner.backend.is_damaged()

@@ -54,15 +54,27 @@ fn snapshots(guest: &Guest) -> Request {
     at(guest, call::SNAPSHOTS, MACHINE_SNAPSHOTS)
 }
 
-/// Which words any setting holds, in whatever part of it.
+/// Which names any setting holds, in whatever part of it. Notes are a person's words, and give no guest
+/// a volume.
 fn says(
     call: &'static str,
     data: &Value,
     words: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, HypervisorError> {
     Row::of(call, data)?;
-    let text = data.to_string();
-    Ok(words.iter().filter(|word| text.contains(word.as_str())).cloned().collect())
+    let settings = data.as_object().into_iter().flatten();
+    let texts: Vec<String> = settings
+        .filter(|(key, _)| *key != "description")
+        .map(|(_, value)| value.to_string())
+        .collect();
+    let is_said = |word: &&String| texts.iter().any(|text| holds(text, word));
+    Ok(words.iter().filter(is_said).cloned().collect())
+}
+
+/// Whether a name stands in a text and ends there: `vm-9-disk-1` is not in `vm-9-disk-10`.
+fn holds(text: &str, name: &str) -> bool {
+    let goes_on = |next: char| next.is_alphanumeric() || "-_.".contains(next);
+    text.match_indices(name).any(|(at, _)| !text[at + name.len()..].starts_with(goes_on))
 }
 
 #[cfg(test)]
@@ -77,11 +89,17 @@ mod tests {
             "digest": "3cc9",
             "scsi0": "local:104/vm-104-disk-0.qcow2,size=8G",
             "unused1": "lvm:vm-9-disk-1",
+            "mp0": "zfs:basevol-9-disk-3/subvol-9-disk-4",
+            "description": "vm-104-disk-2 was its first\n",
+            "lxc": [["lxc.mount.entry", "/mnt/vm-9-disk-7.raw mnt none bind 0 0"]],
             "memory": 512,
         });
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let sought = words(&["104/vm-104-disk-0.qcow2", "vm-9-disk-1", "vm-104-disk-2"]);
-        let said = words(&["104/vm-104-disk-0.qcow2", "vm-9-disk-1"]);
+        let has = ["104/vm-104-disk-0.qcow2", "vm-9-disk-1", "basevol-9-disk-3", "subvol-9-disk-4"];
+        let said: BTreeSet<String> = words(&[&has[..], &["vm-9-disk-7.raw"]].concat());
+        let others: BTreeSet<String> =
+            words(&["vm-104-disk-2", "vm-104-disk-0", "vm-9-disk-", "subvol-9-disk-40"]);
+        let sought = said.union(&others).cloned().collect();
         assert_eq!(says("x", &data, &sought).unwrap(), said);
         assert!(says("x", &Value::Null, &sought).is_err(), "no answer says nothing");
     }

@@ -280,17 +280,14 @@ impl App {
         }
     }
 
-    /// Refuses a position that is not in the log.
+    /// Refuses a position that is not in the log, or may be of another life of it.
     pub async fn knows(&self, wanted: &Wanted) -> Result<(), Problem> {
-        let unknown = |detail: &str| Err(Problem::new("position.unknown", detail));
-        if wanted.incarnation.as_ref().is_some_and(|other| *other != self.incarnation) {
-            return unknown("this position is of another life of the log");
-        }
+        self.lives.check(wanted)?;
         if wanted.position > *self.store.watch_head().borrow() {
             // Another replica may have written it a moment ago: the database knows.
             let head = self.store.head().await.map_err(unavailable)?;
             if wanted.position > head {
-                return unknown("this position is beyond the end of the log");
+                return Err(wanted.unknown("this position is beyond the end of the log"));
             }
         }
         Ok(())

@@ -156,6 +156,13 @@ impl SimulatorHandle {
         Ok(())
     }
 
+    /// Takes a snapshot of a container away.
+    pub fn remove_snapshot(&self, vmid: u32, name: &str) {
+        if let Some(container) = self.sim.world().containers.get_mut(&vmid) {
+            container.snapshots.retain(|snapshot| snapshot.name != name);
+        }
+    }
+
     /// Calls a storage shared on all nodes that have it, and puts what is on it anywhere onto it
     /// everywhere; what comes later is only where it was made.
     pub fn share_storage(&self, name: &str) {
@@ -165,6 +172,32 @@ impl SimulatorHandle {
         for store in world.nodes.values_mut().filter_map(|node| node.stores.get_mut(name)) {
             store.shared = true;
             store.volumes.extend(all.clone());
+        }
+    }
+
+    /// Tells no time of the disks of a storage any more, as ZFS and Ceph do.
+    pub fn hide_times(&self, storage: &str) {
+        for node in self.sim.world().nodes.values_mut() {
+            if let Some(store) = node.stores.get_mut(storage) {
+                store.tells_times = false;
+            }
+        }
+    }
+
+    /// Gives a volume the time of now, as who mounts it and writes to it does.
+    pub fn touch_volume(&self, volid: &str) {
+        let now = self.sim.now();
+        let mut world = self.sim.world();
+        let stores = world.nodes.values_mut().flat_map(|node| node.stores.values_mut());
+        for volume in stores.filter_map(|store| store.volumes.get_mut(volid)) {
+            volume.ctime = now;
+        }
+    }
+
+    /// Takes a storage out of the cluster's configuration; what was on it is not listed any more.
+    pub fn remove_storage(&self, name: &str) {
+        for node in self.sim.world().nodes.values_mut() {
+            node.stores.remove(name);
         }
     }
 

@@ -149,6 +149,9 @@ pub enum Fault {
     TaskDiesAfterDisks {
         /// Counted from 1.
         disks: usize,
+        /// Whether the call that began it gets no reply, so that nobody is told of the task.
+        #[serde(default)]
+        unseen: bool,
     },
     /// The task ends in an error text and undoes what it had begun.
     TaskFails {

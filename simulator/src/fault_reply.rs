@@ -49,7 +49,9 @@ pub(crate) fn after_effect(
     let data = outcome.as_ref().map_or(&Value::Null, |reply| &reply.data);
     let json_type = Some("application/json;charset=UTF-8");
     let replaced = match fault {
-        Some(Fault::NoReplyAfterEffect) => return Err(Cut),
+        Some(Fault::NoReplyAfterEffect | Fault::TaskDiesAfterDisks { unseen: true, .. }) => {
+            return Err(Cut);
+        }
         Some(Fault::CutMidBody) => return Ok(cut_in_the_middle(response)),
         Some(Fault::Status { status, reason, after_effect: true }) => {
             let refusal = status_refusal(*status, reason.as_deref());

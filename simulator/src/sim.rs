@@ -392,7 +392,7 @@ impl TaskContext {
     /// The same of work that makes disks, when so many are made.
     pub(crate) fn made_disks(&self, count: usize) -> Result<(), Failure> {
         match &self.fault {
-            Some(Fault::TaskDiesAfterDisks { disks }) if *disks == count => Err(Failure::Died),
+            Some(Fault::TaskDiesAfterDisks { disks, .. }) if *disks == count => Err(Failure::Died),
             _ => Ok(()),
         }
     }

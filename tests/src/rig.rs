@@ -195,6 +195,11 @@ impl Rig {
 
     /// Records the host, for what follows the log to know how its cluster is reached.
     pub async fn register(&self) {
+        self.register_as(HOST).await;
+    }
+
+    /// The same under another id.
+    pub async fn register_as(&self, host: HostId) {
         let mut unit = Unit::new(&self.store, Actor::system("rig").metadata("rig.register"));
         let register = HostCommand::Register {
             connection: Connection {
@@ -211,7 +216,7 @@ impl Rig {
             cluster: CLUSTER.parse().unwrap(),
             is_default: true,
         };
-        unit.apply::<Host>(&HOST.to_string(), register).await.unwrap();
+        unit.apply::<Host>(&host.to_string(), register).await.unwrap();
         unit.commit().await.unwrap();
     }
 

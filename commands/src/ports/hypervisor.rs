@@ -71,8 +71,8 @@ pub trait Hypervisor: Send + Sync {
         vmid: Vmid,
     ) -> Result<Vec<std::net::IpAddr>, HypervisorError>;
 
-    /// Which of these words stand anywhere in the configuration of a guest, be it a virtual machine's: as it
-    /// is, as it will be after its next start, or in one of its snapshots. `None` when this node has
+    /// Which of these names of volumes stand anywhere in the configuration of a guest, be it a virtual
+    /// machine's, but in its notes: as it is, as it will be after its next start, or in one of its snapshots. `None` when this node has
     /// no such guest.
     async fn mentions(
         &self,

@@ -217,6 +217,11 @@ impl GuestConfig {
     pub fn is_destroyed(&self) -> bool {
         self.lock.as_deref() == Some("destroyed") && self.description.is_none()
     }
+
+    /// True of nothing but such a lock: of what a creation or a destruction is making, or has left.
+    pub fn is_only_a_lock(&self) -> bool {
+        self.is_being_created() || self.is_destroyed()
+    }
 }
 
 /// A container's state.

@@ -5,11 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proximity_domain::host::{Discrepancy, DiscrepancyKind, LeftVolume};
+use proximity_domain::operation::Volumes;
 use proximity_domain::plan::GuestRef;
 use proximity_domain::{ApplicationId, NodeName, OperationId, Vmid};
 use proximity_eventstore::{Position, Search, Store};
 
 use super::look::{EMPTY, Look};
+use super::places::{Place, Places};
+use super::snapshots::Snapshots;
 use super::users::Users;
 use crate::error::Error;
 use crate::ports::Volume;
@@ -26,9 +29,6 @@ const ASKED: usize = 20;
 /// After these an operation works no more under the number that it had.
 const ENDS: [&str; 3] = ["abandoned", "undone", "plan_changed"];
 
-/// A storage of a node.
-type Place = (NodeName, String);
-
 /// All operations that may have left volumes. None is ever forgotten, since an empty list may be that of a
 /// directory that is not mounted: the storages of all of them are listed once a look, and more is asked
 /// only where there is something.
@@ -36,6 +36,7 @@ type Place = (NodeName, String);
 pub(super) struct Left {
     /// By operation, each number that it has worked under.
     operations: BTreeMap<OperationId, Vec<Leaver>>,
+    snapshots: Snapshots,
     users: Users,
     /// How far the log was read for each of the ends.
     cursors: [Position; ENDS.len()],
@@ -46,8 +47,12 @@ struct Leaver {
     operation: OperationId,
     application: ApplicationId,
     guest: GuestRef,
-    /// Where to look, and what was there before: nothing is known of what was on other nodes.
-    places: BTreeMap<Place, BTreeSet<String>>,
+    /// Where it looked what was there.
+    node: NodeName,
+    /// What was there before.
+    stood: Volumes,
+    /// Other nodes on which it may have made any. What was on their own storages before is not known.
+    elsewhere: BTreeSet<NodeName>,
     /// Disks of the container that it was to overwrite, which are older.
     replaced: BTreeSet<String>,
     /// Seconds since 1970: when it looked what was there.
@@ -60,37 +65,62 @@ impl Leaver {
     /// `None` when it has left nothing for certain.
     fn of(operation: OperationId, traces: &Traces) -> Option<Self> {
         let guest = place_of(&traces.plan)?.clone();
-        let (stood, ended) = (traces.stood.as_ref()?, traces.may_have_left()?);
+        let (mut stood, ended) = (traces.stood.clone()?, traces.may_have_left()?);
         let site = traces.site.as_ref();
-        let first = site.map_or(&guest.node, |site| &site.node);
-        let mut places = BTreeMap::new();
-        for (storage, before) in stood {
-            let mut before = before.clone();
-            // Without a task of its own that container has its disks.
-            if let Some(site) = site.filter(|_| traces.made.is_empty()) {
-                before.extend(site.replaced.iter().cloned());
+        let node = site.map_or(&guest.node, |site| &site.node).clone();
+        let mut replaced = site.map(|site| site.replaced.clone()).unwrap_or_default();
+        if !traces.may_have_made() {
+            // That container has its disks.
+            for before in stood.values_mut() {
+                before.extend(replaced.iter().cloned());
             }
-            places.insert((first.clone(), storage.clone()), before);
-            for node in traces.made.iter().filter_map(|upid| node_of(upid)) {
-                places.entry((node, storage.clone())).or_default();
-            }
+            replaced.clear();
         }
-        let replaced = site.map(|site| site.replaced.clone()).unwrap_or_default();
+        let elsewhere = traces.made.iter().filter_map(|upid| node_of(upid));
+        let elsewhere = elsewhere.filter(|other| *other != node).collect();
         let (application, began) = (traces.application.clone(), traces.looked_at);
-        Some(Self { operation, application, guest, places, replaced, began, ended })
+        let left =
+            Self { operation, application, guest, node, stood, elsewhere, replaced, began, ended };
+        Some(left)
     }
 
-    /// What of a storage's disks it has left.
-    fn left<'v>(&self, place: &Place, disks: &'v [Volume]) -> impl Iterator<Item = &'v Volume> {
+    /// Where to look.
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let nodes = std::iter::once(&self.node).chain(&self.elsewhere);
+        nodes.flat_map(|node| self.stood.keys().map(|storage| (node.clone(), storage.clone())))
+    }
+
+    /// What is listed at a place that it has left. One that was `known` to be stays so whatever is done
+    /// to it: who mounts a disk changes its time.
+    fn left<'v>(
+        &self,
+        place: &Place,
+        places: &'v Places,
+        known: &BTreeMap<&str, &Discrepancy>,
+    ) -> impl Iterator<Item = &'v Volume> {
         let vmid = self.guest.vmid;
         let (first, last) = (self.began.saturating_sub(SLACK), self.ended.saturating_add(SLACK));
-        let before = self.places.get(place);
-        disks.iter().filter(move |disk| {
+        let stood = self.stood.get(&place.1);
+        let stood_here = move |disk: &Volume| stood.is_none_or(|stood| stood.contains(&disk.id));
+        let is_elsewhere = place.0 != self.node;
+        let is_shared = places.is_shared(place);
+        let disks = places.disks(place).unwrap_or_default().iter();
+        disks.filter(move |disk| {
+            let left = known.get(disk.id.as_str()).and_then(|one| one.volume.as_ref());
+            let was_known = left.is_some_and(|left| left.operation == self.operation);
+            let was_there = match is_shared {
+                // It looked at the same storage, from another node.
+                Some(true) => stood_here(disk),
+                _ if !is_elsewhere => stood_here(disk),
+                Some(false) => false,
+                None => !was_known,
+            };
             is_disk_of(disk, vmid)
-                && before.is_none_or(|before| !before.contains(&disk.id))
-                && disk.created.is_none_or(|created| {
-                    created <= last && (created >= first || self.replaced.contains(&disk.id))
-                })
+                && !was_there
+                && (self.replaced.contains(&disk.id)
+                    || disk
+                        .created
+                        .is_none_or(|created| created >= first && (created <= last || was_known)))
         })
     }
 }
@@ -98,7 +128,7 @@ impl Leaver {
 impl Left {
     /// Follows the log to its end.
     pub(super) async fn read(&mut self, store: &Store) -> Result<(), Error> {
-        let Self { operations, cursors, .. } = self;
+        let Self { operations, snapshots, cursors, .. } = self;
         for (end, cursor) in ENDS.into_iter().zip(cursors) {
             let mut is_complete = false;
             while !is_complete {
@@ -110,6 +140,9 @@ impl Left {
                 for event in &found.events {
                     let Ok(id) = event.aggregate_id.parse::<OperationId>() else { continue };
                     let traces = Traces::all(store, &event.aggregate_id).await?;
+                    if let ("abandoned", Some(last)) = (end, traces.last()) {
+                        snapshots.given_up(id, &last.plan);
+                    }
                     let left = traces.iter().filter_map(|traces| Leaver::of(id, traces));
                     let left: Vec<Leaver> = left.collect();
                     if !left.is_empty() {
@@ -122,7 +155,16 @@ impl Left {
         Ok(())
     }
 
-    /// What is left on a host. What cannot be told leaves what was `known` of it as it was.
+    /// Snapshots that are left on a host.
+    pub(super) async fn find_snapshots(
+        &self,
+        look: &Look<'_>,
+        known: &[Discrepancy],
+    ) -> Vec<Discrepancy> {
+        self.snapshots.find(look, known).await
+    }
+
+    /// Volumes that are left on a host. What cannot be told leaves what was `known` of it as it was.
     pub(super) async fn find(
         &mut self,
         look: &Look<'_>,
@@ -141,23 +183,27 @@ impl Left {
         }
         let Self { operations, users, .. } = self;
         let leavers = operations.values().flatten().filter(|leaver| {
-            let GuestRef { host, cluster, vmid, .. } = &leaver.guest;
-            *host == look.host && *cluster == look.cluster && is_unlisted(*vmid)
+            // A host that was removed and registered again is the same cluster.
+            let GuestRef { cluster, vmid, .. } = &leaver.guest;
+            *cluster == look.cluster && is_unlisted(*vmid)
         });
         let leavers: Vec<&Leaver> = leavers.collect();
-        let mut listed: BTreeMap<&Place, Option<Vec<Volume>>> = BTreeMap::new();
-        for place in leavers.iter().flat_map(|leaver| leaver.places.keys()) {
-            if !listed.contains_key(place) {
-                listed.insert(place, disks(look, place).await);
+        let mut places = Places::default();
+        for leaver in &leavers {
+            for place in leaver.places() {
+                places.read(look, &place).await;
+            }
+            for node in &leaver.elsewhere {
+                places.read_storages(look, node).await;
             }
         }
-        let left = left(&leavers, &listed);
+        let left = left(&leavers, &places, &known);
         let names = left.keys().map(|id| file_name(id).to_owned()).collect();
         users.look_for(&names, look).await;
         let is_unread = |one: &&Discrepancy| {
             one.volume.as_ref().is_some_and(|LeftVolume { storage, id, .. }| {
                 let place = (one.node.clone(), storage.clone());
-                !left.contains_key(id.as_str()) && listed.get(&place).is_some_and(Option::is_none)
+                !left.contains_key(id.as_str()) && places.is_unread(&place)
             })
         };
         let mut found: Vec<Discrepancy> =
@@ -184,6 +230,7 @@ impl Left {
                         id: (*id).to_owned(),
                         operation: leaver.operation,
                     }),
+                    snapshot: None,
                 });
             }
         }
@@ -195,16 +242,16 @@ impl Left {
 /// of several operations that worked under a number it is the last one's.
 fn left<'l>(
     leavers: &[&'l Leaver],
-    listed: &'l BTreeMap<&Place, Option<Vec<Volume>>>,
-) -> BTreeMap<&'l str, (&'l Leaver, &'l Place)> {
-    let mut left: BTreeMap<&str, (&Leaver, &Place)> = BTreeMap::new();
+    places: &'l Places,
+    known: &BTreeMap<&str, &Discrepancy>,
+) -> BTreeMap<&'l str, (&'l Leaver, Place)> {
+    let mut left: BTreeMap<&str, (&Leaver, Place)> = BTreeMap::new();
     for leaver in leavers.iter().copied() {
-        for place in leaver.places.keys() {
-            let Some(Some(disks)) = listed.get(place) else { continue };
-            for volume in leaver.left(place, disks) {
-                let last = left.entry(&volume.id).or_insert((leaver, place));
-                if last.0.ended <= leaver.ended {
-                    *last = (leaver, place);
+        for place in leaver.places() {
+            for volume in leaver.left(&place, places, known) {
+                let last = left.get(volume.id.as_str()).map(|(last, _)| last.ended);
+                if last.is_none_or(|last| last <= leaver.ended) {
+                    left.insert(&volume.id, (leaver, place.clone()));
                 }
             }
         }
@@ -235,15 +282,4 @@ async fn is_free(
     }
     asked.insert(vmid, answer.as_ref().ok().copied());
     answer.ok()
-}
-
-/// The disks of a storage whose numbers nobody has: Proxmox lists them as virtual machines'.
-async fn disks(look: &Look<'_>, (node, storage): &Place) -> Option<Vec<Volume>> {
-    match look.hypervisor.volumes(node, storage, "images").await {
-        Ok(volumes) => Some(volumes),
-        Err(error) => {
-            tracing::info!(%node, storage, %error, "a storage was not looked at");
-            None
-        }
-    }
 }

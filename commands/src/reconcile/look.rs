@@ -65,14 +65,14 @@ impl<'a> Look<'a> {
         Ok(!self.is_busy(vmid).await? && self.hypervisor.vmid_is_free(vmid).await?)
     }
 
-    /// Whether a container that was seen as nothing but a creation's lock is what a creation has left:
+    /// Whether a container that was seen as nothing but a lock is what a creation or a destruction has left:
     /// no task works on it, and it has not become more since.
     pub(super) async fn is_broken_off(&self, listed: &Guest) -> Result<bool, HypervisorError> {
         if self.is_busy(listed.vmid).await? {
             return Ok(false);
         }
         let config = self.hypervisor.config(&listed.node, listed.vmid).await?;
-        Ok(config.is_some_and(|config| config.is_being_created()))
+        Ok(config.is_some_and(|config| config.is_only_a_lock()))
     }
 
     /// Whether a task that may change the guest with this number runs anywhere.
@@ -142,6 +142,7 @@ impl Reconciler {
                     kind,
                     application: id.clone(),
                     volume: None,
+                    snapshot: None,
                 }));
             }
             if let Some(sighting) = sighting {

@@ -86,6 +86,7 @@ impl Reconciler {
                     kind: DiscrepancyKind::Orphan,
                     application: marker.application,
                     volume: None,
+                    snapshot: None,
                 });
             }
         }
@@ -102,7 +103,7 @@ impl Reconciler {
         findings: &mut Findings,
     ) -> Result<(), Error> {
         let config = match look.hypervisor.config(&guest.node, guest.vmid).await {
-            Ok(Some(config)) if config.is_being_created() => {
+            Ok(Some(config)) if config.is_only_a_lock() => {
                 findings.discrepancies.extend(broken_off(look, number, guest).await);
                 return Ok(());
             }
@@ -129,6 +130,7 @@ impl Reconciler {
                     kind: DiscrepancyKind::BrokenOff,
                     application: marker.application,
                     volume: None,
+                    snapshot: None,
                 });
             }
             return Ok(());
@@ -160,6 +162,7 @@ impl Reconciler {
                     kind: DiscrepancyKind::Orphan,
                     application: marker.application,
                     volume: None,
+                    snapshot: None,
                 });
                 Ok(())
             }
@@ -262,8 +265,8 @@ fn removal(key: &LeaseKey, number: &Number) -> OperationId {
     OperationId(Uuid::new_v5(&REMOVAL, name.as_bytes()))
 }
 
-/// What a creation has left under a number that its application has given back: the last one had to do
-/// with it. One that is made under a number that was seen free since is a stranger's.
+/// What a creation or a destruction has left under a number that its application has given back: the last
+/// one had to do with it. One that is made under a number that was seen free since is a stranger's.
 async fn broken_off(look: &Look<'_>, number: &Number, guest: &Guest) -> Option<Discrepancy> {
     let application = number.last.clone()?;
     let was_given_back = number.given_back_by.is_some() && number.lease != Lease::Free;
@@ -277,6 +280,7 @@ async fn broken_off(look: &Look<'_>, number: &Number, guest: &Guest) -> Option<D
             kind: DiscrepancyKind::BrokenOff,
             application,
             volume: None,
+            snapshot: None,
         }),
         Err(error) => {
             tracing::info!(vmid = %guest.vmid, %error, "a container was not looked at");

@@ -4,6 +4,7 @@
 use proximity_eventstore::Recorded;
 
 use super::*;
+use crate::once::{Once, OnceKey};
 use crate::testing::{Site, Stopped, a_user};
 
 const CODE: &str = "admin.required";
@@ -106,4 +107,59 @@ async fn what_cannot_be_stored_stays_counted() {
     refusals.flush().await.unwrap_err();
     assert_eq!(refusals.lock().all.len(), 1);
     assert_eq!(refusals.lock().alone, 1);
+}
+
+#[tokio::test]
+async fn a_minute_is_written_down_as_soon_as_it_is_over() {
+    let (_site, clock, refusals) = office().await;
+    assert_eq!(refusals.next_flush(), Duration::from_secs(60));
+    refusals.note(&a_user(7), CREATE, HOSTS, CODE);
+    clock.advance(59 * SECOND);
+    assert_eq!(refusals.next_flush(), Duration::from_secs(1));
+    assert_eq!(refusals.flush().await.unwrap(), 0);
+    clock.advance(SECOND);
+    assert_eq!(refusals.flush().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_has_counted_does_not_wait_for_that_minute() {
+    let (_site, clock, refusals) = office().await;
+    clock.advance(100 * MINUTE);
+    refusals.note(&a_user(7), CREATE, HOSTS, CODE);
+    assert!(refusals.note_unchanged(&keyed("k"), CREATE, HOSTS).await.unwrap());
+    clock.advance(-100 * MINUTE);
+    assert_eq!(refusals.flush().await.unwrap(), 1);
+    let counts = refusals.lock();
+    assert_eq!((counts.all.len(), counts.written.len(), counts.alone), (0, 0, 0));
+}
+
+/// Somebody who sends an idempotency key along.
+fn keyed(key: &str) -> Actor {
+    let key = OnceKey { key: key.to_owned(), fingerprint: "f".to_owned() };
+    Actor { once: Some(Arc::new(Once::new(key))), ..a_user(7) }
+}
+
+#[tokio::test]
+async fn a_call_that_changed_nothing_is_counted_when_its_key_cannot_be_taken() {
+    let (site, _, refusals) = office().await;
+    site.store.clone().close().await;
+    // More than the places of a minute: the last one's key alone would have been marked.
+    for number in 0..=usize::from(ALONE) {
+        refusals.note_unchanged(&keyed(&format!("k{number}")), CREATE, HOSTS).await.unwrap_err();
+    }
+    let counts = refusals.lock();
+    assert_eq!((counts.all.len(), counts.written.len()), (usize::from(ALONE) + 1, 0));
+    assert_eq!(counts.alone, usize::from(ALONE));
+    assert!(counts.all.values().all(|count| count.times == 1));
+}
+
+#[tokio::test]
+async fn who_comes_second_under_a_key_takes_no_place() {
+    let (_site, _, refusals) = office().await;
+    assert!(refusals.note_unchanged(&keyed("k"), CREATE, HOSTS).await.unwrap());
+    for _ in 0..ALONE {
+        assert!(!refusals.note_unchanged(&keyed("k"), CREATE, HOSTS).await.unwrap());
+    }
+    let counts = refusals.lock();
+    assert_eq!((counts.all.len(), counts.written.len(), counts.alone), (0, 1, 1));
 }

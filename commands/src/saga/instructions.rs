@@ -1,7 +1,7 @@
 //! What an operator has to do about an operation that is stuck.
 
 use proximity_domain::operation::Progress;
-use proximity_domain::plan::{ClonePlan, GuestRef, Plan, RestorePlan, RestoreWay};
+use proximity_domain::plan::{ClonePlan, CloneWay, GuestRef, Plan, RestorePlan, RestoreWay};
 use proximity_domain::{NodeName, Vmid};
 
 use super::guest::{is_not_ours, rest_of_destruction};
@@ -118,7 +118,7 @@ fn of_plan(progress: &Progress, guest: &GuestRef, step: &str, reason: &str) -> S
 /// The same for a copy, where two containers may be locked.
 fn clone_instructions(plan: &ClonePlan, step: &str, reason: &str) -> String {
     let (node, source, copy) = (&plan.guest.node, plan.source_guest.vmid, plan.guest.vmid);
-    if was_seen_broken_off(reason) {
+    let mut todo = if was_seen_broken_off(reason) {
         // It has its marker from its first moment, and its source's protection: whoever unlocks it can
         // leave the rest to us.
         format!(
@@ -137,7 +137,15 @@ fn clone_instructions(plan: &ClonePlan, step: &str, reason: &str) -> String {
             "the step `{step}` of copying container {source} into {copy} on node {node} keeps \
              failing: mend what the reason names, then resume the operation"
         )
+    };
+    if let CloneWay::Snapshot { name } = &plan.way {
+        let node = &plan.source_guest.node;
+        todo.push_str(&format!(
+            "; `pct delsnapshot {source} {name}` on node {node} removes the snapshot that the copy is made \
+             from, also when you abandon the operation, which leaves it there"
+        ));
     }
+    todo
 }
 
 /// The same for a restore, where there are two containers or one that is half overwritten.

@@ -152,6 +152,10 @@ async fn look(
         return Ok(Look::Undecided);
     }
     if !hypervisor.vmid_is_free(vmid).await? {
+        if is_only_a_lock(hypervisor.as_ref(), vmid).await? {
+            // What is left of our own container is a person's to destroy, and no stranger.
+            return Ok(Look::Undecided);
+        }
         let reason = "another guest was made under it".to_owned();
         return Ok(Look::Decided(Command::FindForeign { reason }));
     }
@@ -167,6 +171,16 @@ async fn look(
     } else {
         Look::Decided(Command::Clear { now: env.clock.now() })
     })
+}
+
+/// Whether nothing but the lock of a creation or a destruction stands under the number.
+async fn is_only_a_lock(hypervisor: &dyn Hypervisor, vmid: Vmid) -> Result<bool, HypervisorError> {
+    let guests = hypervisor.guests().await?;
+    let Some(guest) = guests.iter().find(|guest| guest.vmid == vmid && guest.is_container) else {
+        return Ok(false);
+    };
+    let config = hypervisor.config(&guest.node, vmid).await?;
+    Ok(config.is_some_and(|config| config.is_only_a_lock()))
 }
 
 /// The numbers of all guests of which a storage holds an archive, whoever made it; `None` while a node

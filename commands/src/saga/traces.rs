@@ -140,12 +140,17 @@ impl Traces {
         self.step.as_deref() == Some(step)
     }
 
+    /// Whether a task of its has made something, or may have: one whose id is not known, too.
+    pub(crate) fn may_have_made(&self) -> bool {
+        self.is_blind || !self.made.is_empty()
+    }
+
     /// When its work under this number ended, if that may have left volumes there: seconds since 1970.
     /// One that was undone after a making that went well at once has not; of any other nothing says whether
     /// the number was free, without which no volumes were looked for.
     pub(crate) fn may_have_left(&self) -> Option<i64> {
         let (end, at) = self.end?;
-        let may_have_made = self.is_blind || !self.made.is_empty();
+        let may_have_made = self.may_have_made();
         let may_have_left = match end {
             End::Abandoned => true,
             End::Moved => may_have_made,

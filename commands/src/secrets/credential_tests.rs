@@ -189,6 +189,23 @@ async fn the_lines_of_a_file_that_is_handed_over_may_have_any_order() {
 }
 
 #[tokio::test]
+async fn a_log_from_before_any_rotation_is_told_by_its_sentinel() {
+    let (room, older) = (Room::open().await, Site::open().await);
+    let secrets = with(&room.site, room.copy()).await;
+    with(&older, room.copy_again()).await;
+    let old = secrets.keys().current_id().to_owned();
+    secrets.rotate(&shell(), Duration::ZERO).await.unwrap();
+    secrets.destroy(&shell(), &old).await.unwrap();
+    // What was destroyed since is retired in the newest file, which is that of the older log, too.
+    let file = room.copy_again().read().unwrap();
+    assert_eq!(file.retired_ids(), [old]);
+    Secrets::as_logged(&older.store, file).await.unwrap();
+    let stranger = KeyFile::Own(room.path("stranger")).open(false).unwrap();
+    let refused = Secrets::as_logged(&older.store, stranger).await;
+    assert!(matches!(refused, Err(Error::Unavailable { code: "keys.missing", .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_key_that_another_server_hands_over_is_used_and_never_the_end_of_a_rotation() {
     let room = Room::open().await;
     let (ours, theirs) =

@@ -9,7 +9,7 @@ use proximity_domain::keys::{Keys, STREAM};
 use proximity_eventstore::{Store, tables};
 use tokio_util::sync::CancellationToken;
 
-use super::{Secrets, bound_to, decrypt, does_not_open, missing, unusable};
+use super::{Secrets, bound_to, decrypt, does_not_open, missing, sentinels_of, unusable};
 use crate::dispatch::load;
 use crate::error::Error;
 use crate::keys::{KeyBytes, KeyError, MasterKeys};
@@ -182,10 +182,21 @@ impl Secrets {
     }
 
     /// The keys of a file as the log has them, for whoever signs and changes no file: in its order, and
-    /// without those that were destroyed.
+    /// without those that were destroyed. An error where the one that seals is not held.
     pub async fn as_logged(store: &Store, file: MasterKeys) -> Result<MasterKeys, Error> {
         let (state, _) = load::<Keys>(store, STREAM).await?;
         let kept = file.without(&state.destroyed);
+        if state.current.is_none() {
+            // Before the first rotation only the sentinel names it. In a log from before its destruction it may
+            // be retired here.
+            let (held, retired) = (kept.ids(), kept.retired_ids());
+            for row in sentinels_of(store).await? {
+                let id = row.text("key_id")?;
+                if !held.iter().chain(&retired).any(|known| known == id) {
+                    return Err(missing(id));
+                }
+            }
+        }
         match &state.current {
             Some(id) if kept.by_id(id).is_none() => Err(missing(id)),
             _ => Ok(match to_lead(&state, &kept) {

@@ -96,6 +96,9 @@ pub struct Discrepancy {
     /// Of `LeftOver`, which volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<LeftVolume>,
+    /// Of `LeftSnapshot`, which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<LeftSnapshot>,
 }
 
 /// A volume that no container has.
@@ -105,6 +108,14 @@ pub struct LeftVolume {
     /// Its id, e.g. `local:104/vm-104-disk-0.raw`.
     pub id: String,
     /// The operation that was given up.
+    pub operation: OperationId,
+}
+
+/// A snapshot that nobody needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LeftSnapshot {
+    pub name: String,
+    /// The copy that was given up.
     pub operation: OperationId,
 }
 
@@ -119,11 +130,13 @@ pub enum DiscrepancyKind {
     Stranger,
     /// It was given another host name by hand.
     Renamed,
-    /// A creation of it, or a restore over it, was broken off: what is left is a lock and nobody's name,
-    /// and no task works on it.
+    /// A creation of it, a restore over it, or its destruction was broken off: what is left is a lock and
+    /// nobody's name, and no task works on it.
     BrokenOff,
     /// A volume under the number that an operation which was given up has left, and that no guest has.
     LeftOver,
+    /// A snapshot of an application's container that a copy of it was made from which was given up.
+    LeftSnapshot,
 }
 
 impl DomainEvent for Event {

@@ -164,6 +164,7 @@ fn orphan(vmid: i64) -> Discrepancy {
         kind: DiscrepancyKind::Orphan,
         application: "memos-0a1b2c3d".parse().unwrap(),
         volume: None,
+        snapshot: None,
     }
 }
 

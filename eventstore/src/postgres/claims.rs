@@ -31,8 +31,9 @@ const PUBLISHED: &str = "insert into published as p (server, incarnation, first_
     on conflict (server, incarnation) do update set last_block = excluded.last_block, \
     last_position = excluded.last_position where p.last_block < excluded.last_block";
 
-const KEEP_FACT: &str =
-    "insert into installation (key, value) values ($1, $2) on conflict (key) do nothing";
+const KEEP_FACT: &str = "insert into installation (key, value) values ($1, $2) \
+    on conflict (key) do update set value = excluded.value \
+    where installation.value <> excluded.value";
 
 impl Postgres {
     pub async fn note_published(&self, row: &Published) -> Result<(), Error> {

@@ -40,8 +40,9 @@ const PUBLISHED: &str = "insert into published (server, incarnation, first_block
     on conflict (server, incarnation) do update set last_block = excluded.last_block, \
     last_position = excluded.last_position where last_block < excluded.last_block";
 
-const KEEP_FACT: &str =
-    "insert into installation (key, value) values (?1, ?2) on conflict (key) do nothing";
+const KEEP_FACT: &str = "insert into installation (key, value) values (?1, ?2) \
+    on conflict (key) do update set value = excluded.value \
+    where installation.value <> excluded.value";
 
 impl Readers {
     pub async fn published(&self) -> Result<Vec<Published>, Error> {

@@ -109,7 +109,7 @@ impl Store {
         }
     }
 
-    /// Keeps a fact about the installation; one of that name stays as it is.
+    /// Keeps a fact about the installation; one of that name that says something else gives way.
     pub(crate) async fn keep_fact(&self, name: String, text: String) -> Result<(), Error> {
         match &self.inner.backend {
             Backend::Sqlite(sqlite) => sqlite.keep_fact(name, text).await,

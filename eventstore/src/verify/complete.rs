@@ -11,7 +11,7 @@ use super::lives::Path;
 use super::report::{FaultKind, VerifyReport};
 use crate::append::Position;
 use crate::error::Error;
-use crate::heads::{Head, HeadsDir};
+use crate::heads::{Gone, Head, HeadsDir, Life};
 use crate::sealer::{Published, now_micros};
 use crate::store::Store;
 
@@ -128,6 +128,7 @@ pub(super) async fn check(
         "heads of the blocks {first} to {last} were published, and are gone: that the log was changed \
          there could not be seen"
     );
+    report.note_gone(life.incarnation, from, to);
     report.fault(FaultKind::NoHeads, from, to, detail);
     Ok(())
 }
@@ -161,14 +162,27 @@ pub(super) async fn check_start(
 }
 
 /// Whether somebody with the key has said that heads of a life are gone.
+///
+/// Statements of older programs do not note of which: they count for the lives that they knew of.
 fn is_accepted(path: &Path, incarnation: Uuid, from: Position, to: Position) -> bool {
+    let statements: Vec<&Life> = path.statements().collect();
+    let is_named =
+        |gone: &Gone| gone.incarnation == incarnation && gone.from <= from && to <= gone.to;
     let covers = |fault: &super::Fault| {
         fault.kind == FaultKind::NoHeads && fault.position <= from && to <= fault.to
     };
-    path.statements()
-        .filter(|life| life.incarnation != incarnation)
-        .filter_map(|life| life.proof.as_ref())
-        .any(|proof| proof.accepted.iter().any(covers))
+    let is_known = |life: &&Life| {
+        life.from == incarnation || life.left.iter().any(|left| left.incarnation == incarnation)
+    };
+    statements.iter().enumerate().any(|(place, life)| {
+        let Some(proof) = life.proof.as_ref().filter(|_| life.incarnation != incarnation) else {
+            return false;
+        };
+        match proof.gone.is_empty() {
+            false => proof.gone.iter().any(is_named),
+            true => proof.accepted.iter().any(covers) && statements[place..].iter().any(is_known),
+        }
+    })
 }
 
 /// Each statement names how far every life had been published when it was signed.
@@ -176,14 +190,16 @@ pub(super) fn check_left(path: &Path, newest: &HashMap<Uuid, Position>, report: 
     for left in path.statements().filter(|life| life.proof.is_some()).flat_map(|life| &life.left) {
         let found = newest.get(&left.incarnation).copied().unwrap_or(0);
         let (from, to) = (found + 1, left.position);
-        // What a later life lacks tells nothing of this one.
-        let is_told = |fault: &super::Fault| {
-            fault.kind == FaultKind::NoHeads && (fault.position..=fault.to).contains(&to)
+        if found >= to || is_accepted(path, left.incarnation, from, to) {
+            continue;
+        }
+        // What another life lacks tells nothing of this one.
+        let is_told = |gone: &Gone| {
+            gone.incarnation == left.incarnation && (gone.from..=gone.to).contains(&to)
         };
-        if found < to
-            && !is_accepted(path, left.incarnation, from, to)
-            && !report.faults.iter().any(is_told)
-        {
+        let is_told = report.gone.iter().any(is_told);
+        report.note_gone(left.incarnation, from, to);
+        if !is_told {
             let detail = format!(
                 "heads of the life {} were published up to {to} when the log was restored, and are \
                  gone behind {found}",
@@ -262,6 +278,7 @@ pub(super) async fn check_none(
                 dir.path().display()
             );
             let after = report.sealed_to + 1;
+            report.note_gone(life.incarnation, after, after);
             report.fault(FaultKind::NoHeads, after, after, detail);
         }
     }

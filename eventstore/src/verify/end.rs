@@ -12,6 +12,7 @@ use crate::store::Store;
 ///
 /// Those before it need no look: its signature covers the hash of the one before, and none of ours signs
 /// behind a block that is not. One that is damaged counts where this life was signed for to go on from it.
+/// One of another life counts only there, too, but where nobody has signed for this life yet.
 pub(crate) async fn end(
     store: &Store,
     trusted: Option<&Trusted>,
@@ -20,10 +21,18 @@ pub(crate) async fn end(
     let Some(last) = store.last_seal().await? else { return Ok(None) };
     let is_accepted =
         began.iter().any(|life| life.block == last.block && life.hash == hex(&last.hash));
-    let mut fault = match is_accepted {
-        true => None,
-        false => flaw(&last, before(store, last.block).await?.as_ref(), trusted),
-    };
+    let mut fault = None;
+    if !is_accepted {
+        let previous = before(store, last.block).await?;
+        let has_begun = !began.is_empty()
+            || previous.as_ref().is_some_and(|link| link.incarnation == store.incarnation());
+        fault = flaw(&last, previous.as_ref(), trusted);
+        // A copy of the database goes on in another life with the same keys.
+        if fault.is_none() && has_begun && last.incarnation != store.incarnation() {
+            let what = format!("was made in another life of the log, {}", last.incarnation);
+            fault = Some(no_block(&last, previous.as_ref(), FaultKind::BrokenBlock, &what));
+        }
+    }
     if fault.is_none() {
         // Read behind the block: all of its events are there by now.
         let head = store.head().await?;
@@ -57,7 +66,7 @@ pub(crate) fn flaw(
     previous: Option<&Link>,
     trusted: Option<&Trusted>,
 ) -> Option<Fault> {
-    let (block, key_id) = (seal.block, &seal.key_id);
+    let key_id = &seal.key_id;
     let key = trusted.map(|trusted| trusted.key(key_id));
     let (kind, what) = if !seal.stands_behind(previous) {
         (FaultKind::BrokenBlock, "does not follow the one before it".to_owned())
@@ -70,10 +79,14 @@ pub(crate) fn flaw(
     } else {
         return None;
     };
+    Some(no_block(seal, previous, kind, &what))
+}
+
+fn no_block(seal: &Seal, previous: Option<&Link>, kind: FaultKind, what: &str) -> Fault {
     let position = previous.map_or(seal.first, |link| link.last + 1);
     let detail = format!(
-        "block {block}, which says that it has the events {} to {}, {what}",
-        seal.first, seal.last
+        "block {}, which says that it has the events {} to {}, {what}",
+        seal.block, seal.first, seal.last
     );
-    Some(Fault { kind, position, to: seal.last.max(position), detail })
+    Fault { kind, position, to: seal.last.max(position), detail }
 }

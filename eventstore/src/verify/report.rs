@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::append::Position;
+use crate::heads::Gone;
 
 /// Faults that are kept; the rest is counted.
 const KEPT: usize = 100;
@@ -143,6 +144,8 @@ pub struct VerifyReport {
     pub warnings: Vec<String>,
     /// Oldest first; more than one when the log was restored.
     pub lives: Vec<LifeReport>,
+    #[serde(skip)]
+    pub(crate) gone: Vec<Gone>,
     pub seconds: f64,
     pub events_per_second: f64,
 }
@@ -162,6 +165,7 @@ impl VerifyReport {
             head: 0,
             warnings: Vec::new(),
             lives: Vec::new(),
+            gone: Vec::new(),
             seconds: 0.0,
             events_per_second: 0.0,
         }
@@ -183,6 +187,11 @@ impl VerifyReport {
         if self.faults.len() < KEPT {
             self.faults.push(fault);
         }
+    }
+
+    /// Notes whose heads are gone, for whoever may accept that.
+    pub(super) fn note_gone(&mut self, incarnation: Uuid, from: Position, to: Position) {
+        self.gone.push(Gone { incarnation, from, to });
     }
 
     /// Whether a break is known that begins between these positions.

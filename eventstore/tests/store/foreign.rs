@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ed25519_dalek::SigningKey;
 use futures_util::FutureExt as _;
-use proximity_eventstore::{Expected, FaultKind, HeadsDir, Sealing, Store, Trusted, unsealable};
+use proximity_eventstore::{
+    Began, Expected, FaultKind, HeadsDir, Sealing, Store, Trusted, unsealable,
+};
 use tempfile::TempDir;
 
 use crate::heads_dir::trouble;
@@ -209,6 +211,64 @@ on_both_stores! {
         let store = scene.serve(home).await;
         assert!(trouble(&store, true).await.contains("block 2 ends at 2, and the log itself at 1"));
         assert_eq!(scene.found(&store).await, Some((FaultKind::Removed, 2)));
+        store.close().await;
+    }
+
+    async fn one_word_is_enough_where_the_block_was_made_in_a_life_that_nobody_had_signed_for(home: &Home) {
+        let (scene, store) = Scene::begun(home).await;
+        let from = store.incarnation();
+        store.close().await;
+        // As `backup restore` without the master key leaves it, and a stranger's key seals it.
+        let named = "delete from published; \
+            update meta set value = '00000000000040008000000000000009' where key = 'incarnation'";
+        execute(home, named).await;
+        let store = home.open().await;
+        let incarnation = store.incarnation();
+        let stranger = sealing(&new_key(), scene.outside.path());
+        let earlier = vec![scene.key.verifying_key()];
+        store.seal_with(Sealing { heads: None, earlier, ..stranger }).unwrap();
+        store.append(one("log", Expected::At(0))).await.unwrap();
+        sealed_to(&store, 3).await;
+        store.close().await;
+        let store = home.open().await;
+        let began = Some(Began { incarnation, from, position: 2 });
+        let heads = scene.outside.path();
+        let life = restored(&store, &scene.key, heads, "a wrong key", began, true).await.unwrap();
+        assert_eq!((life.from, life.position, life.block), (incarnation, 3, 3));
+        let lives = std::fs::read_dir(heads.join("lives")).unwrap();
+        for file in lives.map(|file| file.unwrap().path()) {
+            let said = std::fs::read_to_string(&file).unwrap();
+            assert!(!said.contains("never sealed"), "{said}");
+        }
+        store.close().await;
+        let store = scene.serve(home).await;
+        assert_eq!(scene.found(&store).await, None);
+        store.append(one("a", Expected::At(2))).await.unwrap();
+        sealed_to(&store, 4).await;
+        assert_eq!(trouble(&store, false).await, "");
+        store.close().await;
+    }
+
+    async fn a_block_of_another_life_is_not_gone_on_with_once_this_one_has_begun(home: &Home) {
+        let (scene, store) = Scene::begun(home).await;
+        let life = store.incarnation().simple().to_string();
+        store.close().await;
+        // A copy of the log is served elsewhere with the same key, and its block put in here.
+        let named = |life: &str| format!("update meta set value = '{life}' where key = 'incarnation'");
+        execute(home, &format!("{}; delete from published", named("0000000000004000800000000000000a"))).await;
+        let copy = home.open().await;
+        copy.seal_with(Sealing { heads: None, ..sealing(&scene.key, scene.outside.path()) }).unwrap();
+        copy.append(one("a", Expected::At(2))).await.unwrap();
+        sealed_to(&copy, 3).await;
+        copy.close().await;
+        execute(home, &named(&life)).await;
+        let store = scene.serve(home).await;
+        assert!(trouble(&store, true).await.contains("was made in another life of the log"));
+        assert_eq!(scene.found(&store).await, Some((FaultKind::BrokenBlock, 3)));
+        execute(home, "delete from seals where block = 3").await;
+        trouble(&store, false).await;
+        sealed_to(&store, 3).await;
+        assert_eq!(kinds(&check(&store, &scene.key, scene.outside.path()).await), []);
         store.close().await;
     }
 

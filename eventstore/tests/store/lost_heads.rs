@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
-use proximity_eventstore::{Began, Expected, FaultKind, Sealing, Store};
+use proximity_eventstore::{Began, Expected, FaultKind, Life, Sealing, Signed, Store};
 use tempfile::TempDir;
 
 use crate::on_both_stores;
@@ -38,6 +38,43 @@ async fn warned(store: &Store, key: &SigningKey, heads: &Path) -> Vec<String> {
 fn lose(heads: &Path) {
     std::fs::remove_dir_all(heads).unwrap();
     std::fs::create_dir(heads).unwrap();
+}
+
+/// A copy from when the log had two events, in another life, takes its place.
+async fn put_back(home: &Home, life: uuid::Uuid) {
+    let back = format!(
+        "delete from events where position > 2; delete from seals where last_position > 2; \
+         delete from published; update meta set value = '{life}' where key = 'incarnation'"
+    );
+    without_triggers(home, &back).await;
+}
+
+/// Somebody signs for the log as it is; also for what is wrong with it.
+async fn signed_for(home: &Home, key: &SigningKey, heads: &Path, accept: bool) -> Life {
+    let store = home.open().await;
+    let life = restored(&store, key, heads, "x", None, accept).await.unwrap();
+    store.close().await;
+    life
+}
+
+async fn found(home: &Home, key: &SigningKey, heads: &Path) -> Vec<(FaultKind, u64)> {
+    let store = home.open().await;
+    let found = kinds(&check(&store, key, heads).await);
+    store.close().await;
+    found
+}
+
+/// A life with four events, of which two are put back, and three more in the life that begins then; all
+/// heads of both are lost.
+async fn lost_after_a_restore(home: &Home, key: &SigningKey, heads: &Path) {
+    went_on(home, key, heads, "one", 0, 4).await;
+    let store = home.open().await;
+    let first = store.incarnation();
+    store.close().await;
+    put_back(home, first).await;
+    signed_for(home, key, heads, false).await;
+    went_on(home, key, heads, "one", 2, 3).await;
+    lose(heads);
 }
 
 /// Heads are lost in a life that `backup restore` began, and with them, in programs before this one, its
@@ -102,6 +139,72 @@ on_both_stores! {
 
     async fn so_does_one_whose_statement_nothing_kept(home: &Home) {
         lost_in_a_named_life(home, "delete from installation where key like 'life %'").await;
+    }
+
+    async fn one_word_is_enough_for_the_heads_of_all_lives_whatever_positions_they_share(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let heads = outside.path();
+        lost_after_a_restore(home, &key, heads).await;
+        let lost = [(FaultKind::NoHeads, 1), (FaultKind::NoHeads, 3)];
+        assert_eq!(found(home, &key, heads).await, lost);
+        signed_for(home, &key, heads, true).await;
+        assert_eq!(found(home, &key, heads).await, []);
+        went_on(home, &key, heads, "one", 5, 1).await;
+        assert_eq!(found(home, &key, heads).await, []);
+    }
+
+    async fn what_was_said_of_one_life_hides_nothing_of_a_later_one_at_the_same_positions(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let heads = outside.path();
+        went_on(home, &key, heads, "one", 0, 2).await;
+        let store = home.open().await;
+        let first = store.incarnation();
+        store.close().await;
+        signed_for(home, &key, heads, false).await;
+        went_on(home, &key, heads, "one", 2, 4).await;
+        put_back(home, first).await;
+        signed_for(home, &key, heads, false).await;
+        lose(heads);
+        // Up to 6, of a log that has 2 events now.
+        signed_for(home, &key, heads, true).await;
+        assert_eq!(found(home, &key, heads).await, []);
+        let later = signed_for(home, &key, heads, false).await;
+        went_on(home, &key, heads, "one", 2, 3).await;
+        assert_eq!(found(home, &key, heads).await, []);
+        std::fs::remove_dir_all(heads.join(later.incarnation.to_string())).unwrap();
+        assert_eq!(found(home, &key, heads).await, [(FaultKind::NoHeads, 3)]);
+    }
+
+    async fn a_statement_that_does_not_say_whose_heads_are_gone_counts_for_what_it_did(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let heads = outside.path();
+        lost_after_a_restore(home, &key, heads).await;
+        let mut life = signed_for(home, &key, heads, true).await;
+        // As programs before this one signed it, which left the older life out.
+        let proof = life.proof.as_mut().unwrap();
+        proof.gone.clear();
+        proof.accepted.retain(|fault| fault.position == 3);
+        let name = life.incarnation;
+        assert!(!serde_json::to_string(&life).unwrap().contains("gone\":"), "{life:?}");
+        let signed = serde_json::to_vec(&Signed::new(life, &key).unwrap()).unwrap();
+        std::fs::write(heads.join("lives").join(format!("{name}.json")), signed).unwrap();
+        execute(home, &format!("delete from installation where key like 'life {name}%'")).await;
+        assert_eq!(found(home, &key, heads).await, [(FaultKind::NoHeads, 1)]);
+        // Of the life that it began it says nothing.
+        signed_for(home, &key, heads, true).await;
+        assert_eq!(found(home, &key, heads).await, []);
+    }
+
+    async fn a_statement_that_was_changed_in_the_database_is_put_right_from_the_directory(home: &Home) {
+        let (key, outside) = (new_key(), TempDir::new().unwrap());
+        let heads = outside.path();
+        went_on(home, &key, heads, "one", 0, 2).await;
+        signed_for(home, &key, heads, false).await;
+        execute(home, "update installation set value = 'x' where key like 'life %'").await;
+        went_on(home, &key, heads, "one", 2, 1).await;
+        lose(heads);
+        // It still explains the life that it began.
+        assert_eq!(found(home, &key, heads).await, [(FaultKind::NoHeads, 1), (FaultKind::NoHeads, 3)]);
     }
 
     async fn a_statement_that_only_the_database_has_leaves_nothing_behind(home: &Home) {

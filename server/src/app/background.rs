@@ -29,13 +29,14 @@ struct Running {
     watch: JoinHandle<()>,
     reconciler: JoinHandle<()>,
     chores: JoinHandle<()>,
+    counts: JoinHandle<()>,
     keys: JoinHandle<()>,
     control: Option<JoinHandle<()>>,
 }
 
 /// How often every host is looked at.
 const LOOK: Duration = Duration::from_secs(60);
-/// How often refusals are written down and expired sessions removed.
+/// How often expired sessions are removed, and what could not be written down is tried again.
 const CHORES: Duration = Duration::from_secs(30);
 
 impl Background {
@@ -55,6 +56,7 @@ impl Background {
             operations: Runner::start(app.saga_env()),
             schedules: Scheduler::start(app.commands.schedules.clone()),
             chores: tokio::spawn(chores(app.clone(), stopping.clone())),
+            counts: tokio::spawn(counts(app.clone(), stopping.clone())),
             keys: tokio::spawn(keys(app.clone(), stopping.clone())),
             reconciler: tokio::spawn(reconcile(app.clone(), stopping.clone())),
             stopping,
@@ -95,6 +97,7 @@ impl Running {
             ("watch over hosts", self.watch),
             ("reconciler", self.reconciler),
             ("chores", self.chores),
+            ("counts of refusals and of uses of secrets", self.counts),
             ("watch over keys", self.keys),
         ];
         for (what, task) in
@@ -124,13 +127,6 @@ async fn keys(app: Arc<App>, stopping: CancellationToken) {
 /// Small things that are done now and then; what fails is done the next time.
 async fn chores(app: Arc<App>, stopping: CancellationToken) {
     while !stopping.is_cancelled() {
-        if let Err(error) = app.refusals.flush().await {
-            tracing::warn!(%error, "refusals are not written down yet");
-        }
-        let now = SystemClock.now();
-        if let Err(error) = app.commands.secrets.uses().flush(&app.store, now).await {
-            tracing::warn!(%error, "uses of secrets are not written down yet");
-        }
         if let Err(error) = app.sessions.sweep().await {
             tracing::warn!(%error, "expired sessions are not removed yet");
         }
@@ -143,6 +139,26 @@ async fn chores(app: Arc<App>, stopping: CancellationToken) {
         tokio::select! {
             () = stopping.cancelled() => {}
             () = tokio::time::sleep(CHORES) => {}
+        }
+    }
+}
+
+/// Writes down what was counted as soon as its minute is over, which is what `docs/OPERATING.md` promises;
+/// nothing that may take long is done in between.
+async fn counts(app: Arc<App>, stopping: CancellationToken) {
+    while !stopping.is_cancelled() {
+        if let Err(error) = app.refusals.flush().await {
+            tracing::warn!(%error, "refusals are not written down yet");
+        }
+        let now = SystemClock.now();
+        if let Err(error) = app.commands.secrets.uses().flush(&app.store, now).await {
+            tracing::warn!(%error, "uses of secrets are not written down yet");
+        }
+        // Sooner or later than the minute's end, too: the clock may be set meanwhile.
+        let pause = app.refusals.next_flush().min(CHORES);
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     if let Err(error) = app.refusals.flush_all().await {

@@ -57,15 +57,17 @@ impl Lives {
         }
     }
 
-    /// Refuses a bare position that may be of another life: what that life had after it is not what this
-    /// one has, and whoever went on from there would miss events without a word.
+    /// Refuses a position of another life, and a bare one that may be of another: what that life had there
+    /// is not what this one has, and whoever went on from there would miss events without a word.
     pub fn check(&self, wanted: &Wanted) -> Result<(), Problem> {
         match (&wanted.incarnation, self.shared) {
-            (None, Some(shared)) if wanted.position > shared => Err(Problem::new(
-                "position.unknown",
+            (None, Some(shared)) if wanted.position > shared => Err(wanted.unknown(
                 "this position may be of another life of the log: it was restored from a backup since; \
                  send it with its incarnation, or begin anew",
             )),
+            (Some(other), _) if *other != self.incarnation => {
+                Err(wanted.unknown("this position is of another life of the log"))
+            }
             _ => Ok(()),
         }
     }
@@ -80,12 +82,14 @@ mod tests {
     #[test]
     fn a_bare_position_counts_as_far_as_all_lives_are_the_same() {
         let lives = |shared| Lives { shared, incarnation: "b".to_owned() };
-        let fits = |lives: &Lives, text: &str| lives.check(&text.parse().unwrap()).is_ok();
+        let fits =
+            |lives: &Lives, text: &str| lives.check(&Wanted::read("after", text).unwrap()).is_ok();
         let (first, second) = (lives(None), lives(Some(846)));
         assert_eq!((first.id(9), second.id(9)), ("9".to_owned(), "b.9".to_owned()));
         assert!(fits(&first, "858") && fits(&first, "0"));
         assert!(fits(&second, "846") && fits(&second, "b.858"));
         assert!(!fits(&second, "847") && !fits(&second, "858"));
+        assert!(!fits(&second, "a.7") && !fits(&first, "a.7") && fits(&first, "b.858"));
         assert!(!fits(&lives(Some(0)), "1") && fits(&lives(Some(0)), "0"));
     }
 }

@@ -198,7 +198,7 @@ pub async fn close_noted(config: &Config, store: Store) {
     };
     let sealed = match ready.await {
         Ok(Some((keys, server))) => {
-            seal_once(config, store, &keys, server.id).await.map_err(Into::into)
+            seal_once(config, store, &keys, server.id).await.map(drop).map_err(Into::into)
         }
         Ok(None) => return store.close().await,
         Err(error) => {
@@ -222,7 +222,9 @@ pub async fn close_sealed(config: &Config, store: Store) {
         anyhow::Ok((SigningKeys::derive(&keys), RunnerId::take(&config.data)?))
     };
     let sealed = match ready.await {
-        Ok((keys, server)) => seal_once(config, store, &keys, server.id).await.map_err(Into::into),
+        Ok((keys, server)) => {
+            seal_once(config, store, &keys, server.id).await.map(drop).map_err(Into::into)
+        }
         Err(error) => {
             store.close().await;
             Err(error)
@@ -233,13 +235,13 @@ pub async fn close_sealed(config: &Config, store: Store) {
     }
 }
 
-/// Seals what is stored and publishes its head, while no server runs.
+/// Seals what is stored and publishes its head, while no server runs; answers why that could not be done.
 pub async fn seal_once(
     config: &Config,
     store: Store,
     keys: &SigningKeys,
     server: Uuid,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     store.seal_with(Sealing {
         key: keys.current.clone(),
         earlier: keys.before(),
@@ -250,6 +252,6 @@ pub async fn seal_once(
         server: server.simple().to_string(),
         every: Sealing::EVERY,
     })?;
-    store.close().await;
-    Ok(())
+    store.clone().close().await;
+    Ok(store.seal_state().and_then(|state| state.trouble))
 }

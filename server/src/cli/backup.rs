@@ -20,7 +20,7 @@ use super::noted::{Act, note, whole};
 use super::output::{Format, render};
 use super::stdout::print;
 use super::{Failure, Settings, must_exist};
-use crate::app::sealing::close_sealed;
+use crate::app::sealing::{close_sealed, heads_dir};
 use crate::control::{self, Request};
 use crate::moment::rfc3339;
 use crate::{shell, stores};
@@ -45,7 +45,8 @@ pub enum Command {
         /// What is kept beside the heads about it
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
-        /// Also when its log is not as it was sealed: what is wrong is signed, and shown for ever
+        /// Also when its log is not as it was sealed: what is wrong is signed, and shown for ever;
+        /// heads that are gone are no longer missed
         #[arg(long, requires = "note")]
         accept_breaks: bool,
     },
@@ -199,15 +200,23 @@ async fn put_back(
         let text = "the restored events come to another state than the backup's";
         return Err(Failure::Failed(anyhow::anyhow!(text)));
     }
-    if let Ok(keys) = &signed {
-        super::verify::begin_life(keys, config).await?;
-    }
+    let begun = match &signed {
+        Ok(signed) => super::verify::begin_life(&signed.keys, config).await,
+        Err(_) => Ok(()),
+    };
     show(&(header, trailer), Some(started), format)?;
     // Also to whoever reads the rest by program: it is on the standard error stream.
     if let Err(problem) = &signed {
         tell(&format!(
             "Nobody has verified or signed for this log yet. Before the first start, put the master \
              key back, and run `proximity audit restored --note TEXT`: {problem}\n"
+        ))?;
+    }
+    if let Ok(restoring::Signed { younger: Some(to), .. }) = &signed {
+        tell(&format!(
+            "The heads in {} go on to {to} and are left behind. If their log is served on, since this was only a \
+             trial, it is accused of an unknown life from now on: see \"To restore\" in OPERATING.md.\n",
+            heads_dir(config).display()
         ))?;
     }
     if format == Format::Table {
@@ -217,7 +226,7 @@ async fn put_back(
              and let it act again with `proximity backup confirm`.\n"
         ))?;
     }
-    Ok(())
+    begun
 }
 
 fn cqrs_type(event: &Event) -> String {

@@ -1,5 +1,6 @@
 //! `proximity projections`: how the read models stand, built anew, switched back, held against the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proximity_projections::{BuildProgress, Error, OnProgress, Pace, Rebuild, Status};
@@ -59,7 +60,10 @@ const LISTED: [&str; 8] = [
     "problem",
 ];
 
-/// Works on the views, beside a running server or alone.
+/// Works on the views, beside a running server or alone. What was done is noted after it was: the event says
+/// so, and what is refused has changed no row that is read. A kill between a switch and its note, or a
+/// rebuild of several of which one fails at its switch, leaves the note out and nothing else: the rows are
+/// of the same log before and after.
 pub async fn run(command: Command, config: &Settings, format: Format) -> Result<(), Failure> {
     let (store, views) = match &command {
         Command::List => match opened(config).await? {
@@ -81,7 +85,7 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
         match names.iter().find(|name| !all().any(|known| known == **name)) {
             Some(name) => Err(Failure::NoSuchThing(format!("there is no projection {name}"))),
             None if names.is_empty() => Ok(all().collect()),
-            None => Ok(names),
+            None => Ok(distinct(names)),
         }
     };
     let switched = ["name", "version", "position", "from"];
@@ -96,15 +100,32 @@ pub async fn run(command: Command, config: &Settings, format: Format) -> Result<
             let is_served = stores::is_served(config).await.map_err(unavailable)?;
             let pace = if is_served { Pace::Beside } else { Pace::Alone };
             let options = Rebuild { anew, checkpoint, pace };
-            note(config, Act::Rebuild, &names.join(" ")).await?;
             let rebuilt = views.rebuild_as(&borrowed(&names), options, progress()).await;
-            print(&render(&rebuilt.map_err(failure)?, &switched, format)?)?;
+            let rebuilt = rebuilt.map_err(failure)?;
+            note(config, Act::Rebuild, &names.join(" ")).await?;
+            print(&render(&rebuilt, &switched, format)?)?;
         }
         Command::SwitchBack { names } => {
-            let names = known(names)?;
-            note(config, Act::SwitchBack, &names.join(" ")).await?;
-            let back = views.switch_back(&borrowed(&names), progress()).await;
-            print(&render(&back.map_err(failure)?, &switched, format)?)?;
+            // One by one: what was switched is told and noted, also when the next one cannot be.
+            let mut back = Vec::new();
+            let mut refused = None;
+            for name in known(names)? {
+                match views.switch_back(&[&name], progress()).await {
+                    Ok(one) => back.extend(one),
+                    Err(error) => {
+                        refused = Some(failure(error));
+                        break;
+                    }
+                }
+            }
+            if !back.is_empty() {
+                let names: Vec<&str> = back.iter().map(|one| one.name.as_str()).collect();
+                note(config, Act::SwitchBack, &names.join(" ")).await?;
+                print(&render(&back, &switched, format)?)?;
+            }
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
         }
         Command::DropPrevious { names } => {
             views.drop_previous(&borrowed(&known(names)?)).await.map_err(failure)?;
@@ -141,6 +162,12 @@ fn listed(status: &Status) -> anyhow::Result<serde_json::Value> {
     row["previous_version"] = json!(status.previous.map(|previous| previous.version));
     row["previous_position"] = json!(status.previous.map(|previous| previous.position));
     Ok(row)
+}
+
+/// Each once, in the order of the first.
+fn distinct(names: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
 }
 
 fn borrowed(names: &[String]) -> Vec<&str> {

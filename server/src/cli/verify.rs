@@ -52,6 +52,9 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
     let (trusted, lacking) = match own {
         Some(file) => {
             let (held, lacking) = as_logged(&store, file).await;
+            let lacking = lacking.map(|error| {
+                error.context(format!("{NOT_OF_THE_LOG}, or name a public key with --key"))
+            });
             (SigningKeys::derive(&held).trusted(&store).await, lacking)
         }
         None => (ended_by_the_log(&store, Trusted::new(given)).await, None),
@@ -81,17 +84,17 @@ pub async fn run(wanted: Wanted, config: &Settings, format: Format) -> Result<()
     }
 }
 
+/// What is said of a key file that lacks the key that seals.
+const NOT_OF_THE_LOG: &str = "the key file here is not that of the log as it is, and cannot verify it: take the \
+     log's own, the newest copy of it";
+
 /// The keys of a file as the log has them: without those that were destroyed. Where the file lacks the key
-/// that seals now, all that it has, and what to say of it.
+/// that seals now, all that it has, and which one that is.
 async fn as_logged(store: &Store, file: MasterKeys) -> (MasterKeys, Option<anyhow::Error>) {
     match Secrets::as_logged(store, file.clone()).await {
         Ok(held) => (held, None),
         Err(error @ CommandError::Unavailable { code: "keys.missing", .. }) => {
-            let error = anyhow::Error::from(error).context(
-                "the key file here is not that of the log as it is, and cannot verify it: take a newer one, \
-                 or name a public key with --key",
-            );
-            (file, Some(error))
+            (file, Some(anyhow::Error::from(error)))
         }
         // A log whose own word on its keys cannot be read is looked at all the same, which tells why.
         Err(error) => {
@@ -125,19 +128,25 @@ pub async fn restored(
     if note.trim().is_empty() {
         return Err(Failure::Failed(anyhow::anyhow!("say in --note what was restored, and why")));
     }
-    let keys = SigningKeys::derive(&keys(config)?);
+    let file = keys(config)?;
     let unavailable = |error: stores::Error| Failure::Unavailable(error.to_string());
     stores::at_home(config).map_err(unavailable)?;
     // Until the new life has begun: a server that has the log open would go on in the old one.
     let alone = stores::alone(config).await.map_err(unavailable)?;
     let store = stores::open_existing(config).await.map_err(unavailable)?;
-    let life = sign_restore(&keys, &store, config, note, accept).await;
+    let (held, lacking) = as_logged(&store, file).await;
+    let keys = SigningKeys::derive(&held);
+    let life = match lacking {
+        // It would accuse the log of what the file lacks, and sign for that.
+        Some(lacking) => Err(Failure::Failed(lacking.context(NOT_OF_THE_LOG))),
+        None => sign_restore(&keys, &store, config, note, accept).await,
+    };
     store.close().await;
     let life = life?;
-    begin_life(&keys, config).await?;
+    let begun = begin_life(&keys, config).await;
     drop(alone);
     print(&render(&[life], &["incarnation", "from", "position", "block", "note"], format)?)?;
-    Ok(())
+    begun
 }
 
 /// Signs for a restored log, after a look at all of it. One that is not as it was sealed is only signed
@@ -159,18 +168,24 @@ pub(super) async fn sign_restore(
     };
     record_restore(store, restore).await.map_err(|error| match error {
         broken @ Error::NotAsSealed { .. } => Failure::Found(format!(
-            "{broken}. It is signed for all the same with --accept-breaks and a --note; every \
-             verification will go on showing the break"
+            "{broken}. It is signed for all the same with --accept-breaks and a --note; heads that are gone \
+             are no longer missed then, and every other break each verification will go on showing"
         )),
         other => Failure::Failed(other.into()),
     })
 }
 
-/// Seals what the new life begins with, so that nothing is without proof until a server starts.
+/// Seals what the new life begins with, so that nothing is without proof until a server starts. That it cannot
+/// be sealed is a failure, although the restore is signed for by then.
 pub(super) async fn begin_life(keys: &SigningKeys, config: &Settings) -> Result<(), Failure> {
     let server = RunnerId::take(&config.data)?;
     let store = stores::open(config).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
-    Ok(seal_once(config, store, keys, server.id).await.map_err(anyhow::Error::from)?)
+    match seal_once(config, store, keys, server.id).await.map_err(anyhow::Error::from)? {
+        None => Ok(()),
+        Some(trouble) => Err(Failure::Failed(anyhow::anyhow!(
+            "it is signed for, and what the log's new life begins with is not sealed and published: {trouble}"
+        ))),
+    }
 }
 
 /// What the log itself says of its last restoration.

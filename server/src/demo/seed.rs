@@ -35,6 +35,9 @@ pub async fn seed(app: &App, simulator: &SimulatorHandle, data: &Path) -> anyhow
     let login = administrator(app, data).await?;
     let actor = Actor::system("demo");
     let admin = Admin::prove(&actor)?;
+    // Rows that are a part of what there is do not tell whether the host is there.
+    app.views.filled().await;
+    app.seen(app.store.head().await?).await;
     let known = app.views.hosts().await?.into_iter().find(|host| host.name == HOST);
     match known {
         None => {

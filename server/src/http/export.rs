@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout};
 
+use super::accept;
 use super::events::Shown;
 use super::own_acts;
 use super::problem::{Problem, chain};
@@ -28,6 +29,9 @@ pub enum Form {
     /// Comma-separated values with a head.
     Csv,
 }
+
+/// The media types that a page of the log is answered as; the first when nobody asks.
+pub const FORMS: &[&str] = &["application/json", "application/x-ndjson", "text/csv"];
 
 /// The columns of a table and of CSV, in order.
 pub const COLUMNS: &[&str] = &[
@@ -62,16 +66,12 @@ impl Form {
             }
             None => {}
         }
-        // The first that we know, as clients write them; nobody weighs these three.
-        let known = accept.unwrap_or_default().split(',').find_map(|range| {
-            match range.split(';').next().unwrap_or_default().trim() {
-                "application/x-ndjson" => Some(Some(Self::Ndjson)),
-                "text/csv" => Some(Some(Self::Csv)),
-                "application/json" | "application/*" | "*/*" => Some(None),
-                _ => None,
-            }
-        });
-        Ok(known.flatten())
+        let wanted = accept.and_then(|accept| accept::best(accept, FORMS));
+        Ok(wanted.and_then(|index| match FORMS[index] {
+            "application/x-ndjson" => Some(Self::Ndjson),
+            "text/csv" => Some(Self::Csv),
+            _ => None,
+        }))
     }
 
     /// The media type.

@@ -37,10 +37,11 @@ pub async fn note_unchanged(route: &Route, call: &Call, key: Option<&OnceKey>) {
     match (noted, key) {
         (Ok(false), Some(key)) => note_repeated(route, call, key).await,
         (Ok(_), _) => {}
-        (Err(error), _) => tracing::error!(
+        // It is counted, so nothing but who comes first under the key is lost.
+        (Err(error), _) => tracing::warn!(
             route = route.name,
             ?error,
-            "a call that changed nothing is not in the log"
+            "a call that changed nothing could not take its idempotency key"
         ),
     }
 }

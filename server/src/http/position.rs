@@ -16,23 +16,34 @@ pub const HEADER: HeaderName = HeaderName::from_static("proximity-position");
 /// What a read asks to have seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
+    /// The parameter or the header that it was given by.
+    name: &'static str,
     /// Absent when only a number was given.
     pub incarnation: Option<String>,
     pub position: Position,
 }
 
-impl std::str::FromStr for Wanted {
-    type Err = Problem;
-
-    fn from_str(value: &str) -> Result<Self, Problem> {
-        let unknown =
-            || Problem::new("position.unknown", format!("{value:?} is not a position of this log"));
+impl Wanted {
+    /// What a parameter or a header of this name says.
+    pub fn read(name: &'static str, value: &str) -> Result<Self, Problem> {
         let (incarnation, number) = match value.rsplit_once('.') {
             Some((incarnation, number)) => (Some(incarnation.to_owned()), number),
             None => (None, value),
         };
-        Ok(Self { incarnation, position: number.parse().map_err(|_| unknown())? })
+        match number.parse() {
+            Ok(position) => Ok(Self { name, incarnation, position }),
+            Err(_) => Err(unknown(name, &format!("{value:?} is not a position of this log"))),
+        }
     }
+
+    /// Why it is refused, and which of several positions it is.
+    pub fn unknown(&self, why: &str) -> Problem {
+        unknown(self.name, why)
+    }
+}
+
+fn unknown(name: &str, why: &str) -> Problem {
+    Problem::new("position.unknown", format!("{name}: {why}"))
 }
 
 /// What a query may ask for.
@@ -44,11 +55,11 @@ struct Asked {
 /// The position that the header or the query asks for.
 pub fn wanted(request: &HttpRequest) -> Result<Option<Wanted>, Problem> {
     let Asked { min_position } = query::read(request.query_string())?;
-    let wanted = match min_position {
-        None => headers::text(request.headers(), &HEADER)?,
-        given => given,
+    let (name, wanted) = match min_position {
+        None => ("Proximity-Position", headers::text(request.headers(), &HEADER)?),
+        given => ("min_position", given),
     };
-    wanted.map(|value| value.parse()).transpose()
+    wanted.map(|value| Wanted::read(name, &value)).transpose()
 }
 
 /// Waits until the views have seen it, two seconds at most; beyond the head is refused at once.
@@ -73,12 +84,14 @@ mod tests {
 
     #[test]
     fn a_position_is_a_number_with_or_without_its_incarnation() {
-        let full: Wanted = "abc.12".parse().unwrap();
-        assert_eq!(full, Wanted { incarnation: Some("abc".into()), position: 12 });
-        let bare: Wanted = "12".parse().unwrap();
-        assert_eq!(bare, Wanted { incarnation: None, position: 12 });
+        let read = |text: &str| Wanted::read("at", text);
+        let full = Wanted { name: "at", incarnation: Some("abc".into()), position: 12 };
+        assert_eq!(read("abc.12").unwrap(), full);
+        assert_eq!(read("12").unwrap(), Wanted { incarnation: None, ..full });
         for wrong in ["", "x", "-1", "abc.", "1e3", "99999999999999999999"] {
-            assert!(wrong.parse::<Wanted>().is_err(), "{wrong}");
+            let problem = read(wrong).unwrap_err();
+            assert_eq!(problem.code, "position.unknown");
+            assert!(problem.detail.starts_with("at: "), "{}", problem.detail);
         }
     }
 

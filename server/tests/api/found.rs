@@ -177,6 +177,13 @@ async fn a_search_for_what_cannot_be_is_refused_and_names_the_parameter() {
         }
         let beyond = world.get(&world.admin, &format!("{EVENTS}?after=99999999")).await;
         beyond.problem(400, "position.unknown");
+        assert!(beyond.body["detail"].as_str().unwrap().starts_with("after: "), "{}", beyond.text);
+        let other = world.get(&world.admin, &format!("{EVENTS}?until=0123abcd.5")).await;
+        other.problem(400, "position.unknown");
+        assert!(other.body["detail"].as_str().unwrap().starts_with("until: "), "{}", other.text);
+        let here = world.server.app.incarnation();
+        let until = world.get(&world.admin, &format!("{EVENTS}?until={here}.99999999")).await;
+        assert_eq!(until.status, 200, "{}", until.text);
         let page = world.get(&world.admin, &format!("{EVENTS}?until=5&limit=1000")).await.body;
         assert_eq!((&page["next"], &page["complete"]), (&json!(5), &json!(true)));
         let ended = world.get(&world.admin, &format!("{EVENTS}?until=5&after=5")).await.body;

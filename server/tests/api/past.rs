@@ -54,12 +54,17 @@ async fn an_application_is_seen_as_it_was_at_each_moment_even_when_it_is_gone() 
         }
         at(&world.owner, store.head().await.unwrap().to_string()).await.problem(404, "not_found");
         at(&world.other, deployed_at.to_string()).await.problem(404, "not_found");
-        at(&world.owner, "99999999".to_owned()).await.problem(400, "position.unknown");
+        let beyond = at(&world.owner, "99999999".to_owned()).await;
+        beyond.problem(400, "position.unknown");
+        assert!(beyond.body["detail"].as_str().unwrap().starts_with("at: "), "{}", beyond.text);
         at(&world.owner, "yesterday".to_owned()).await.problem(400, "query.malformed");
 
         let path = format!("{app}/diff?from={deployed_at}&to={stopped_at}");
         let diff = world.get(&world.owner, &path).await;
         assert_eq!(diff.status, 200, "{}", diff.text);
+        let beyond = world.get(&world.owner, &format!("{app}/diff?from=1&to=99999999")).await;
+        beyond.problem(400, "position.unknown");
+        assert!(beyond.body["detail"].as_str().unwrap().starts_with("to: "), "{}", beyond.text);
         let changes = diff.body["changes"].as_array().unwrap();
         let status = changes.iter().find(|change| change["pointer"] == "/status").unwrap();
         assert_eq!((&status["before"], &status["after"]), (&json!("running"), &json!("stopped")));

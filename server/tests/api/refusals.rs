@@ -1,14 +1,16 @@
 //! Refused calls by the thousand: each is noted, and all of them together leave a few events.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use proximity_commands::clock::{AheadClock, Clock as _, SECOND};
 use proximity_domain::refusal::{Event, STREAM};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::on_both;
+use crate::harness::{Kind, on_both};
 use crate::world::{Person, World};
 
 /// Refused calls of one caller.
@@ -92,4 +94,22 @@ async fn ten_thousand_refused_calls_leave_a_few_events() {
         world.stop().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_in_the_log_as_soon_as_its_minute_is_over() {
+    // Its end is near, and before that of anything else that is done now and then.
+    let clock = Arc::new(AheadClock::default());
+    clock.skip((45 * SECOND - clock.now().rem_euclid(60 * SECOND)).rem_euclid(60 * SECOND));
+    let began = Instant::now();
+    let world = World::start_by(Kind::Sqlite, clock.clone()).await;
+    let answer = world.post(&world.owner, "/api/catalog/reload", &json!({})).await;
+    answer.problem(403, "admin.required");
+    let path = "/api/audit/events?type=refusal.counted";
+    let deadline = began + Duration::from_secs(25);
+    while world.get(&world.admin, path).await.body["events"] == json!([]) {
+        assert!(Instant::now() < deadline, "it is not in the log");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.stop().await;
 }

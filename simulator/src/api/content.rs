@@ -9,7 +9,7 @@ use crate::gate::rights_in;
 use crate::reply::{Outcome, Refusal, Reply};
 use crate::sim::{Call, Failure, Sim, TaskContext};
 use crate::world::World;
-use crate::world::storage::{APPLIANCES, Volume, file_path, split_volid};
+use crate::world::storage::{APPLIANCES, Store, Volume, file_path, split_volid};
 
 /// What a volume is listed as: a disk of which no container is there counts as one of a virtual machine.
 fn content(world: &World, volume: &Volume) -> &'static str {
@@ -20,11 +20,13 @@ fn content(world: &World, volume: &Volume) -> &'static str {
     }
 }
 
-fn row(world: &World, volid: &str, volume: &Volume) -> Value {
+fn row(world: &World, store: &Store, volid: &str, volume: &Volume) -> Value {
     let mut row = json!({
         "volid": volid, "content": content(world, volume), "format": volume.format, "size": volume.size,
-        "ctime": volume.ctime,
     });
+    if store.tells_times || volume.content != "rootdir" {
+        row["ctime"] = json!(volume.ctime);
+    }
     if let Some(vmid) = volume.vmid {
         row["vmid"] = json!(vmid);
     }
@@ -78,7 +80,7 @@ pub(crate) async fn list(sim: Arc<Sim>, call: Arc<Call>) -> Outcome {
         .filter(|(_, volume)| store.takes(content(&world, volume)))
         .filter(|(_, volume)| owner.is_none_or(|owner| volume.vmid == Some(owner)))
         .filter(|(_, volume)| visible(&world, &call, name, volume));
-    Reply::data(rows.map(|(volid, volume)| row(&world, volid, volume)).collect())
+    Reply::data(rows.map(|(volid, volume)| row(&world, store, volid, volume)).collect())
 }
 
 /// The full id of the volume that the path names, with or without its storage.

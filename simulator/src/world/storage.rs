@@ -14,6 +14,8 @@ pub(crate) struct Store {
     pub(crate) retention: Option<Retention>,
     /// Whether all nodes are said to see the same contents.
     pub(crate) shared: bool,
+    /// Whether it tells when a disk was made: ZFS and Ceph do not.
+    pub(crate) tells_times: bool,
 }
 
 /// One volume.
@@ -138,7 +140,7 @@ impl Store {
             let volid = format!("{}:vztmpl/{}", config.name, alpine.file);
             volumes.insert(volid, Volume::template(alpine.file, alpine.size, now - 86_400));
         }
-        Self { config, volumes, retention: None, shared: false }
+        Self { config, volumes, retention: None, shared: false, tells_times: true }
     }
 
     pub(crate) fn takes(&self, content: &str) -> bool {

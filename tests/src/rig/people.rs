@@ -45,8 +45,13 @@ impl Rig {
 
     /// As an administrator who does not want it ended does.
     pub async fn abandon(&self, operation: OperationId, note: &str) {
-        let abandoned = self.operations().abandon(&admin(), operation, note.to_owned()).await;
-        abandoned.unwrap();
+        self.abandon_for(operation, note, Duration::from_secs(900)).await;
+    }
+
+    /// The same where its number is kept from everyone for so long.
+    pub async fn abandon_for(&self, operation: OperationId, note: &str, quarantine: Duration) {
+        let operations = Operations { quarantine, ..self.operations() };
+        operations.abandon(&admin(), operation, note.to_owned()).await.unwrap();
     }
 
     fn operations(&self) -> Operations {

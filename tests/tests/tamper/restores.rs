@@ -141,6 +141,12 @@ async fn a_restore_hides_nothing(kind: Kind) {
     clean(&target);
     target.serve().await.terminate();
     clean(&target);
+    // Who accepts that the log ends before its last block learns that nothing is sealed behind it.
+    let site = scene.copy("ends early").await;
+    execute(&site, &format!("delete from events where position = {}", scene.head)).await;
+    let (code, text) =
+        refused(&site, &["audit", "restored", "--accept-breaks", "--note", "we know"]);
+    assert!(code == Some(1) && text.contains("is not sealed and published"), "{code:?} {text}");
     figure!("{kind:?}: tampering around a restore: {tried} of {tried} found; 3 restores: 0 breaks");
 }
 

@@ -2,10 +2,39 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use proximity_tests::process::binary;
 use serde_json::Value;
+
+/// One that is kept in a directory, once it is ready.
+fn kept(data: &Path) -> (Child, Value) {
+    let mut demo = Command::new(binary());
+    demo.args(["demo", "--json", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    let mut demo = demo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(demo.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    (demo, serde_json::from_str(&ready).expect("it is ready"))
+}
+
+fn ended(mut demo: Child) {
+    let sent = Command::new("kill").arg(demo.id().to_string()).status().unwrap();
+    assert!(sent.success() && demo.wait().unwrap().success());
+}
+
+#[test]
+fn a_demonstration_that_was_kept_starts_without_its_read_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let (demo, first) = kept(folder.path());
+    ended(demo);
+    for end in ["", "-wal", "-shm"] {
+        let file = folder.path().join(format!("views.db{end}"));
+        assert!(std::fs::remove_file(file).is_ok() || !end.is_empty());
+    }
+    let (demo, second) = kept(folder.path());
+    ended(demo);
+    assert_eq!(first["password"], second["password"]);
+}
 
 #[test]
 fn a_demonstration_is_well_says_nothing_of_those_who_look_and_leaves_nothing() {

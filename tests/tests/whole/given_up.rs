@@ -1,7 +1,7 @@
 //! Operations that an operator has given up half-way: what they left is named, and the application can be
 //! started, restored or deleted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proximity_commands::Actor;
 use proximity_commands::dispatch::load;
@@ -120,6 +120,55 @@ async fn what_a_creation_that_was_given_up_has_left_is_named_once_no_task_works_
     destroy_by_hand(&rig).await;
     assert_eq!(found(&look(&reconciler).await), [(104, DiscrepancyKind::LeftOver, &web)]);
     runner.stop().await;
+}
+
+/// Its disks are gone by then, and Proxmox destroys nothing that is locked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_destruction_that_was_given_up_has_left_is_named_and_no_strangers() {
+    for is_deletion in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let rig = Rig::new(folder.path(), quick()).await;
+        let runner = rig.run(None);
+        rig.register().await;
+        let dies = FaultRule::once("container.destroy", Fault::TaskDiesMidway);
+        rig.simulator.faults().add(dies).unwrap();
+        let (web, operation) = if is_deletion {
+            let (web, deployment) = rig.deploy("web", 104, 8100).await;
+            assert_eq!(rig.ended(deployment, SOON).await, "done");
+            let deletion = rig.begin(&web, Kind::Delete).await;
+            (web, deletion)
+        } else {
+            let refused = Fault::Status { status: 403, reason: None, after_effect: false };
+            rig.simulator.faults().add(FaultRule::forever("container.start", refused)).unwrap();
+            rig.deploy("web", 104, 8100).await
+        };
+        assert_eq!(rig.ended(operation, SOON).await, "stuck");
+        rig.simulator.clear_faults();
+        let before = rig.simulator.requests_seen().requests.len();
+        rig.abandon_for(operation, "no time", Duration::ZERO).await;
+        // The sweep looks whether the number is free.
+        let deadline = Instant::now() + SOON;
+        while !rig.simulator.requests_seen().requests[before..]
+            .iter()
+            .any(|request| request.path.contains("/lxc/104/config"))
+        {
+            let foreign = rig.events().await;
+            let foreign = foreign.iter().find(|event| event.event_type == "lease.found_foreign");
+            assert!(foreign.is_none(), "{foreign:?}");
+            assert!(Instant::now() < deadline, "nobody has looked");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let reconciler = rig.reconciler();
+        let task = rig.simulator.plant_task(104, "vzdestroy").unwrap();
+        assert_eq!(found(&look(&reconciler).await), []);
+        assert!(rig.simulator.stop_task(&task).await);
+        let left = look(&reconciler).await;
+        assert_eq!(found(&left), [(104, DiscrepancyKind::BrokenOff, &web)]);
+        assert_eq!(left.removals, []);
+        destroy_by_hand(&rig).await;
+        assert_eq!(found(&look(&reconciler).await), []);
+        runner.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -101,11 +101,7 @@ async fn a_key_file_that_is_older_than_the_log_is_told_and_accuses_nobody() {
     std::fs::copy(site.data.join("master.key"), &older).unwrap();
     site.run(&["keys", "rotate", "--grace", "0", "--destroy"]);
     site.serve().await.terminate();
-    let verified = |file: &Path| {
-        let mut command = site.command(&["audit", "verify", "-o", "json"]);
-        let output = command.env("PROXIMITY_MASTER_KEY_FILE", file).output().unwrap();
-        (output.status.code().unwrap(), said(&output))
-    };
+    let verified = |file: &Path| with(&site, file, &["audit", "verify", "-o", "json"]);
     let new = lines(&site.data.join("master.key"))[0].clone();
     let (code, told) = verified(&older);
     assert_eq!(code, 1, "{told}");
@@ -113,6 +109,7 @@ async fn a_key_file_that_is_older_than_the_log_is_told_and_accuses_nobody() {
         told.contains(new.split(' ').next().unwrap()) && !told.contains("unknown_key"),
         "{told}"
     );
+    signs_for_nothing(&site, &older);
     // With that line it verifies, whatever else it still has.
     let both = folder.path().join("both.key");
     let old = lines(&older)[0].clone();
@@ -131,4 +128,43 @@ async fn a_key_file_that_is_older_than_the_log_is_told_and_accuses_nobody() {
         let (code, told) = verified(file);
         assert!(code == 6 && told.contains("changed"), "{told}");
     }
+}
+
+/// A command's exit code and all that it says with a key file.
+fn with(site: &Site, file: &Path, arguments: &[&str]) -> (i32, String) {
+    let mut command = site.command(arguments);
+    let output = command.env("PROXIMITY_MASTER_KEY_FILE", file).output().unwrap();
+    (output.status.code().unwrap(), said(&output))
+}
+
+/// Nobody signs for a restore with a file that lacks the log's key, or is told how to do it all the same.
+fn signs_for_nothing(site: &Site, file: &Path) {
+    for more in [&[][..], &["--accept-breaks"]] {
+        let arguments =
+            [&["audit", "restored", "--note", "the database was put back"], more].concat();
+        let (code, told) = with(site, file, &arguments);
+        assert_eq!(code, 1, "{told}");
+        assert!(told.contains("not that of the log") && !told.contains("--accept"), "{told}");
+    }
+    assert!(!site.data.join("heads/lives").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_file_of_another_installation_is_told_before_the_first_rotation_too() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let site = Site::new(Kind::Sqlite, folder.path()).await;
+    for site in [&site, &Site::new(Kind::Sqlite, other.path()).await] {
+        let server = site.serve().await;
+        site.run(&["user", "add", "eve"]);
+        server.terminate();
+    }
+    let file = other.path().join("master.key");
+    let (code, told) = with(&site, &file, &["audit", "verify", "-o", "json"]);
+    assert!(code == 1 && !told.contains("unknown_key"), "{code} {told}");
+    signs_for_nothing(&site, &file);
+    // What it writes is left to the server, and nothing is said of heads.
+    let (code, told) = with(&site, &file, &["user", "add", "ann"]);
+    assert!(code == 0 && !told.contains("heads") && told.contains("next server"), "{code} {told}");
+    site.serve().await.terminate();
+    site.run(&["audit", "verify"]);
 }

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use proximity_commands::Actor;
+use proximity_commands::dispatch::Unit;
 use proximity_commands::reconcile::Reconciler;
 use proximity_commands::saga::Point;
-use proximity_domain::host::{Discrepancy, DiscrepancyKind};
+use proximity_domain::HostId;
+use proximity_domain::host::{Command as HostCommand, Discrepancy, DiscrepancyKind, Host};
+use proximity_domain::plan::{CloneWay, Kind, RestoreWay};
 use proximity_simulator::{Fault, FaultRule, Foreign, Times, When};
 use proximity_tests::rig::{HOST, Rig, quick};
 
 use crate::dies_at::DiesAt;
-use crate::left_over::{FIRST, SECOND, SOON, broken_off, destroy_by_hand, disks, kill_one};
+use crate::left_over::{FIRST, SECOND, SOON, broken_off, destroy_by_hand, disks, kill_one, stored};
 
 const REFUSED: Fault = Fault::Status { status: 403, reason: None, after_effect: false };
 
@@ -230,5 +233,119 @@ async fn many_guests_are_read_in_turn_and_nothing_is_named_before_all_were() {
     assert_eq!(first.get("snapshot"), Some(&40), "{first:?}");
     assert_eq!(named(&server).await, [FIRST]);
     assert_eq!(named(&rig.reconciler()).await, [FIRST], "another server knows it from the log");
+    runner.stop().await;
+}
+
+/// What tells of the task is lost as well, so that nobody knows its id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disk_of_an_overwritten_container_is_named_also_when_no_reply_told_of_the_restore() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let web = stored(&rig).await;
+    let killed = Fault::TaskDiesAfterDisks { disks: 1, unseen: true };
+    rig.simulator.faults().add(FaultRule::once("container.create", killed)).unwrap();
+    let restore = rig.restore(&web, RestoreWay::InPlace, |_| {}).await;
+    assert_eq!(rig.ended(restore, SOON).await, "stuck");
+    rig.abandon(restore, "no time").await;
+    destroy_by_hand(&rig, 104).await;
+    plant(&rig, 300).await;
+    let server = rig.reconciler();
+    assert_eq!(named(&server).await, [FIRST, SECOND]);
+    // Whoever looks at what is on them changes their times.
+    rig.simulator.set_clock_offset(3_600);
+    rig.simulator.touch_volume(FIRST);
+    rig.simulator.touch_volume(SECOND);
+    rig.simulator.set_clock_offset(0);
+    assert_eq!(named(&server).await, [FIRST, SECOND]);
+    assert_eq!(named(&rig.reconciler()).await, [FIRST, SECOND]);
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_on_a_storage_that_is_gone_is_named_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    plant(&rig, 300).await;
+    let server = rig.reconciler();
+    assert_eq!(named(&server).await, [FIRST]);
+    // An error alone is no proof of that.
+    rig.simulator.faults().add(FaultRule::forever("content.list", REFUSED)).unwrap();
+    assert_eq!(named(&server).await, [FIRST]);
+    rig.simulator.clear_faults();
+    rig.simulator.remove_storage("local-btrfs");
+    assert_eq!(named(&server).await, [] as [&str; 0]);
+    runner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_left_in_a_cluster_is_named_also_when_its_host_was_registered_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    plant(&rig, 300).await;
+    let mut unit = Unit::new(&rig.store, Actor::system("test").metadata("test.remove"));
+    unit.apply::<Host>(&HOST.to_string(), HostCommand::Remove).await.unwrap();
+    unit.commit().await.unwrap();
+    let anew = HostId(2);
+    rig.register_as(anew).await;
+    let findings = rig.reconciler().reconcile(anew, &Actor::system("test")).await.unwrap();
+    let named = findings.discrepancies.into_iter().filter_map(|one| Some(one.volume?.id));
+    assert_eq!(named.collect::<Vec<_>>(), [FIRST]);
+    runner.stop().await;
+}
+
+/// A storage that does not answer is waited for, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_answer_is_asked_no_more_in_that_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    plant(&rig, 300).await;
+    let server = rig.reconciler();
+    assert_eq!(named(&server).await, [FIRST]);
+    let silent = FaultRule::forever("content.list", Fault::NoReplyBeforeEffect);
+    rig.simulator.faults().add(silent).unwrap();
+    let calls = calls_of_a_look(&rig, &server).await;
+    assert_eq!(calls.get("storage"), None, "{calls:?}");
+    assert_eq!(named(&server).await, [FIRST]);
+    runner.stop().await;
+}
+
+/// The storage is shared, and tells no times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_there_before_is_not_left_by_a_copy_that_ran_on_another_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::of_nodes(folder.path(), quick(), 2).await;
+    let runner = rig.run(None);
+    rig.register().await;
+    let (source, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    assert_eq!(rig.ended(rig.begin(&source, Kind::Stop).await, SOON).await, "done");
+    runner.stop().await;
+    let old = rig.simulator.plant_disk("pve1", "local-btrfs", 105).unwrap();
+    rig.simulator.share_storage("local-btrfs");
+    rig.simulator.hide_times("local-btrfs");
+    // It has looked what stands there, and has made nothing yet.
+    let dies = DiesAt::new(Point::AfterIntent, "clone_container");
+    let runner = rig.run(Some(dies.clone()));
+    let (_, operation) = rig.clone_of(&source, "copy", 105, 8200, |_| CloneWay::Stopped).await;
+    dies.died().await;
+    runner.stop().await;
+    rig.simulator.move_container(104, "pve2").unwrap();
+    kill_one(&rig, "container.clone");
+    let runner = rig.run(None);
+    assert_eq!(rig.ended(operation, SOON).await, "stuck");
+    rig.abandon(operation, "no time").await;
+    for (vmid, key) in [(104, "lock"), (105, "lock"), (105, "protection")] {
+        rig.simulator.edit_container(vmid, key, None).unwrap();
+    }
+    rig.simulator.destroy_container(105).await.unwrap();
+    let found = named(&rig.reconciler()).await;
+    assert_eq!(found, ["local-btrfs:105/vm-105-disk-1.raw"], "{old} stood there before");
     runner.stop().await;
 }

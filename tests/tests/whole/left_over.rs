@@ -18,7 +18,7 @@ pub(crate) const FIRST: &str = "local-btrfs:104/vm-104-disk-0.raw";
 pub(crate) const SECOND: &str = "local-btrfs:104/vm-104-disk-1.raw";
 
 pub(crate) fn kill_one(rig: &Rig, effect: &str) {
-    let killed = Fault::TaskDiesAfterDisks { disks: 1 };
+    let killed = Fault::TaskDiesAfterDisks { disks: 1, unseen: false };
     rig.simulator.faults().add(FaultRule::once(effect, killed)).unwrap();
 }
 
@@ -46,7 +46,7 @@ async fn renumber(rig: &Rig, key: &str) {
 }
 
 /// An application that runs as container 104, and a backup of it.
-async fn stored(rig: &Rig) -> ApplicationId {
+pub(crate) async fn stored(rig: &Rig) -> ApplicationId {
     rig.register().await;
     let (web, operation) = rig.deploy("web", 104, 8100).await;
     assert_eq!(rig.ended(operation, SOON).await, "done");
@@ -275,6 +275,7 @@ async fn what_an_operation_that_was_given_up_has_left_is_named_until_it_is_gone(
             id: id.to_owned(),
             operation: restore,
         }),
+        snapshot: None,
     };
     let both = [left(FIRST), left(SECOND)];
     assert_eq!(look(&rig).await, both);

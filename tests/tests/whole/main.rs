@@ -21,6 +21,7 @@ mod sagas;
 mod self_backup;
 mod shell_acts;
 mod shell_people;
+mod shell_views;
 mod strangers;
 mod unlisted;
 mod upgrade;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 const SOON: Duration = Duration::from_secs(60);
 
 fn kill_one(rig: &Rig, effect: &str) {
-    let killed = Fault::TaskDiesAfterDisks { disks: 1 };
+    let killed = Fault::TaskDiesAfterDisks { disks: 1, unseen: false };
     rig.simulator.faults().add(FaultRule::once(effect, killed)).unwrap();
 }
 

@@ -72,6 +72,7 @@ async fn streams_know_their_life(client: &Client, backed_up: u64, old_head: u64)
         assert_eq!(refused.status(), 400, "{lost}");
         assert!(refused.text().await.unwrap().contains("position.unknown"));
     }
+    everything_else_knows_its_life(client, backed_up).await;
     // Up to the backup both are the same, so nothing is missed.
     let mut after = backed_up.to_string();
     for number in 1..=3 {
@@ -88,6 +89,31 @@ async fn streams_know_their_life(client: &Client, backed_up: u64, old_head: u64)
     }
     let other = format!("{}.{backed_up}", "0".repeat(32));
     assert_eq!(open(&other).await.status(), 400);
+}
+
+/// No other parameter takes what may be of the old life either, and each takes what `next` gave.
+async fn everything_else_knows_its_life(client: &Client, backed_up: u64) {
+    let apps = client.get("/api/apps/").await.ok();
+    let app = apps["apps"][0]["id"].as_str().unwrap();
+    let page = client.get("/api/audit/events?limit=1").await.ok();
+    let life = page["next"].as_str().unwrap().split_once('.').unwrap().0;
+    for (path, name) in [
+        (format!("/api/apps/{app}?at="), "at"),
+        (format!("/api/apps/{app}/diff?from="), "from"),
+        (format!("/api/apps/{app}/diff?from=1&to="), "to"),
+        ("/api/audit/events?after=".to_owned(), "after"),
+        ("/api/audit/events?until=".to_owned(), "until"),
+        ("/api/apps/?min_position=".to_owned(), "min_position"),
+    ] {
+        let refused = client.get(&format!("{path}{}", backed_up + 1)).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (400, "position.unknown"), "{path}");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.starts_with(&format!("{name}: ")), "{detail}");
+        for known in [format!("{life}.{}", backed_up + 1), backed_up.to_string()] {
+            let answer = client.get(&format!("{path}{known}")).await;
+            assert!([200, 404].contains(&answer.status.as_u16()), "{path}{known}: {}", answer.body);
+        }
+    }
 }
 
 async fn drill(from: Kind, to: Kind) {

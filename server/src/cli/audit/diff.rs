@@ -27,8 +27,8 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
-    known(&store, Some(args.from)).await?;
-    known(&store, args.to).await?;
+    known(&store, "--from", Some(args.from)).await?;
+    known(&store, "--to", args.to).await?;
     let log = events::of_application(&store, &args.app).await.map_err(anyhow::Error::from)?;
     if !log.iter().any(|event| events::is_of(event, &args.app)) {
         return Err(Failure::NoSuchThing(format!("there was never an application {}", args.app)));

@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long)]
     until: Option<u64>,
     /// At most this many; 100 by default, as ndjson and csv all
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Only those of this name, or of this kind, e.g. lease.acquired or lease
     #[arg(long = "type", value_name = "TYPE", value_parser = filters::event_type)]
@@ -64,7 +64,7 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
-    within(&store, args.after).await?;
+    within(&store, "--after", args.after).await?;
     known(&store, &args).await?;
     let printed = match format {
         Format::Ndjson => stream_out(&store, &args, Form::Ndjson).await,

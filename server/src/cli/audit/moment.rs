@@ -28,20 +28,21 @@ pub fn moment(text: &str) -> Result<Moment, String> {
     })
 }
 
-/// Refuses a position that is not in the log: what it would answer would be of another moment.
-pub async fn within(store: &Store, position: Position) -> Result<(), Failure> {
+/// Refuses a position that is not in the log, by the name of its option: what it would answer would be of
+/// another moment.
+pub async fn within(store: &Store, option: &str, position: Position) -> Result<(), Failure> {
     let head = store.head().await.map_err(anyhow::Error::from)?;
     if position > head {
-        let text = format!("there is no position {position}: the log ends at {head}");
+        let text = format!("{option}: there is no position {position}: the log ends at {head}");
         return Err(Failure::NoSuchThing(text));
     }
     Ok(())
 }
 
 /// The same of a moment that is one.
-pub async fn known(store: &Store, moment: Option<Moment>) -> Result<(), Failure> {
+pub async fn known(store: &Store, option: &str, moment: Option<Moment>) -> Result<(), Failure> {
     match moment {
-        Some(Moment::Position(position)) => within(store, position).await,
+        Some(Moment::Position(position)) => within(store, option, position).await,
         Some(Moment::Time(_)) | None => Ok(()),
     }
 }

@@ -39,7 +39,7 @@ pub async fn run(args: Args, config: &Settings, format: Format) -> Result<(), Fa
 }
 
 async fn until(store: &Store, moment: Option<Moment>) -> Result<Until, Failure> {
-    known(store, moment).await?;
+    known(store, "--until", moment).await?;
     let Some(moment) = moment else { return Ok(Until::Head) };
     Ok(Until::Position(moment.place(store).await.map_err(anyhow::Error::from)?))
 }
@@ -55,7 +55,7 @@ async fn one(
     let store = stores::open_read_only(config)
         .await
         .map_err(|error| Failure::Unavailable(error.to_string()))?;
-    known(&store, at).await?;
+    known(&store, "--until", at).await?;
     let at = at.unwrap_or(Moment::NOW).place(&store).await.map_err(anyhow::Error::from)?;
     let log = events::of_application(&store, app).await.map_err(anyhow::Error::from)?;
     let state = past::state(app, &log, at).map_err(anyhow::Error::msg)?;

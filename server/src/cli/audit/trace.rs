@@ -7,6 +7,7 @@ use proximity_commands::Actor;
 use super::super::output::{Format, render};
 use super::super::stdout::print;
 use super::super::{Failure, Settings};
+use crate::filters;
 use crate::http::events::Shown;
 use crate::stores;
 use crate::trace::{self, Trace, TracedOperation};
@@ -15,6 +16,7 @@ use crate::trace::{self, Trace, TracedOperation};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Its id, as its answer's header X-Request-Id told it
+    #[arg(value_parser = filters::request)]
     request: String,
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proximity_commands::secrets::Secrets;
 use proximity_eventstore::backup::{Beginning, restore};
-use proximity_eventstore::{Location, Options, Store};
+use proximity_eventstore::{Location, Options, Position, Store};
 
 use super::Said;
 use crate::app;
@@ -41,6 +41,13 @@ impl Drop for Scratch {
     }
 }
 
+/// That a restore was signed for.
+pub(super) struct Signed {
+    pub keys: SigningKeys,
+    /// Up to where there are heads of the backup's life, where that is behind its end.
+    pub younger: Option<Position>,
+}
+
 /// Verifies what is in the file, and signs that it is being restored; answers with the keys, or says
 /// why nobody can sign. A log that does not verify is a failure, unless that is accepted.
 pub(super) async fn sign(
@@ -48,7 +55,7 @@ pub(super) async fn sign(
     file: &Path,
     beginning: Beginning,
     said: &Said,
-) -> Result<Result<SigningKeys, String>, Failure> {
+) -> Result<Result<Signed, String>, Failure> {
     let scratch = Scratch::new(config)?;
     let location = Location::Sqlite { dir: scratch.0.clone() };
     restore(&location, file, beginning).await.map_err(anyhow::Error::from)?;
@@ -57,7 +64,11 @@ pub(super) async fn sign(
         Ok(()) => {
             let keys = SigningKeys::derive(&keys(config)?);
             let signed = sign_restore(&keys, &store, config, &said.note, said.accept_breaks).await;
-            signed.map(|_| Ok(keys))
+            signed.map(|life| {
+                let left = life.left.iter().find(|left| left.incarnation == life.from);
+                let to = left.map(|left| left.position);
+                Ok(Signed { keys, younger: to.filter(|to| *to > life.position) })
+            })
         }
         Err(problem) => Ok(Err(problem)),
     };

@@ -19,7 +19,7 @@ pub(super) const CODES: &[Code] = &[
         400,
         "position.unknown",
         "That position is not in the log",
-        "`min_position` or the `Proximity-Position` header names a position beyond the end of the log, of another incarnation of it, or is not a position at all; or a stream is asked for after a bare number that may be of the log before it was restored from a backup. Send what an answer of this server gave you, or nothing.",
+        "`min_position`, the `Proximity-Position` or `Last-Event-ID` header, or another parameter that is a position (`after`, `until`, `at`, `from`, `to`) names one beyond the end of the log or of another incarnation of it, or is not a position at all; or it is a bare number that may be of the log before it was restored from a backup. The detail names the parameter or the header. Send what an answer of this server gave you (`<incarnation>.<position>`), or nothing.",
     ),
     code(
         400,

@@ -217,7 +217,8 @@ async fn accepted(call: &Call, done: Done<Accepted>, hostname: &str) -> Result<R
 #[into_params(parameter_in = Query)]
 pub struct AtWanted {
     /// As it was then: a position of the log, or a moment (RFC 3339), which is where the log's last event
-    /// stands that is not later. An application that is gone by now can be seen so, too. Its figures,
+    /// stands that is not later. Once the log was restored from a backup, a position with its incarnation
+    /// (`<incarnation>.<position>`). An application that is gone by now can be seen so, too. Its figures,
     /// `url` and `iframe_url` of that time are not known.
     pub at: Option<String>,
 }

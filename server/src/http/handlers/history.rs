@@ -44,8 +44,8 @@ pub struct EventsWanted {
     /// Only events after this position; 0 by default. Once the log was restored from a backup, with its
     /// incarnation, as `next` has it.
     pub after: Option<String>,
-    /// Only events up to this position.
-    pub until: Option<Position>,
+    /// Only events up to this position, which is written like `after`.
+    pub until: Option<String>,
     /// 1 to 1000; 100 by default. As lines, at most so many; all by default.
     pub limit: Option<i64>,
     /// Who did it, e.g. `user/7`.
@@ -101,18 +101,21 @@ pub struct Events {
 #[utoipa::path(get, path = "/api/events/stream", tag = "events", params(StreamWanted), responses((status = 200, description = "A stream without end; each message's data is an event, a sign of life comes every 15 s", body = String, content_type = "text/event-stream")))]
 pub async fn stream(call: Call) -> Result<Reply, Problem> {
     let wanted: StreamWanted = call.query()?;
-    let after = match call.presented.last_event_id.clone().or(wanted.after) {
-        None => call.app.store.head().await.map_err(unavailable)?,
-        Some(after) => {
-            let after: Wanted = after.parse()?;
-            call.app.lives.check(&after)?;
-            call.app.wait_for(&after).await?;
-            after.position
-        }
+    let after = match (&call.presented.last_event_id, &wanted.after) {
+        (None, None) => call.app.store.head().await.map_err(unavailable)?,
+        (Some(id), _) => begun(&call, "Last-Event-ID", id).await?,
+        (None, Some(after)) => begun(&call, "after", after).await?,
     };
     let reader = reader(&call)?;
     let messages = streams::open(&call.app, reader, after)?;
     Ok(Reply::live("text/event-stream", messages))
+}
+
+/// Where a stream goes on.
+async fn begun(call: &Call, name: &'static str, after: &str) -> Result<Position, Problem> {
+    let after = Wanted::read(name, after)?;
+    call.app.wait_for(&after).await?;
+    Ok(after.position)
 }
 
 /// Who reads for longer than one look at the token is good for.
@@ -169,14 +172,22 @@ async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
             Problem::new("query.malformed", detail)
         }),
     };
-    if wanted.until.is_some_and(|position| i64::try_from(position).is_err()) {
+    let until = match &wanted.until {
+        None => None,
+        Some(until) => {
+            // It may be beyond the end, where events will be.
+            let until = Wanted::read("until", until)?;
+            call.app.lives.check(&until)?;
+            Some(until.position)
+        }
+    };
+    if until.is_some_and(|position| i64::try_from(position).is_err()) {
         return Err(Problem::field("?until", "query.out_of_range", "there is no such position"));
     }
     let after = match &wanted.after {
         None => 0,
         Some(after) => {
-            let after: Wanted = after.parse()?;
-            call.app.lives.check(&after)?;
+            let after = Wanted::read("after", after)?;
             // Beyond the end nothing would be found, and what comes there later would be passed over.
             call.app.knows(&after).await?;
             after.position
@@ -186,7 +197,7 @@ async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
         within.map_err(|why| Problem::field(format!("?{name}"), "query.out_of_range", why))
     };
     let (from, to) = (moment("from", &wanted.from)?, moment("to", &wanted.to)?);
-    bounds("until", filters::positions(after, wanted.until))?;
+    bounds("until", filters::positions(after, until))?;
     bounds("to", filters::moments(from, to))?;
     let checked = |name: &str, text: &Option<String>, check: fn(&str) -> Result<String, String>| {
         let refuse = |detail| Problem::field(format!("?{name}"), "value.invalid", detail);
@@ -194,7 +205,7 @@ async fn search(call: &Call, wanted: &EventsWanted) -> Result<Search, Problem> {
     };
     let mut search = Search {
         after,
-        until: wanted.until,
+        until,
         actor: checked("actor", &wanted.actor, filters::actor)?,
         owner: checked("owner", &wanted.owner, filters::owner)?,
         request: checked("request", &wanted.request, filters::request)?,

@@ -18,16 +18,17 @@ use crate::past::{self, Diff, Moment};
 #[into_params(parameter_in = Query)]
 pub struct DiffWanted {
     /// A position of the log, or a moment (RFC 3339), which is where its last event stands that is not later.
+    /// Once the log was restored from a backup, a position with its incarnation (`<incarnation>.<position>`).
     pub from: String,
     /// The same; now by default.
     pub to: Option<String>,
 }
 
-async fn moment(call: &Call, name: &str, text: &str) -> Result<Moment, Problem> {
+async fn moment(call: &Call, name: &'static str, text: &str) -> Result<Moment, Problem> {
     if let Some(micros) = past::micros(text) {
         return Ok(Moment::Time(micros));
     }
-    let Ok(wanted) = text.parse::<Wanted>() else {
+    let Ok(wanted) = Wanted::read(name, text) else {
         let detail = format!("{name} is a moment as in RFC 3339, or a position of the log");
         return Err(Problem::new("query.malformed", detail));
     };

@@ -43,9 +43,10 @@ pub struct Strange {
     pub node: String,
     /// `orphan`: it carries our marker, and no application has it. `stranger`: it has an application's
     /// number, and is not that application's. `renamed`: it was given another host name by hand.
-    /// `broken_off`: the creation of an application's container, or a restore over it, was broken off,
-    /// and has left a lock and nothing else. `left_over`: no guest has the number nor the volume, which an
-    /// operation has left that was given up, undone, or has taken another number.
+    /// `broken_off`: the creation of an application's container, a restore over it, or its destruction was
+    /// broken off, and has left a lock and nothing else. `left_over`: no guest has the number nor the volume, which an
+    /// operation has left that was given up, undone, or has taken another number. `left_snapshot`: a
+    /// copying of the application's container that was given up has left its snapshot on it.
     #[schema(example = "orphan")]
     pub kind: &'static str,
     /// The application that it was made for, or whose number it has.
@@ -55,7 +56,10 @@ pub struct Strange {
     /// Of a `left_over`: the volume's id. Null otherwise.
     #[schema(example = "local:104/vm-104-disk-0.raw")]
     pub volume: Option<String>,
-    /// Of a `left_over`: the operation that has left it. Null otherwise.
+    /// Of a `left_snapshot`: its name. Null otherwise.
+    #[schema(example = "px0198f2a17c4b7d3e8a90b1c2d3e4f506")]
+    pub snapshot: Option<String>,
+    /// Of a `left_over` and a `left_snapshot`: the operation that has left it. Null otherwise.
     pub operation: Option<String>,
     /// What can be done about it.
     pub advice: String,
@@ -63,7 +67,7 @@ pub struct Strange {
 
 impl From<Discrepancy> for Strange {
     fn from(found: Discrepancy) -> Self {
-        let Discrepancy { vmid, node, kind, application, volume } = found;
+        let Discrepancy { vmid, node, kind, application, volume, snapshot } = found;
         let (kind, advice) = match kind {
             DiscrepancyKind::Orphan => (
                 "orphan",
@@ -91,7 +95,7 @@ impl From<Discrepancy> for Strange {
             DiscrepancyKind::BrokenOff => (
                 "broken_off",
                 format!(
-                    "the making of container {vmid} for {application} was broken off, and what is left \
+                    "the making or the removal of container {vmid} for {application} was broken off, and what is left \
                      is a lock that no task works on: on node {node} run `pct unlock {vmid} && \
                      pct destroy {vmid} --purge`, of a copy with `pct set {vmid} --protection 0` in \
                      between; an application that it was restored over can then be deleted, and be \
@@ -110,8 +114,21 @@ impl From<Discrepancy> for Strange {
                     ),
                 )
             }
+            DiscrepancyKind::LeftSnapshot => {
+                let name = snapshot.as_ref().map_or("its name", |snapshot| &snapshot.name);
+                (
+                    "left_snapshot",
+                    format!(
+                        "snapshot {name} of container {vmid} was made for a copy of {application} that \
+                         was given up: once no task works on the container, run `pct delsnapshot {vmid} \
+                         {name}` on node {node}, and `pct unlock {vmid}` before that if making or removing \
+                         the snapshot has left a lock"
+                    ),
+                )
+            }
         };
-        let operation = volume.as_ref().map(|volume| volume.operation.to_string());
+        let operation = volume.as_ref().map(|volume| volume.operation);
+        let operation = operation.or_else(|| snapshot.as_ref().map(|snapshot| snapshot.operation));
         let (storage, volume) = volume.map(|volume| (volume.storage, volume.id)).unzip();
         Self {
             vmid: vmid.get(),
@@ -120,7 +137,8 @@ impl From<Discrepancy> for Strange {
             application: application.to_string(),
             storage,
             volume,
-            operation,
+            snapshot: snapshot.map(|snapshot| snapshot.name),
+            operation: operation.map(|operation| operation.to_string()),
             advice,
         }
     }
