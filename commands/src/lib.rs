@@ -47,6 +47,7 @@ mod single;
 mod testing;
 pub mod tokens;
 pub mod told;
+mod unsure;
 mod volumes;
 
 pub use actor::{Actor, CredentialUsed, Identity, Metadata, Proof, Shell};

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Micros, SECOND};
 use crate::single::{mark_once, single, store_once};
+use crate::unsure::Unsure;
 use crate::{Actor, Error, Metadata};
 
 const MINUTE: Micros = 60 * SECOND;
@@ -40,6 +41,7 @@ pub struct Refusals {
     store: Store,
     clock: Arc<dyn Clock>,
     counts: Mutex<Counts>,
+    unsure: Unsure,
 }
 
 #[derive(Debug, Default)]
@@ -119,7 +121,7 @@ impl<'a> Note<'a> {
 impl Refusals {
     /// Nothing is counted yet.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, counts: Mutex::default() }
+        Self { store, clock, counts: Mutex::default(), unsure: Unsure::default() }
     }
 
     /// Counts a refused call: of which route, to which path, with which code.
@@ -137,7 +139,8 @@ impl Refusals {
     /// the first few of a minute are written down at once and take the key; of those beyond, which are
     /// counted, the key alone is marked with the request: so it is known which request was the first.
     /// Returns false, and counts nothing, when that was another one: then this call is a repeat of it.
-    /// What fails is that the key is taken along; the call is counted all the same.
+    /// What fails is that the key is taken along; the call is counted all the same, rather twice than not at
+    /// all where the outcome is unknown.
     pub async fn note_unchanged(
         &self,
         actor: &Actor,
@@ -223,11 +226,12 @@ impl Refusals {
     }
 
     async fn flush_but(&self, present: i64) -> Result<usize, Error> {
+        self.unsure.settle(&self.store).await?;
         let mut due = self.lock().due(present).into_iter();
         let mut written = 0;
         while let Some((key, count)) = due.next() {
             let append = append(&key, &count)?;
-            if let Err(error) = self.store.append(append).await {
+            if let Err(error) = self.unsure.append(&self.store, append).await {
                 self.lock().give_back(std::iter::once((key, count)).chain(due));
                 return Err(error.into());
             }

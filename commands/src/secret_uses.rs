@@ -15,6 +15,7 @@ use crate::policy::Ownable as _;
 use crate::rows::{Columns, text, unreadable};
 use crate::secrets::SecretOwner;
 use crate::single::single;
+use crate::unsure::Unsure;
 use crate::{Actor, Error, Metadata};
 
 const MINUTE: Micros = 60 * SECOND;
@@ -59,7 +60,10 @@ impl By {
 
 /// Counts in memory until it is flushed.
 #[derive(Default)]
-pub struct SecretUses(Mutex<BTreeMap<Key, Count>>);
+pub struct SecretUses {
+    counts: Mutex<BTreeMap<Key, Count>>,
+    unsure: Unsure,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -110,6 +114,7 @@ impl SecretUses {
     /// or, where the clock was set back, after it; returns how many events that took. What cannot be stored
     /// stays counted.
     pub async fn flush(&self, store: &Store, now: Micros) -> Result<usize, Error> {
+        self.unsure.settle(store).await?;
         let due: Vec<(Key, Count)> = {
             let mut counts = self.lock();
             let minute = now.div_euclid(MINUTE);
@@ -121,7 +126,7 @@ impl SecretUses {
         let mut written = 0;
         let mut due = due.into_iter();
         while let Some((key, count)) = due.next() {
-            if let Err(error) = store_one(store, &key, &count).await {
+            if let Err(error) = self.store_one(store, &key, &count).await {
                 let mut counts = self.lock();
                 for (key, mut count) in std::iter::once((key, count)).chain(due) {
                     if let Some(later) = counts.remove(&key) {
@@ -136,9 +141,31 @@ impl SecretUses {
         Ok(written)
     }
 
+    /// One append for each count: the record's owner, if it has one, may read of it.
+    async fn store_one(&self, store: &Store, key: &Key, count: &Count) -> Result<(), Error> {
+        let event = Event::Counted(Counted {
+            table: key.table.to_owned(),
+            record: key.record.clone(),
+            names: count.names.iter().cloned().collect(),
+            times: count.times,
+            actors: vec![key.actor.clone()],
+            first_at: count.first_at,
+            last_at: count.last_at,
+        });
+        let id = Uuid::now_v7();
+        let owner = match count.last.owner {
+            None => owner(store, key).await?,
+            known => known,
+        };
+        let stream = (STREAM, format!("{}/{}/{}", key.table, key.record, key.minute));
+        let metadata = metadata(owner, key, &count.last.actor, id);
+        let append = single(id, "secrets".to_owned(), stream, &event, &metadata)?;
+        Ok(self.unsure.append(store, append).await?)
+    }
+
     /// Counting cannot fail halfway, so a poisoned lock holds what it held.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Count>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,29 +177,6 @@ impl Count {
         self.names.extend(later.names.into_iter().take(room));
         (self.last, self.last_at) = (later.last, later.last_at);
     }
-}
-
-/// One append for each count: the record's owner, if it has one, may read of it.
-async fn store_one(store: &Store, key: &Key, count: &Count) -> Result<(), Error> {
-    let event = Event::Counted(Counted {
-        table: key.table.to_owned(),
-        record: key.record.clone(),
-        names: count.names.iter().cloned().collect(),
-        times: count.times,
-        actors: vec![key.actor.clone()],
-        first_at: count.first_at,
-        last_at: count.last_at,
-    });
-    let id = Uuid::now_v7();
-    let owner = match count.last.owner {
-        None => owner(store, key).await?,
-        known => known,
-    };
-    let stream = (STREAM, format!("{}/{}/{}", key.table, key.record, key.minute));
-    let metadata = metadata(owner, key, &count.last.actor, id);
-    let append = single(id, "secrets".to_owned(), stream, &event, &metadata)?;
-    store.append(append).await?;
-    Ok(())
 }
 
 /// What is opened for an operation belongs to it, and is found with its application.

@@ -73,9 +73,9 @@ async fn what_was_stopped_by_hand_a_moment_ago_is_started_and_the_other_way_roun
             let operation = begun.header("location").to_owned();
             world.until(&operation, |answer| answer.body["state"] == "done").await;
             assert_eq!(world.simulator.ledger().containers[0].status, now);
-            let head = world.server.app.store.head().await.unwrap();
+            let done = world.done().await;
             assert_eq!(act(action).await.status, 200, "it is so already");
-            assert_eq!(world.server.app.store.head().await.unwrap(), head, "that is no event");
+            assert_eq!(world.done().await, done, "that is no event");
             let shown = world.get(&world.owner, &format!("/api/apps/{id}")).await;
             assert_eq!(shown.body["status"], now);
         }

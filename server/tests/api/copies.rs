@@ -256,10 +256,10 @@ async fn audit_12_an_adoption_whose_configuration_cannot_be_captured_leaves_noth
     };
     let rule = FaultRule { when, times: Times::Forever, fault: Fault::WrongTypes };
     world.simulator.faults().add(rule).unwrap();
-    let head = world.server.app.store.head().await.unwrap();
+    let done = world.done().await;
     let body = json!({ "vmid": 150, "node_name": "pve1" });
     world.post(&world.admin, "/api/apps/adopt", &body).await.problem(502, "proxmox.malformed");
-    assert_eq!(world.server.app.store.head().await.unwrap(), head, "nothing was stored");
+    assert_eq!(world.done().await, done, "nothing was stored");
     assert_eq!(world.simulator.ledger(), before, "nothing was changed");
     world.stop().await;
 }
@@ -302,16 +302,16 @@ async fn without_snapshots_a_copy_is_refused_until_a_downtime_is_allowed() {
     world.until(answer.header("location"), |answer| answer.body["state"] == "done").await;
     let source = answer.body["id"].as_str().unwrap().to_owned();
     let path = format!("/api/apps/{source}/clone");
-    let head = world.server.app.store.head().await.unwrap();
+    let done = world.done().await;
     let refused = world.post(&world.admin, &path, &json!({ "new_hostname": "copy" })).await;
     refused.problem(409, "clone.needs_downtime");
-    assert_eq!(world.server.app.store.head().await.unwrap(), head, "nothing was stored");
+    assert_eq!(world.done().await, done, "nothing was stored");
 
     let body = json!({ "new_hostname": "copy", "allow_downtime": true });
     let dry = world.post(&world.admin, &format!("{path}?dry_run=true"), &body).await;
     assert_eq!((dry.status.as_u16(), &dry.body["dry_run"]), (200, &json!(true)), "{}", dry.text);
     assert_eq!(dry.body["steps"][0], "stop_source", "{}", dry.text);
-    assert_eq!(world.server.app.store.head().await.unwrap(), head, "nothing was stored");
+    assert_eq!(world.done().await, done, "nothing was stored");
     let answer = world.post(&world.admin, &path, &body).await;
     assert_eq!(answer.status, 202, "{}", answer.text);
     world.until(answer.header("location"), |answer| answer.body["state"] == "done").await;

@@ -47,7 +47,7 @@ async fn a_dry_run_decides_as_for_real_and_stores_nothing() {
         let world = World::start(kind).await;
         let body = json!({ "catalog_id": "nginx", "hostname": "dry-01" });
         let store = world.server.app.store.clone();
-        let head = store.head().await.unwrap();
+        let (head, done) = (store.head().await.unwrap(), world.done().await);
         let dry = world.post(&world.owner, "/api/apps/?dry_run=true", &body).await;
         assert_eq!(dry.status, 200, "{}", dry.text);
         let plan = &dry.body;
@@ -55,12 +55,12 @@ async fn a_dry_run_decides_as_for_real_and_stores_nothing() {
         assert!(plan["node"].as_str().unwrap().starts_with("pve"), "{plan}");
         let leases = texts(&plan["leases"], "lease");
         assert!(leases.contains(&"hostname/dry-01") && leases.len() == 4, "{leases:?}");
-        assert_eq!(store.head().await.unwrap(), head, "something was appended");
+        assert_eq!(world.done().await, done, "something was appended");
         assert_eq!(world.get(&world.owner, "/api/apps").await.body["total"], 0);
 
         let before = world.simulator.requests_seen().requests.len();
         let id = world.deployed(&world.owner, "dry-01").await;
-        let events = store.feed(head, 1_000).await.unwrap();
+        let events = world.acts(head).await;
         let stored: BTreeSet<&str> = events
             .iter()
             .take_while(|event| event.event_type != "operation.step_intended")
@@ -83,12 +83,12 @@ async fn a_dry_run_decides_as_for_real_and_stores_nothing() {
         let path = format!("/api/apps/{id}?dry_run=true");
         let delete = async |who| world.server.as_person(who, Method::DELETE, &path, None).await;
         delete(&world.other).await.problem(404, "not_found");
-        let head = store.head().await.unwrap();
+        let done = world.done().await;
         let dry = delete(&world.owner).await;
         assert_eq!(dry.status, 200, "{}", dry.text);
         let plan = dry.body;
         assert_eq!(texts(&plan["leases"], "change"), ["released"; 4], "{plan}");
-        assert_eq!(store.head().await.unwrap(), head);
+        assert_eq!(world.done().await, done);
         assert_eq!(
             world.get(&world.owner, &format!("/api/apps/{id}")).await.body["operation"],
             Value::Null
@@ -203,7 +203,7 @@ async fn a_plan_that_was_seen_is_carried_out_exactly_or_not_at_all() {
         let other = dry(&world.owner, "/api/apps/", &json!({ "catalog_id": "nginx", "hostname": "web-02" })).await;
         let (hash, otherwise) = (plan["plan_hash"].as_str().unwrap(), other["plan_hash"].as_str().unwrap());
         let path = |hash: &str| format!("/api/apps/?plan={hash}");
-        let head = store.head().await.unwrap();
+        let (head, done) = (store.head().await.unwrap(), world.done().await);
         // Another one's, another request's, a forged one: none of them is this plan.
         world.post(&world.other, &path(hash), &body).await.problem(412, "plan.changed");
         world.post(&world.owner, &path(otherwise), &body).await.problem(412, "plan.changed");
@@ -213,16 +213,15 @@ async fn a_plan_that_was_seen_is_carried_out_exactly_or_not_at_all() {
         for wrong in [picks, "x", "..", &format!("{picks}."), &"a".repeat(5_000)] {
             world.post(&world.owner, &path(wrong), &body).await.problem(412, "plan.changed");
         }
-        assert_eq!(store.head().await.unwrap(), head, "something was appended");
+        assert_eq!(world.done().await, done, "something was appended");
 
         let made = world.post(&world.owner, &path(hash), &body).await;
         assert_eq!(made.status, 202, "{}", made.text);
         assert_eq!((&made.body["vmid"], &made.body["node"]), (&plan["vmid"], &plan["node"]));
         let id = made.body["id"].as_str().unwrap().to_owned();
-        let stored: Vec<Value> = store
-            .feed(head, 100)
+        let stored: Vec<Value> = world
+            .acts(head)
             .await
-            .unwrap()
             .iter()
             .map(|event| json!({ "event_type": event.event_type, "stream": format!("{}/{}", event.aggregate_type, event.aggregate_id) }))
             .collect();

@@ -207,10 +207,10 @@ async fn an_adoption_and_a_restore_are_carried_out_as_their_plan_was_seen() {
         let seen = plan(&world.admin, path, &body).await;
         assert_eq!((&seen["vmid"], &seen["operation"]), (&json!(150), &json!("adopt")), "{seen}");
         let other = json!({ "vmid": 150, "node_name": "pve1", "hostname": "older" });
-        let head = world.server.app.store.head().await.unwrap();
+        let done = world.done().await;
         let wrong = world.post(&world.admin, &planned(path, &seen), &other).await;
         wrong.problem(412, "plan.changed");
-        assert_eq!(world.server.app.store.head().await.unwrap(), head, "something was appended");
+        assert_eq!(world.done().await, done, "something was appended");
         let made = world.post(&world.admin, &planned(path, &seen), &body).await;
         assert_eq!(made.status, 202, "{}", made.text);
         world.until(made.header("location"), |answer| answer.body["state"] == "done").await;
@@ -343,7 +343,7 @@ async fn an_agreed_adoption_of_what_is_gone_is_a_plan_that_has_changed() {
     let seen = adopt("dry_run=true").await;
     let plan = format!("plan={}", seen.body["plan_hash"].as_str().unwrap());
     world.simulator.remove_container(150).await.unwrap();
-    let head = world.server.app.store.head().await.unwrap();
+    let done = world.done().await;
     for query in [plan.clone(), format!("dry_run=true&{plan}")] {
         let late = adopt(&query).await;
         late.problem(412, "plan.changed");
@@ -354,6 +354,6 @@ async fn an_agreed_adoption_of_what_is_gone_is_a_plan_that_has_changed() {
         );
     }
     adopt("").await.problem(422, "container.unknown");
-    assert_eq!(world.server.app.store.head().await.unwrap(), head);
+    assert_eq!(world.done().await, done);
     world.stop().await;
 }

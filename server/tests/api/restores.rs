@@ -219,10 +219,10 @@ async fn a_restore_that_cannot_end_well_is_refused_before_anything_happens() {
         let id = world.backed_up(&world.owner, &app).await;
         let path = format!("/api/apps/{app}/backups/{id}");
         let refused = async |body: Value, code: &str| {
-            let head = world.server.app.store.head().await.unwrap();
+            let done = world.done().await;
             let answer = world.post(&world.owner, &format!("{path}/restore"), &body).await;
             answer.problem(409, code);
-            assert_eq!(world.server.app.store.head().await.unwrap(), head, "nothing is stored");
+            assert_eq!(world.done().await, done, "nothing is stored");
         };
         let ledger = world.simulator.ledger();
         // Less than the archive has.

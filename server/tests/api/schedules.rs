@@ -190,14 +190,13 @@ async fn audit_06_a_foreign_schedule_or_application_answers_as_one_that_never_wa
 async fn a_schedule_is_tried_without_effect_and_made_once_under_a_key() {
     on_both(async |kind| {
         let world = World::start(kind).await;
-        let store = world.server.app.store.clone();
         let body = json!({ "cron": "0 2 * * *" });
-        let head = store.head().await.unwrap();
+        let done = world.done().await;
         let dry = world.post(&world.owner, &format!("{ALL}?dry_run=true"), &body).await;
         assert_eq!(dry.status, 200, "{}", dry.text);
         assert_eq!(dry.body["events"][0]["event_type"], "backup_schedule.created");
         assert_eq!(dry.body["operation"], Value::Null);
-        assert_eq!(store.head().await.unwrap(), head, "something was appended");
+        assert_eq!(world.done().await, done, "something was appended");
 
         let key = [("idempotency-key", "k1")];
         let make = async || world.with_headers(&world.owner, Method::POST, ALL, &key, &body).await;
@@ -208,7 +207,7 @@ async fn a_schedule_is_tried_without_effect_and_made_once_under_a_key() {
 
         let one = format!("{ALL}/{}", first.body["id"]);
         let dry = format!("{one}?dry_run=true");
-        let head = store.head().await.unwrap();
+        let done = world.done().await;
         let changed = world.put_as(&world.owner, &dry, &json!({ "enabled": false })).await;
         assert_eq!(changed.body["events"][0]["event_type"], "backup_schedule.changed");
         let nothing = world.put_as(&world.owner, &dry, &json!({ "enabled": true })).await;
@@ -223,7 +222,7 @@ async fn a_schedule_is_tried_without_effect_and_made_once_under_a_key() {
             .problem(404, "not_found");
         let gone = world.delete_as(&world.owner, &dry).await;
         assert_eq!(gone.body["events"][0]["event_type"], "backup_schedule.deleted");
-        assert_eq!(store.head().await.unwrap(), head, "something was appended");
+        assert_eq!(world.done().await, done, "something was appended");
         assert_eq!(world.get(&world.owner, &one).await.status, 200);
         world.stop().await;
     })

@@ -9,6 +9,7 @@ use proximity_commands::policy::Admin;
 use proximity_commands::{Actor, CredentialUsed, Identity, admin_actions};
 use proximity_domain::user::Role;
 use proximity_domain::{SessionId, UserId};
+use proximity_eventstore::Recorded;
 use proximity_server::config::Config;
 use proximity_server::demo::{generated_password, guest_ports};
 use proximity_simulator::{NodeConfig, Simulator, SimulatorConfig, SimulatorHandle};
@@ -119,6 +120,20 @@ impl World {
         let id = answer.body["id"].as_str().unwrap().to_owned();
         self.until(&format!("/api/apps/{id}"), |answer| answer.body["status"] == "running").await;
         id
+    }
+
+    /// What was done after a position. Left out is what is counted, such as refusals, and written down when
+    /// its minute is over, which may be at any time.
+    pub async fn acts(&self, after: u64) -> Vec<Recorded> {
+        let mut events = self.server.app.store.feed(after, 10_000).await.unwrap();
+        let counted = ["refusal", "call", "secret_use"];
+        events.retain(|event| !counted.contains(&event.aggregate_type.as_str()));
+        events
+    }
+
+    /// How much was done so far.
+    pub async fn done(&self) -> usize {
+        self.acts(0).await.len()
     }
 
     /// Puts so many large events into the log, 100 at a time; returns the log's head.
