@@ -223,9 +223,9 @@ pub(crate) fn tasks(data: &Value) -> Result<Vec<TaskSummary>> {
             None if row.value("endtime").is_none() => TaskState::Running,
             exit => ended(exit),
         };
-        let (own, in_turn) = (false, false);
+        let (own, by_lock) = (false, false);
         let ended = row.opt_i64("endtime")?;
-        Ok(TaskSummary { upid, node, kind, user, own, in_turn, started, ended, state })
+        Ok(TaskSummary { upid, node, kind, user, own, by_lock, started, ended, state })
     };
     rows(call::TASKS, data)?.into_iter().map(task).collect()
 }

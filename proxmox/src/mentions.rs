@@ -71,10 +71,26 @@ fn says(
     Ok(words.iter().filter(is_said).cloned().collect())
 }
 
-/// Whether a name stands in a text and ends there: `vm-9-disk-1` is not in `vm-9-disk-10`.
+/// Whether a volume's name stands in a text in any of its spellings: Btrfs has a directory of the name
+/// without its ending, and the device mapper doubles each `-`.
 fn holds(text: &str, name: &str) -> bool {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let spellings = [name.to_owned(), stem.to_owned(), stem.replace('-', "--")];
+    spellings.iter().any(|spelling| ends_in(text, spelling))
+}
+
+/// Whether a name stands in a text and ends there: `vm-9-disk-1` is not in `vm-9-disk-10`. A partition is
+/// of its disk.
+fn ends_in(text: &str, name: &str) -> bool {
     let goes_on = |next: char| next.is_alphanumeric() || "-_.".contains(next);
-    text.match_indices(name).any(|(at, _)| !text[at + name.len()..].starts_with(goes_on))
+    text.match_indices(name).any(|(at, _)| {
+        let rest = &text[at + name.len()..];
+        let part = rest
+            .strip_prefix("-part")
+            .filter(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+        let rest = part.map_or(rest, |part| part.trim_start_matches(|c: char| c.is_ascii_digit()));
+        !rest.starts_with(goes_on)
+    })
 }
 
 #[cfg(test)]
@@ -102,6 +118,27 @@ mod tests {
         let sought = said.union(&others).cloned().collect();
         assert_eq!(says("x", &data, &sought).unwrap(), said);
         assert!(says("x", &Value::Null, &sought).is_err(), "no answer says nothing");
+    }
+
+    #[test]
+    fn a_volume_is_found_by_the_path_of_its_device_as_well() {
+        for (text, name) in [
+            ("/dev/zvol/rpool/data/vm-5220-disk-0-part1", "vm-5220-disk-0"),
+            ("/dev/mapper/pve-vm--5220--disk--0", "vm-5220-disk-0"),
+            ("/dev/mapper/pve-vm--5220--disk--0-part2,mp=/data", "vm-5220-disk-0"),
+            ("/var/lib/pve/btr/images/5220/vm-5220-disk-0/disk.raw", "vm-5220-disk-0.raw"),
+        ] {
+            assert!(holds(text, name), "{text}");
+        }
+        for text in [
+            "/dev/zvol/rpool/data/vm-5220-disk-0-part",
+            "/dev/zvol/rpool/data/vm-5220-disk-01-part1",
+            "/dev/zvol/rpool/data/vm-5220-disk-0-part1a",
+            "/dev/mapper/pve-vm--5220--disk--01",
+            "/var/lib/pve/btr/images/5220/vm-5220-disk-01/disk.raw",
+        ] {
+            assert!(!holds(text, "vm-5220-disk-0.raw"), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::{decode, request, upid};
 const TASKS: u64 = 500;
 /// The kind of a backup's task.
 const JOB: &str = "vzdump";
+/// The kind of a copy's task.
+const COPY: &str = "vzclone";
 
 impl PveClient {
     /// Lists are of each node's own tasks, so every node is asked. ADR 0024 says which one may be
@@ -62,40 +64,40 @@ impl PveClient {
         for task in found.iter_mut().filter(|task| task.state == TaskState::Running) {
             task.state = self.state_now(&node.name, &task.upid, attempts).await?;
         }
-        found.extend(self.jobs_at(node, vmid, attempts).await?);
+        found.extend(self.by_lock(node, vmid, attempts).await?);
         Ok(found)
     }
 
-    /// The backup jobs over several guests of a node that have come to this one. Such a job names no
-    /// guest, and locks them in turn; which of several holds the lock is not told, and one does.
-    async fn jobs_at(
+    /// The tasks of a node that may be at work on a guest whose number they do not have: its lock says so.
+    /// A backup job over several guests names none and locks them in turn, and a copy goes by the number
+    /// of its source. Which of several such tasks holds the lock is not told, and one does.
+    async fn by_lock(
         &self,
         node: &Node,
         vmid: Vmid,
         attempts: u32,
     ) -> Result<Vec<TaskSummary>, HypervisorError> {
         let request = Request::new(call::TASKS, &[node.name.as_str()])
-            .with("typefilter", JOB)
             .with("source", "active")
             .with("limit", TASKS);
         let answer = self.send_upto(&request, attempts).await?;
-        let mut jobs = decode::tasks(&answer.data)?;
-        jobs.retain(|task| {
-            upid::parse(&task.upid).is_some_and(|parts| parts.kind == JOB && parts.id.is_empty())
-        });
+        let id = vmid.to_string();
         let mut running = Vec::new();
-        for mut job in jobs {
-            job.state = self.state_now(&node.name, &job.upid, attempts).await?;
-            if job.state == TaskState::Running {
-                running.push(TaskSummary { in_turn: true, ..job });
+        for mut task in decode::tasks(&answer.data)? {
+            let Some(lock) = lock_of(&task, &id) else { continue };
+            task.state = self.state_now(&node.name, &task.upid, attempts).await?;
+            if task.state == TaskState::Running {
+                running.push((lock, TaskSummary { by_lock: true, ..task }));
             }
         }
         if running.is_empty() {
-            return Ok(running);
+            return Ok(Vec::new());
         }
+        // A copy is made on its source's node, and only moved from there at its end.
         let config = self.config(&node.name, vmid).await?;
-        let is_locked = config.is_some_and(|config| config.lock.as_deref() == Some("backup"));
-        Ok(if is_locked { running } else { Vec::new() })
+        let locked = config.and_then(|config| config.lock);
+        running.retain(|(lock, _)| locked.as_deref() == Some(*lock));
+        Ok(running.into_iter().map(|(_, task)| task).collect())
     }
 
     /// What a task says itself.
@@ -110,5 +112,15 @@ impl PveClient {
             Err(error) if forgotten(&error) => Ok(TaskState::Unknown),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The lock of a guest that a task may be at work on without having its number.
+fn lock_of(task: &TaskSummary, number: &str) -> Option<&'static str> {
+    let parts = upid::parse(&task.upid)?;
+    match parts.kind {
+        JOB if parts.id.is_empty() => Some("backup"),
+        COPY if parts.id != number => Some("create"),
+        _ => None,
     }
 }

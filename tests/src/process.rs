@@ -134,7 +134,8 @@ impl Site {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let (entry, name) = (entry.as_ref().unwrap().path(), entry.as_ref().unwrap().file_name());

@@ -209,7 +209,7 @@ impl fmt::Debug for GuestConfig {
 impl GuestConfig {
     /// True while a creation runs: the config is a lock and nothing else, so it says nobody's name.
     pub fn is_being_created(&self) -> bool {
-        self.lock.as_deref() == Some("create") && self.description.is_none()
+        self.lock.as_deref() == Some("create") && self.is_bare()
     }
 
     /// True from the moment at which a destruction has removed the disks to its end, and for good when
@@ -220,8 +220,22 @@ impl GuestConfig {
 
     /// True of nothing but such a lock: of what a creation or a destruction is making, or has left.
     pub fn is_only_a_lock(&self) -> bool {
-        self.is_being_created() || self.is_destroyed()
+        (self.is_being_created() || self.is_destroyed()) && self.is_bare()
     }
+
+    /// Whether it names nobody and no volume. Proxmox writes everything else of a new container at once,
+    /// its description as well: what has a name or a disk and no notes is a person's.
+    fn is_bare(&self) -> bool {
+        self.description.is_none() && self.hostname.is_none() && !self.rest.keys().any(is_disk)
+    }
+}
+
+/// Whether a setting is a disk or a mount point of a container.
+fn is_disk(key: &String) -> bool {
+    let is_numbered = |prefix| {
+        key.strip_prefix(prefix).is_some_and(|n: &str| n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    key == "rootfs" || is_numbered("mp") || is_numbered("unused")
 }
 
 /// A container's state.
@@ -298,8 +312,9 @@ pub struct TaskSummary {
     /// The API token that asks has started it. With a password this is never said: the same user may
     /// be a person at the web interface.
     pub own: bool,
-    /// A backup job over several guests, which names none of them; this one carries its lock now.
-    pub in_turn: bool,
+    /// It does not have this guest's number, but the guest carries its lock now: a backup job over several
+    /// guests, which names none of them, or a copy, which goes by the number of its source.
+    pub by_lock: bool,
     /// Seconds since 1970, the node's clock.
     pub started: i64,
     /// The same of its end; `None` while it runs, or where the list does not say.

@@ -117,10 +117,10 @@ impl Leaver {
             };
             is_disk_of(disk, vmid)
                 && !was_there
-                && (self.replaced.contains(&disk.id)
-                    || disk
-                        .created
-                        .is_none_or(|created| created >= first && (created <= last || was_known)))
+                && disk.created.is_none_or(|created| {
+                    (created >= first || self.replaced.contains(&disk.id))
+                        && (created <= last || was_known)
+                })
         })
     }
 }
@@ -159,15 +159,17 @@ impl Left {
     pub(super) async fn find_snapshots(
         &self,
         look: &Look<'_>,
+        places: &mut Places,
         known: &[Discrepancy],
     ) -> Vec<Discrepancy> {
-        self.snapshots.find(look, known).await
+        self.snapshots.find(look, places, known).await
     }
 
     /// Volumes that are left on a host. What cannot be told leaves what was `known` of it as it was.
     pub(super) async fn find(
         &mut self,
         look: &Look<'_>,
+        places: &mut Places,
         known: &[Discrepancy],
     ) -> Vec<Discrepancy> {
         // Whoever has a number has volumes of his own under it.
@@ -188,7 +190,6 @@ impl Left {
             *cluster == look.cluster && is_unlisted(*vmid)
         });
         let leavers: Vec<&Leaver> = leavers.collect();
-        let mut places = Places::default();
         for leaver in &leavers {
             for place in leaver.places() {
                 places.read(look, &place).await;
@@ -197,7 +198,7 @@ impl Left {
                 places.read_storages(look, node).await;
             }
         }
-        let left = left(&leavers, &places, &known);
+        let left = left(&leavers, places, &known);
         let names = left.keys().map(|id| file_name(id).to_owned()).collect();
         users.look_for(&names, look).await;
         let is_unread = |one: &&Discrepancy| {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proximity_domain::NodeName;
 
 use super::look::Look;
-use crate::ports::{Storage, Volume};
+use crate::ports::{HypervisorError, Storage, Volume};
 
 /// A storage of a node.
 pub(super) type Place = (NodeName, String);
@@ -44,9 +44,7 @@ impl Places {
                 Ok(volumes) => Listed::Volumes(volumes),
                 Err(error) => {
                     tracing::info!(%node, storage, %error, "a storage was not looked at");
-                    if error.answered().is_none() {
-                        self.silent.insert(node.clone());
-                    }
+                    self.note(node, &error);
                     if self.is_gone(look, place).await { Listed::Gone } else { Listed::Unread }
                 }
             }
@@ -68,6 +66,18 @@ impl Places {
                 .ok()
         };
         self.storages.insert(node.clone(), storages);
+    }
+
+    /// Takes note of a node that did not answer.
+    pub(super) fn note(&mut self, node: &NodeName, error: &HypervisorError) {
+        if error.answered().is_none() {
+            self.silent.insert(node.clone());
+        }
+    }
+
+    /// Whether a node did not answer in this look, and is asked no more.
+    pub(super) fn is_silent(&self, node: &NodeName) -> bool {
+        self.silent.contains(node)
     }
 
     /// The disks that are listed there, if that can be told.

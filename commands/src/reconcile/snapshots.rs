@@ -8,6 +8,7 @@ use proximity_domain::plan::{CloneWay, GuestRef, Plan};
 use proximity_domain::{ApplicationId, OperationId};
 
 use super::look::Look;
+use super::places::Places;
 
 /// What each copy that was given up may have left. None is ever forgotten, as with volumes.
 #[derive(Default)]
@@ -31,7 +32,12 @@ impl Snapshots {
     }
 
     /// Those that are there. What cannot be told leaves what was `known` as it was.
-    pub(super) async fn find(&self, look: &Look<'_>, known: &[Discrepancy]) -> Vec<Discrepancy> {
+    pub(super) async fn find(
+        &self,
+        look: &Look<'_>,
+        places: &mut Places,
+        known: &[Discrepancy],
+    ) -> Vec<Discrepancy> {
         let mut found = Vec::new();
         for (operation, Left { source, guest, name }) in &self.0 {
             if guest.cluster != look.cluster {
@@ -47,6 +53,10 @@ impl Snapshots {
                 }
                 continue;
             };
+            if places.is_silent(&listed.node) {
+                found.extend(was_known.cloned());
+                continue;
+            }
             match look.hypervisor.snapshots(&listed.node, guest.vmid).await {
                 Ok(names) if names.contains(name) => found.push(Discrepancy {
                     vmid: guest.vmid,
@@ -59,6 +69,7 @@ impl Snapshots {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::info!(vmid = %guest.vmid, %error, "its snapshots are not known");
+                    places.note(&listed.node, &error);
                     found.extend(was_known.cloned());
                 }
             }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use proximity_domain::operation::Finding;
 use proximity_domain::plan::{ClonePlan, CloneWay, Plan};
-use proximity_domain::{AddressMode, NodeName};
+use proximity_domain::{AddressMode, NodeName, Vmid};
 
 use super::guest::{Found, not_ours, said};
 use super::place::Place;
@@ -282,7 +282,8 @@ impl Work<'_> {
         let node = match self.find_of(&plan.source, &plan.source_guest).await? {
             Found::Ours { node, .. } => node,
             // Its snapshots went with it.
-            Found::Nothing | Found::Foreign => return Ok(()),
+            Found::Nothing => return Ok(()),
+            Found::Foreign => return self.ensure_anothers(vmid, name).await,
             Found::Creating => return Err(StepError::retryable("the source is being created")),
         };
         if self.has_snapshot(&node, plan, name).await? {
@@ -299,5 +300,25 @@ impl Work<'_> {
                 "container {vmid} carries the lock `{lock}`, and no task works on it"
             ))),
         }
+    }
+
+    /// Sees to it that what does not carry the source's marker is another container: one with our snapshot
+    /// is the source all the same, and nothing of it is touched while its notes do not say so.
+    async fn ensure_anothers(&self, vmid: Vmid, snapshot: &str) -> Result<(), StepError> {
+        let guests = self.hypervisor.guests().await?;
+        let Some(there) = guests.into_iter().find(|guest| guest.vmid == vmid) else {
+            return Err(StepError::retryable("whether the source is gone cannot be told yet"));
+        };
+        if !there.is_container {
+            return Ok(());
+        }
+        let names = self.hypervisor.snapshots(&there.node, vmid).await?;
+        if names.iter().all(|known| known != snapshot) {
+            return Ok(());
+        }
+        Err(StepError::retryable(format!(
+            "the snapshot {snapshot} is on container {vmid}, which does not carry the marker of the source \
+             now, so it is not touched"
+        )))
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn named(guest: &GuestRef, left: &[&Left], why: &str) -> String {
     let frees = frees.collect::<Vec<_>>().join(", ");
     format!(
         "{} under number {vmid}, which no guest has, is left of a creation that was broken off: \
-         {why}{TODO}look on node {nodes} whose they are (`grep -r -e -{vmid}-disk- /etc/pve/nodes` tells \
+         {why}{TODO}look on node {nodes} whose they are (`grep -rE -e '-{vmid}--?disk-' /etc/pve/nodes` tells \
          which guest has one); if nobody's, run {frees}, then resume the operation",
         listed(left)
     )

@@ -159,7 +159,7 @@ impl Work<'_> {
         };
         let listed = self.hypervisor.tasks_of(number).await?;
         let is_own = |task: &&TaskSummary| {
-            task.own && !task.in_turn && task.kind == kind && task.started >= traces.looked_at
+            task.own && !task.by_lock && task.kind == kind && task.started >= traces.looked_at
         };
         let mut ours = traces.made.clone();
         ours.extend(listed.iter().filter(is_own).map(|task| task.upid.0.clone()));

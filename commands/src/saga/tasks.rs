@@ -177,8 +177,8 @@ impl Work<'_> {
                 continue;
             }
             let another = (!self.is_own(&task)).then_some(&task);
-            if task.in_turn {
-                // Over for this guest once it goes on to the next one.
+            if task.by_lock {
+                // Over for this guest once that carries its lock no more.
                 let here = || self.state_here(&task.upid, vmid);
                 self.outwait(&task.upid, here, another).await?;
             } else {
@@ -201,9 +201,9 @@ impl Work<'_> {
 
     /// Whether a task is this operation's: its id was noted, or, since the reply that named it may
     /// have been lost, nobody but this program has the token that started it. A job over several
-    /// guests is never ours: we ask for one at a time.
+    /// guests is never ours: we ask for one at a time; and what a copy makes is told by its source.
     fn is_own(&self, task: &TaskSummary) -> bool {
-        (task.own && !task.in_turn) || self.noted().is_some_and(|noted| noted == task.upid.0)
+        (task.own && !task.by_lock) || self.noted().is_some_and(|noted| noted == task.upid.0)
     }
 
     /// The id of the last task that this step is known to have started, in this direction.

@@ -174,6 +174,17 @@ async fn the_lines_of_a_file_that_is_handed_over_may_have_any_order() {
     let secrets = with(&room.site, room.credential()).await;
     assert_eq!(secrets.keys().ids(), [id(&new), id(&old)]);
     assert!(room.opens(&secrets).await);
+    // Whoever signs beside a server signs with the key that seals; one that the log does not know yet may lead.
+    let ahead = MasterKeys::generate().unwrap();
+    let ahead = ahead.to_text().lines().last().unwrap().to_owned();
+    for (handed, signs) in
+        [([&old, &new, &ahead], &new), ([&old, &ahead, &new], &new), ([&ahead, &old, &new], &ahead)]
+    {
+        room.hand_over(&handed.map(String::clone));
+        let file = room.credential().read().unwrap();
+        let file = Secrets::as_logged(&room.site.store, file).await.unwrap();
+        assert_eq!(file.current_id(), id(signs));
+    }
     copy.destroy(&shell(), &id(&old)).await.unwrap();
     for handed in [[&old, &new], [&new, &old]] {
         room.hand_over(&handed.map(String::clone));
@@ -181,7 +192,6 @@ async fn the_lines_of_a_file_that_is_handed_over_may_have_any_order() {
         assert_eq!(secrets.followed().await.unwrap().ids(), [id(&new)]);
         assert_eq!(secrets.keys().retired_ids(), [id(&old)]);
         assert!(room.opens(&secrets).await);
-        // And whoever signs beside a server signs with the key that seals.
         let file = room.credential().read().unwrap();
         let file = Secrets::as_logged(&room.site.store, file).await.unwrap();
         assert_eq!((file.ids(), file.retired_ids()), (vec![id(&new)], vec![id(&old)]));
@@ -199,10 +209,18 @@ async fn a_log_from_before_any_rotation_is_told_by_its_sentinel() {
     // What was destroyed since is retired in the newest file, which is that of the older log, too.
     let file = room.copy_again().read().unwrap();
     assert_eq!(file.retired_ids(), [old]);
-    Secrets::as_logged(&older.store, file).await.unwrap();
+    let is_missing = |refused: Result<MasterKeys, Error>| {
+        assert!(
+            matches!(refused, Err(Error::Unavailable { code: "keys.missing", .. })),
+            "{refused:?}"
+        );
+    };
+    // It verifies that, and signs nothing there: what seals in it is not held any more.
+    Secrets::as_logged_to_verify(&older.store, file.clone()).await.unwrap();
+    is_missing(Secrets::as_logged(&older.store, file).await);
     let stranger = KeyFile::Own(room.path("stranger")).open(false).unwrap();
-    let refused = Secrets::as_logged(&older.store, stranger).await;
-    assert!(matches!(refused, Err(Error::Unavailable { code: "keys.missing", .. })), "{refused:?}");
+    is_missing(Secrets::as_logged_to_verify(&older.store, stranger.clone()).await);
+    is_missing(Secrets::as_logged(&older.store, stranger).await);
 }
 
 #[tokio::test]

@@ -184,25 +184,22 @@ impl Secrets {
     /// The keys of a file as the log has them, for whoever signs and changes no file: in its order, and
     /// without those that were destroyed. An error where the one that seals is not held.
     pub async fn as_logged(store: &Store, file: MasterKeys) -> Result<MasterKeys, Error> {
-        let (state, _) = load::<Keys>(store, STREAM).await?;
-        let kept = file.without(&state.destroyed);
-        if state.current.is_none() {
-            // Before the first rotation only the sentinel names it. In a log from before its destruction it may
-            // be retired here.
-            let (held, retired) = (kept.ids(), kept.retired_ids());
-            for row in sentinels_of(store).await? {
-                let id = row.text("key_id")?;
-                if !held.iter().chain(&retired).any(|known| known == id) {
-                    return Err(missing(id));
-                }
-            }
+        let (kept, sealing) = logged(store, &file).await?;
+        match sealing {
+            Some(id) if kept.by_id(&id).is_none() => Err(missing(&id)),
+            Some(_) | None => Ok(kept),
         }
-        match &state.current {
-            Some(id) if kept.by_id(id).is_none() => Err(missing(id)),
-            _ => Ok(match to_lead(&state, &kept) {
-                Some(current) => kept.with_current(&current),
-                None => kept,
-            }),
+    }
+
+    /// The same for whoever only verifies: in a log from before its destruction, the key that seals may be
+    /// retired in the file. What is left of it verifies, and signs nothing.
+    pub async fn as_logged_to_verify(store: &Store, file: MasterKeys) -> Result<MasterKeys, Error> {
+        let (kept, sealing) = logged(store, &file).await?;
+        match sealing {
+            Some(id) if kept.by_id(&id).is_none() && !kept.retired_ids().contains(&id) => {
+                Err(missing(&id))
+            }
+            Some(_) | None => Ok(kept),
         }
     }
 
@@ -215,6 +212,27 @@ impl Secrets {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// The keys of a file in the log's order and without those that it says were destroyed, and the one that seals
+/// in it. One in front that the log does not know yet stays there: it is newer than the log, and the next server
+/// that starts begins to seal with it.
+async fn logged(store: &Store, file: &MasterKeys) -> Result<(MasterKeys, Option<String>), Error> {
+    let (state, _) = load::<Keys>(store, STREAM).await?;
+    let kept = file.without(&state.destroyed);
+    let kept = match to_lead(&state, &kept) {
+        Some(current) => kept.with_current(&current),
+        None => kept,
+    };
+    let sealing = match state.current {
+        Some(current) => Some(current),
+        // Before the first rotation only the sentinel names it; a log that no server had yet has none.
+        None => match sentinels_of(store).await?.first() {
+            Some(row) => Some(row.text("key_id")?.to_owned()),
+            None => None,
+        },
+    };
+    Ok((kept, sealing))
 }
 
 /// The key that seals as the log says, where keys begin with another one whose time is over: a file may

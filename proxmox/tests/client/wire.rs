@@ -436,20 +436,24 @@ async fn every_end_of_a_task_is_told_apart() {
     }
 }
 
-/// A job over several guests names none of them: it is at work on the one that carries its lock.
+/// A job over several guests names none of them, and a copy its source: it is at work on the one that
+/// carries its lock.
 #[tokio::test]
-async fn a_backup_job_over_several_guests_counts_for_the_one_that_it_has_locked() {
-    const UPID: &str = "UPID:pve1:00000271:0005EA12:6B049FDA:vzdump::root@pam!proximity:";
-    for (running, lock, counts) in [
-        (true, r#""lock":"backup","#, true),
-        (true, r#""lock":"snapshot","#, false),
-        (true, "", false),
-        (false, r#""lock":"backup","#, false),
+async fn a_task_that_does_not_name_a_guest_counts_for_the_one_that_it_has_locked() {
+    for (task, running, lock, counts) in [
+        ("vzdump:", true, r#""lock":"backup","#, true),
+        ("vzdump:", true, r#""lock":"snapshot","#, false),
+        ("vzdump:", true, "", false),
+        ("vzdump:", false, r#""lock":"backup","#, false),
+        ("vzclone:900", true, r#""lock":"create","#, true),
+        ("vzclone:900", true, r#""lock":"backup","#, false),
+        ("vzclone:900", false, r#""lock":"create","#, false),
+        ("vzcreate:900", true, r#""lock":"create","#, false),
     ] {
+        let upid = format!("UPID:pve1:00000271:0005EA12:6B049FDA:{task}:root@pam!proximity:");
         let server = Server::start(move |_, seen| match seen.param("source").as_deref() {
-            Some("active") if seen.param("typefilter").as_deref() == Some("vzdump") => {
-                assert_eq!(seen.param("vmid"), None);
-                data(&format!(r#"[{{"upid":"{UPID}","status":"RUNNING"}}]"#))
+            Some("active") if seen.param("vmid").is_none() => {
+                data(&format!(r#"[{{"upid":"{upid}","status":"RUNNING"}}]"#))
             }
             Some(_) => data("[]"),
             None if seen.call() == "GET /nodes" => data(r#"[{"node":"pve1","status":"online"}]"#),
@@ -461,7 +465,7 @@ async fn a_backup_job_over_several_guests_counts_for_the_one_that_it_has_locked(
         })
         .await;
         let tasks = server.client().tasks_of(vmid()).await.unwrap();
-        assert_eq!(tasks.len(), usize::from(counts), "{running} {lock}: {tasks:?}");
-        assert!(tasks.iter().all(|task| task.in_turn && task.is_at_work()));
+        assert_eq!(tasks.len(), usize::from(counts), "{task} {running} {lock}: {tasks:?}");
+        assert!(tasks.iter().all(|task| task.by_lock && task.is_at_work()));
     }
 }

@@ -248,7 +248,7 @@ async fn seals(config: &Settings, store: &Store) -> Result<String, String> {
 /// Whose blocks are ours, where all of the master key is here: what it lacks, another check tells.
 async fn known(config: &Settings, store: &Store) -> Option<Trusted> {
     let file = key_file(config).read().ok()?;
-    let held = Secrets::as_logged(store, file).await.ok()?;
+    let held = Secrets::as_logged_to_verify(store, file).await.ok()?;
     SigningKeys::derive(&held).trusted(store).await.ok()
 }
 

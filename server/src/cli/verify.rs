@@ -20,6 +20,7 @@ use super::{Failure, Settings};
 use crate::app::installation::RunnerId;
 use crate::app::key_file;
 use crate::app::sealing::{SigningKeys, ended_by_the_log, heads_dir, seal_once};
+use crate::http::problem::chain;
 use crate::stores;
 
 /// What a verification rests on.
@@ -91,17 +92,37 @@ const NOT_OF_THE_LOG: &str = "the key file here is not that of the log as it is,
 /// The keys of a file as the log has them: without those that were destroyed. Where the file lacks the key
 /// that seals now, all that it has, and which one that is.
 async fn as_logged(store: &Store, file: MasterKeys) -> (MasterKeys, Option<anyhow::Error>) {
-    match Secrets::as_logged(store, file.clone()).await {
+    match Secrets::as_logged_to_verify(store, file.clone()).await {
         Ok(held) => (held, None),
         Err(error @ CommandError::Unavailable { code: "keys.missing", .. }) => {
             (file, Some(anyhow::Error::from(error)))
         }
         // A log whose own word on its keys cannot be read is looked at all the same, which tells why.
         Err(error) => {
-            tracing::debug!(%error, "what the log says of its keys is not known");
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                "what the log says of its keys cannot be read: all that the file has count"
+            );
             (file, None)
         }
     }
+}
+
+/// The keys of a file for whoever signs in this log. Without the one that seals in it, whoever does would
+/// accuse the log of what the file lacks, and sign for that.
+async fn signing(store: &Store, file: MasterKeys) -> Result<SigningKeys, Failure> {
+    let held = Secrets::as_logged(store, file).await.map_err(|error| {
+        let what = match error {
+            CommandError::Unavailable { code: "keys.missing", .. } => {
+                "the key file here is not that of the log as it is, and nobody signs without the key that \
+                 seals in it"
+            }
+            _ => "what the log says of its keys cannot be read, and without that nobody signs",
+        };
+        Failure::Failed(anyhow::Error::from(error).context(what))
+    })?;
+    Ok(SigningKeys::derive(&held))
 }
 
 /// Whether a key that is lacking here explains it.
@@ -111,7 +132,18 @@ fn is_of_a_key(fault: &Fault) -> bool {
 
 /// Prints the public keys that verify this log, for whoever verifies it elsewhere.
 pub async fn show_keys(config: &Settings, format: Format) -> Result<(), Failure> {
-    let keys = SigningKeys::derive(&keys(config)?).public();
+    let file = keys(config)?;
+    let keys = match stores::open_read_only(config).await {
+        Ok(store) => {
+            let keys = signing(&store, file).await;
+            store.close().await;
+            keys?
+        }
+        // Where no log is here, nothing but the file says which one signs.
+        Err(stores::Error::Missing(_)) => SigningKeys::derive(&file),
+        Err(error) => return Err(Failure::Unavailable(error.to_string())),
+    };
+    let keys = keys.public();
     let row = |(index, key): (usize, &VerifyingKey)| json!({ "key_id": key_id(key), "public_key": public_key_text(key), "signs": index == 0 });
     let rows: Vec<_> = keys.iter().enumerate().map(row).collect();
     print(&render(&rows, &["key_id", "public_key", "signs"], format)?)?;
@@ -134,15 +166,14 @@ pub async fn restored(
     // Until the new life has begun: a server that has the log open would go on in the old one.
     let alone = stores::alone(config).await.map_err(unavailable)?;
     let store = stores::open_existing(config).await.map_err(unavailable)?;
-    let (held, lacking) = as_logged(&store, file).await;
-    let keys = SigningKeys::derive(&held);
-    let life = match lacking {
-        // It would accuse the log of what the file lacks, and sign for that.
-        Some(lacking) => Err(Failure::Failed(lacking.context(NOT_OF_THE_LOG))),
-        None => sign_restore(&keys, &store, config, note, accept).await,
+    let signed = match signing(&store, file).await {
+        Ok(keys) => {
+            sign_restore(&keys, &store, config, note, accept).await.map(|life| (keys, life))
+        }
+        Err(refused) => Err(refused),
     };
     store.close().await;
-    let life = life?;
+    let (keys, life) = signed?;
     let begun = begin_life(&keys, config).await;
     drop(alone);
     print(&render(&[life], &["incarnation", "from", "position", "block", "note"], format)?)?;

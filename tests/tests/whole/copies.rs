@@ -137,6 +137,43 @@ async fn the_snapshot_of_a_copy_that_was_given_up_is_named_until_it_is_gone() {
     runner.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_does_not_end_while_its_snapshot_is_on_a_source_that_has_lost_its_marker() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    let (source, operation) = rig.deploy("web", 104, 8100).await;
+    assert_eq!(rig.ended(operation, SOON).await, "done");
+    let refusal = Fault::Status { status: 500, reason: None, after_effect: false };
+    rig.simulator.faults().add(FaultRule::forever("snapshot.delete", refusal)).unwrap();
+    let way = |operation| CloneWay::Snapshot { name: snapshot_of(operation) };
+    let (_, operation) = rig.clone_of(&source, "copy", 105, 8200, way).await;
+    assert_eq!(rig.ended(operation, SOON).await, "stuck");
+    rig.simulator.clear_faults();
+    let ours = rig.simulator.ledger().container(104).unwrap().config["description"].clone();
+    rig.simulator.edit_container(104, "description", Some("rewritten")).unwrap();
+    rig.resume(operation, "it can be removed now").await;
+    let stuck_again = async || {
+        let mut head = rig.store.watch_head();
+        loop {
+            let events = rig.events().await;
+            let mut stuck = events.iter().filter(|event| event.event_type == "operation.stuck");
+            if let Some(again) = stuck.nth(1) {
+                return again.payload.clone();
+            }
+            head.changed().await.unwrap();
+        }
+    };
+    let why = tokio::time::timeout(SOON, stuck_again()).await.unwrap();
+    let name = snapshot_of(operation);
+    assert!(why.contains(&format!("the snapshot {name} is on container 104")), "{why}");
+    rig.simulator.edit_container(104, "description", Some(&ours)).unwrap();
+    rig.resume(operation, "it carries it again").await;
+    assert_eq!(rig.ended(operation, SOON).await, "undone");
+    assert_eq!(rig.simulator.ledger().container(104).unwrap().snapshots, [] as [&str; 0]);
+    runner.stop().await;
+}
+
 /// The copy carries our marker, its source's protection and a creation's lock; the source is locked, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_left_of_a_copy_that_was_given_up_is_named_and_so_is_the_lock_of_its_source() {

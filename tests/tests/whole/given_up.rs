@@ -10,7 +10,7 @@ use proximity_domain::ApplicationId;
 use proximity_domain::application::{Application, Live, Loss};
 use proximity_domain::host::DiscrepancyKind;
 use proximity_domain::plan::{Kind, RestoreWay};
-use proximity_simulator::{Fault, FaultRule};
+use proximity_simulator::{Fault, FaultRule, Foreign};
 use proximity_tests::rig::{HOST, Rig, quick};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -114,11 +114,21 @@ async fn what_a_creation_that_was_given_up_has_left_is_named_once_no_task_works_
     let task = rig.simulator.plant_task(104, "vzcreate").unwrap();
     assert_eq!(found(&look(&reconciler).await), []);
     assert!(rig.simulator.stop_task(&task).await);
+    // A copy goes by the number of its source.
+    rig.simulator.plant_container(Foreign { vmid: Some(900), ..Foreign::default() }).await.unwrap();
+    let copying = rig.simulator.plant_task(900, "vzclone").unwrap();
+    assert_eq!(found(&look(&reconciler).await), []);
+    assert!(rig.simulator.stop_task(&copying).await);
     let left = look(&reconciler).await;
     assert_eq!(found(&left), [(104, DiscrepancyKind::BrokenOff, &web)]);
     assert_eq!(left.removals, []);
     destroy_by_hand(&rig).await;
     assert_eq!(found(&look(&reconciler).await), [(104, DiscrepancyKind::LeftOver, &web)]);
+    // One with a name and a disk is more than a lock, and a person's.
+    let lock = Some("create".to_owned());
+    let theirs = Foreign { vmid: Some(104), lock, ..Foreign::default() };
+    rig.simulator.plant_container(theirs).await.unwrap();
+    assert_eq!(found(&look(&reconciler).await), []);
     runner.stop().await;
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use proximity_tests::database::Kind;
-use proximity_tests::process::Site;
+use proximity_tests::process::{Site, copy_folder};
 use serde_json::Value as Json;
 
 fn said(output: &Output) -> String {
@@ -167,4 +167,111 @@ async fn a_key_file_of_another_installation_is_told_before_the_first_rotation_to
     assert!(code == 0 && !told.contains("heads") && told.contains("next server"), "{code} {told}");
     site.serve().await.terminate();
     site.run(&["audit", "verify"]);
+}
+
+/// Another machine, with the heads and this text as its key file.
+async fn machine(folder: &Path, heads: &Path, keys: &str) -> Site {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::new(Kind::Sqlite, folder).await;
+    copy_folder(heads, &site.data.join("heads"));
+    let file = site.data.join("master.key");
+    std::fs::write(&file, keys).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    site
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_is_signed_with_the_key_that_seals_whatever_the_order_of_the_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(Kind::Sqlite, &folder.path().join("first")).await;
+    let own = site.data.join("master.key");
+    site.run(&["user", "add", "eve"]);
+    site.serve().await.terminate();
+    let oldest = lines(&own)[0].clone();
+    site.run(&["keys", "rotate", "--grace", "0"]);
+    site.run(&["keys", "rotate", "--grace", "0"]);
+    let id = |line: &str| line.split(' ').next().unwrap().to_owned();
+    site.run(&["keys", "destroy", &id(&oldest)]);
+    let [newest, older, retired] = <[String; 3]>::try_from(lines(&own)).unwrap();
+    let backup = folder.path().join("backup");
+    site.run(&["backup", "create", backup.to_str().unwrap()]);
+    let proper = std::fs::read_to_string(&own).unwrap();
+    let key = |site: &Site| -> Json {
+        let shown = site.run(&["audit", "key", "-o", "json"]);
+        serde_json::from_str::<Json>(&shown).unwrap()[0].clone()
+    };
+    let sealing = key(&site);
+    let by_hand = [
+        format!("{oldest}\n{newest}\n{older}\n"),
+        format!("{oldest}\n{older}\n{newest}\n{retired}\n"),
+        format!("{older}\n{newest}\n{retired}\n"),
+    ];
+    for (number, text) in by_hand.iter().enumerate() {
+        for handed_over in [false, true] {
+            let name = format!("{number}-{handed_over}");
+            let heads = site.data.join("heads");
+            let mut other = machine(&folder.path().join(&name), &heads, text).await;
+            if handed_over {
+                let credentials = folder.path().join(format!("{name}-credentials"));
+                std::fs::create_dir(&credentials).unwrap();
+                let credential = credentials.join("proximity-master-key");
+                std::fs::rename(other.data.join("master.key"), credential).unwrap();
+                other.set("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap());
+            }
+            other.run(&["backup", "restore", backup.to_str().unwrap()]);
+            other.run(&["audit", "verify"]);
+            let shown = key(&other);
+            assert_eq!((&shown, &shown["signs"]), (&sealing, &Json::Bool(true)), "{name}");
+            if !handed_over {
+                other.serve().await.terminate();
+                std::fs::write(other.data.join("master.key"), &proper).unwrap();
+                // Also when what was replaced is gone: it has signed nothing of this life.
+                other.run(&["keys", "destroy", &id(&older)]);
+                other.run(&["audit", "verify"]);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_signs_for_a_log_whose_key_was_destroyed_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(Kind::Sqlite, &folder.path().join("newer")).await;
+    site.run(&["user", "add", "eve"]);
+    site.serve().await.terminate();
+    let older = site.copy(&folder.path().join("older")).await;
+    site.run(&["keys", "rotate", "--grace", "0", "--destroy"]);
+    let newest = site.data.join("master.key");
+    assert!(lines(&newest)[1].starts_with("retired "));
+    // What is left of it verifies what it signed.
+    let (code, told) = with(&older, &newest, &["audit", "verify"]);
+    assert_eq!(code, 0, "{told}");
+    signs_for_nothing(&older, &newest);
+    let (code, told) = with(&older, &newest, &["user", "add", "ann"]);
+    assert!(code == 0 && told.contains("next server"), "{code} {told}");
+    older.serve().await.terminate();
+    older.run(&["audit", "verify"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_signs_for_a_log_whose_word_on_its_keys_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(Kind::Sqlite, folder.path()).await;
+    site.serve().await.terminate();
+    site.run(&["keys", "rotate", "--grace", "0"]);
+    let events = rusqlite::Connection::open(site.data.join("events.db")).unwrap();
+    events
+        .execute_batch(
+            "drop trigger events_are_never_changed; update events set payload = '{}' where aggregate_type = 'keys'",
+        )
+        .unwrap();
+    drop(events);
+    let file = site.data.join("master.key");
+    let accepted = ["audit", "restored", "--note", "x", "--accept-breaks"];
+    let (code, told) = with(&site, &file, &accepted);
+    assert!(code == 1 && told.contains("of its keys cannot be read"), "{code} {told}");
+    assert!(!site.data.join("heads/lives").exists());
+    // Whoever only verifies is told what is wrong.
+    let (code, told) = with(&site, &file, &["audit", "verify"]);
+    assert!(code == 6 && told.contains("changed"), "{code} {told}");
 }

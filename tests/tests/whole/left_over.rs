@@ -288,6 +288,14 @@ async fn what_an_operation_that_was_given_up_has_left_is_named_until_it_is_gone(
     assert_eq!(look(&rig).await, [left(FIRST)]);
     renumber_free(&rig).await;
     assert_eq!(look(&rig).await, [], "a guest has it now");
+    // One that a person makes later under the same name is not what was overwritten.
+    rig.simulator.edit_container(204, "rootfs", None).unwrap();
+    rig.simulator.remove_volume(FIRST).unwrap();
+    assert_eq!(look(&rig).await, []);
+    rig.simulator.set_clock_offset(3_600);
+    assert_eq!(rig.simulator.plant_disk("pve1", "local-btrfs", 104).unwrap(), FIRST);
+    rig.simulator.set_clock_offset(0);
+    assert_eq!(look(&rig).await, []);
     runner.stop().await;
 }
 

@@ -11,7 +11,7 @@ use proximity_domain::operation::{Command as Op, Operation, Phase};
 use proximity_domain::plan::Kind;
 use proximity_domain::{ApplicationId, BackupId, UserId};
 use proximity_eventstore::Recorded;
-use proximity_simulator::{Fault, FaultRule};
+use proximity_simulator::{Fault, FaultRule, Foreign};
 use proximity_tests::rig::{HOST, Rig, quick};
 use serde_json::Value;
 
@@ -284,5 +284,32 @@ async fn what_a_person_has_half_destroyed_is_not_ours() {
     assert_eq!(rig.simulator.ledger(), before);
     let (state, _) = load::<Application>(&rig.store, app.as_str()).await.unwrap();
     assert!(state.live().is_some());
+    runner.stop().await;
+}
+
+/// The task of a copy goes by the number of its source, and what it makes says nobody's name at first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_waits_for_anothers_copy_under_its_number_and_takes_another_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), patient()).await;
+    let runner = rig.run(None);
+    let hand = &rig.simulator;
+    hand.plant_container(Foreign { vmid: Some(900), ..Foreign::default() }).await.unwrap();
+    let lock = Some("create".to_owned());
+    let copy = Foreign { vmid: Some(104), lock, ..Foreign::default() };
+    hand.plant_container(copy).await.unwrap();
+    for key in ["hostname", "rootfs"] {
+        hand.edit_container(104, key, None).unwrap();
+    }
+    let copying = hand.plant_task(900, "vzclone").unwrap();
+    let (_, deployment) = rig.deploy("web", 104, 8100).await;
+    event(&rig, "operation.step_intended", &["\"attempt\":2", "\"create_container\""]).await;
+    hand.edit_container(104, "hostname", Some("theirs")).unwrap();
+    let before = hand.ledger().container(104).unwrap().clone();
+    assert!(hand.stop_task(&copying).await, "it was still running");
+    assert_eq!(rig.ended(deployment, SOON).await, "done");
+    event(&rig, "operation.plan_changed", &[]).await;
+    assert_eq!(*hand.ledger().container(104).unwrap(), before);
+    assert_eq!(aborts(&rig), 0);
     runner.stop().await;
 }

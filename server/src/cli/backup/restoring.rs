@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use proximity_commands::Error;
 use proximity_commands::secrets::Secrets;
 use proximity_eventstore::backup::{Beginning, restore};
 use proximity_eventstore::{Location, Options, Position, Store};
@@ -60,9 +61,8 @@ pub(super) async fn sign(
     let location = Location::Sqlite { dir: scratch.0.clone() };
     restore(&location, file, beginning).await.map_err(anyhow::Error::from)?;
     let store = Store::open(Options::new(location)).await.map_err(anyhow::Error::from)?;
-    let signed = match key_fits(config, &store).await {
-        Ok(()) => {
-            let keys = SigningKeys::derive(&keys(config)?);
+    let signed = match held(config, &store).await {
+        Ok(Ok(keys)) => {
             let signed = sign_restore(&keys, &store, config, &said.note, said.accept_breaks).await;
             signed.map(|life| {
                 let left = life.left.iter().find(|left| left.incarnation == life.from);
@@ -70,10 +70,24 @@ pub(super) async fn sign(
                 Ok(Signed { keys, younger: to.filter(|to| *to > life.position) })
             })
         }
-        Err(problem) => Ok(Err(problem)),
+        Ok(Err(problem)) => Ok(Err(problem)),
+        Err(failure) => Err(failure),
     };
     store.close().await;
     signed
+}
+
+/// The keys that sign in this log as it says itself, whatever the order of the file's lines; or why they are
+/// not here. What the log says of its keys has to be readable.
+async fn held(config: &Settings, store: &Store) -> Result<Result<SigningKeys, String>, Failure> {
+    if let Err(problem) = key_fits(config, store).await {
+        return Ok(Err(problem));
+    }
+    match Secrets::as_logged(store, keys(config)?).await {
+        Ok(held) => Ok(Ok(SigningKeys::derive(&held))),
+        Err(error @ Error::Unavailable { code: "keys.missing", .. }) => Ok(Err(chain(&error))),
+        Err(error) => Err(Failure::Failed(error.into())),
+    }
 }
 
 async fn key_fits(config: &Settings, store: &Store) -> Result<(), String> {

@@ -109,7 +109,7 @@ impl From<Discrepancy> for Strange {
                     "left_over",
                     format!(
                         "{id} is what an operation on {application} has left under number {vmid}: on node \
-                         {node} see with `grep -r -e -{vmid}-disk- /etc/pve/nodes` that no guest has it \
+                         {node} see with `grep -rE -e '-{vmid}--?disk-' /etc/pve/nodes` that no guest has it \
                          and that nobody needs what is on it, then run `pvesm free {id}`"
                     ),
                 )
