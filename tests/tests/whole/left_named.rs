@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use proximity_commands::Actor;
 use proximity_commands::dispatch::Unit;
 use proximity_commands::reconcile::Reconciler;
-use proximity_commands::saga::Point;
+use proximity_commands::saga::{Point, RunnerHandle};
 use proximity_domain::HostId;
 use proximity_domain::host::{Command as HostCommand, Discrepancy, DiscrepancyKind, Host};
 use proximity_domain::plan::{CloneWay, Kind, RestoreWay};
 use proximity_simulator::{Fault, FaultRule, Foreign, Times, When};
 use proximity_tests::rig::{HOST, Rig, quick};
+use tempfile::TempDir;
 
 use crate::dies_at::DiesAt;
 use crate::left_over::{FIRST, SECOND, SOON, broken_off, destroy_by_hand, disks, kill_one, stored};
@@ -41,6 +42,15 @@ async fn given_up(rig: &Rig) {
     rig.abandon(deployment, "no time").await;
 }
 
+/// The same in a cluster of its own.
+async fn given_up_alone() -> (TempDir, Rig, RunnerHandle) {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new(folder.path(), quick()).await;
+    let runner = rig.run(None);
+    given_up(&rig).await;
+    (folder, rig, runner)
+}
+
 /// How many calls of each kind a look makes: by the last word of their paths.
 async fn calls_of_a_look(rig: &Rig, server: &Reconciler) -> BTreeMap<String, usize> {
     let before = rig.simulator.requests_seen().requests.len();
@@ -56,10 +66,7 @@ async fn calls_of_a_look(rig: &Rig, server: &Reconciler) -> BTreeMap<String, usi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_a_guest_was_given_is_named_no_more_and_again_once_it_was_taken_away() {
-    let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new(folder.path(), quick()).await;
-    let runner = rig.run(None);
-    given_up(&rig).await;
+    let (_folder, rig, runner) = given_up_alone().await;
     plant(&rig, 300).await;
     let server = rig.reconciler();
     assert_eq!(named(&server).await, [FIRST]);
@@ -73,10 +80,7 @@ async fn a_disk_that_a_guest_was_given_is_named_no_more_and_again_once_it_was_ta
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_named_stays_so_while_a_guest_cannot_be_read_also_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new(folder.path(), quick()).await;
-    let runner = rig.run(None);
-    given_up(&rig).await;
+    let (_folder, rig, runner) = given_up_alone().await;
     plant(&rig, 300).await;
     assert_eq!(named(&rig.reconciler()).await, [FIRST]);
     let when = When { path: Some("/lxc/300/".to_owned()), ..When::default() };
@@ -90,10 +94,7 @@ async fn what_is_named_stays_so_while_a_guest_cannot_be_read_also_after_a_restar
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_is_not_mounted_for_a_moment_makes_nobody_forget_what_is_in_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new(folder.path(), quick()).await;
-    let runner = rig.run(None);
-    given_up(&rig).await;
+    let (_folder, rig, runner) = given_up_alone().await;
     plant(&rig, 300).await;
     let server = rig.reconciler();
     assert_eq!(named(&server).await, [FIRST]);
@@ -107,10 +108,7 @@ async fn a_directory_that_is_not_mounted_for_a_moment_makes_nobody_forget_what_i
 /// Where nobody could see what was there before: on another node, or in a storage that listed nothing then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_older_than_the_operation_is_not_its() {
-    let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new(folder.path(), quick()).await;
-    let runner = rig.run(None);
-    given_up(&rig).await;
+    let (_folder, rig, runner) = given_up_alone().await;
     rig.simulator.set_clock_offset(-3_600);
     assert_eq!(rig.simulator.plant_disk("pve1", "local-btrfs", 104).unwrap(), SECOND);
     rig.simulator.set_clock_offset(0);
@@ -221,10 +219,7 @@ async fn guests_are_read_once_for_all_that_is_left_and_numbers_asked_about_once(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_guests_are_read_in_turn_and_nothing_is_named_before_all_were() {
-    let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new(folder.path(), quick()).await;
-    let runner = rig.run(None);
-    given_up(&rig).await;
+    let (_folder, rig, runner) = given_up_alone().await;
     for vmid in 300..341 {
         plant(&rig, vmid).await;
     }
@@ -264,10 +259,7 @@ async fn the_disk_of_an_overwritten_container_is_named_also_when_no_reply_told_o
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_on_a_storage_that_is_gone_is_named_no_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new(folder.path(), quick()).await;
-    let runner = rig.run(None);
-    given_up(&rig).await;
+    let (_folder, rig, runner) = given_up_alone().await;
     plant(&rig, 300).await;
     let server = rig.reconciler();
     assert_eq!(named(&server).await, [FIRST]);
@@ -282,10 +274,7 @@ async fn what_was_on_a_storage_that_is_gone_is_named_no_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_left_in_a_cluster_is_named_also_when_its_host_was_registered_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new(folder.path(), quick()).await;
-    let runner = rig.run(None);
-    given_up(&rig).await;
+    let (_folder, rig, runner) = given_up_alone().await;
     plant(&rig, 300).await;
     let mut unit = Unit::new(&rig.store, Actor::system("test").metadata("test.remove"));
     unit.apply::<Host>(&HOST.to_string(), HostCommand::Remove).await.unwrap();
@@ -301,10 +290,7 @@ async fn what_was_left_in_a_cluster_is_named_also_when_its_host_was_registered_a
 /// A storage that does not answer is waited for, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_does_not_answer_is_asked_no_more_in_that_look() {
-    let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::new(folder.path(), quick()).await;
-    let runner = rig.run(None);
-    given_up(&rig).await;
+    let (_folder, rig, runner) = given_up_alone().await;
     plant(&rig, 300).await;
     let server = rig.reconciler();
     assert_eq!(named(&server).await, [FIRST]);
